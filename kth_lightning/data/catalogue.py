@@ -1,0 +1,101 @@
+"""The catalogue: one row for every usable picture of a data set."""
+
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal, get_args
+
+from kth_lightning.errors import InputError
+
+Subset = Literal["", "train", "val", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Describe one usable picture.
+
+    Attributes:
+        path: Relative to the catalogue's root with "/" between parts; absolute for a picture outside the root.
+        label: Class name as people see it.
+        mask: Path of the segmentation mask, written like `path`; empty where there is none.
+        width: Pixels, after the EXIF rotation.
+        height: Pixels, after the EXIF rotation.
+        sha256: Of the file's bytes, in hexadecimal.
+        group: Pictures with the same number are duplicates or near duplicates of each other.
+        subset: The part that the folder names or `--data.test_root` prescribe; empty where the split is free.
+    """
+
+    path: str
+    label: str
+    mask: str
+    width: int
+    height: int
+    sha256: str
+    group: int
+    subset: Subset = ""
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Hold the usable pictures of a data set, in the order of their paths.
+
+    Attributes:
+        root: Folder that relative paths start from.
+        pictures: One entry a picture.
+    """
+
+    root: Path
+    pictures: tuple[Picture, ...]
+
+    @property
+    def class_names(self) -> list[str]:
+        """List the class names in alphabetical order; a picture's target is its class's place here."""
+        return sorted({picture.label for picture in self.pictures})
+
+    def file(self, index: int) -> Path:
+        """Return the path of a picture's file."""
+        return self.root / self.pictures[index].path
+
+    def mask_file(self, index: int) -> Path | None:
+        """Return the path of a picture's mask, or None where it has none."""
+        mask = self.pictures[index].mask
+        return self.root / mask if mask else None
+
+
+def write_catalogue(pictures: Iterable[Picture], file: Path) -> None:
+    """Write pictures as CSV, one row each under a header of the field names."""
+    names = [field.name for field in fields(Picture)]
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(names)
+        writer.writerows([getattr(picture, name) for name in names] for picture in pictures)
+
+
+def read_catalogue(file: Path, root: Path) -> Catalogue:
+    """Read what `write_catalogue` wrote.
+
+    Raises:
+        InputError: The file is not such a table.
+    """
+    try:
+        with file.open(newline="", encoding="utf-8") as stream:
+            pictures = tuple(_picture(row) for row in csv.DictReader(stream))
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise InputError(f"{file} is not a catalogue ({error}); delete it and run the command again") from None
+    return Catalogue(root, pictures)
+
+
+def _picture(row: dict[str, str]) -> Picture:
+    if row["subset"] not in get_args(Subset):
+        raise ValueError(f"subset {row['subset']!r}")
+    return Picture(
+        path=row["path"],
+        label=row["label"],
+        mask=row["mask"],
+        width=int(row["width"]),
+        height=int(row["height"]),
+        sha256=row["sha256"],
+        group=int(row["group"]),
+        subset=row["subset"],  # type: ignore[arg-type]
+    )
