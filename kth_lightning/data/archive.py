@@ -1,0 +1,131 @@
+"""Archives: downloaded so that a broken download goes on, unpacked so that nothing leaves the target."""
+
+import lzma
+import shutil
+import ssl
+import tarfile
+import urllib.error
+import urllib.request
+import zlib
+from http.client import HTTPException
+from pathlib import Path, PurePath
+from typing import IO, cast
+
+from tqdm import tqdm
+
+from kth_lightning.errors import InputError
+
+_MAX_MEMBERS = 1_000_000
+_MAX_BYTES = 50_000_000_000
+_CHUNK = 1 << 20
+_TIMEOUT = 15  # seconds without a byte
+_RANGE_NOT_SATISFIABLE = 416
+
+
+def is_url(archive: str) -> bool:
+    """Tell a URL from a path."""
+    return archive.lower().startswith(("http://", "https://"))
+
+
+def download(url: str, file: Path) -> None:
+    """Download to `file`, going on where an earlier attempt stopped.
+
+    What has come so far lies beside `file` with `.part` behind its name, and is renamed when it is whole.
+
+    Raises:
+        InputError: The server cannot be reached, refuses, or breaks off.
+        OSError: The file cannot be written.
+    """
+    part = file.with_name(file.name + ".part")
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
+            if response.status != 206:
+                have = 0
+            length = response.headers["Content-Length"]
+            total = have + int(length) if length else None
+            with (
+                part.open("ab" if have else "wb") as stream,
+                tqdm(desc="Downloading", initial=have, total=total, unit="B", unit_scale=True) as bar,
+            ):
+                while chunk := response.read(_CHUNK):
+                    stream.write(chunk)
+                    bar.update(len(chunk))
+    except urllib.error.HTTPError as error:
+        if error.code == _RANGE_NOT_SATISFIABLE and have:
+            part.unlink()
+            return download(url, file)
+        raise _unreachable(url, f"{error.code} {error.reason}") from None
+    except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError, ssl.SSLError, ValueError) as error:
+        raise _unreachable(url, str(getattr(error, "reason", error))) from None
+    size = part.stat().st_size
+    if total is not None and size != total:
+        raise InputError(
+            f"--data.archive: the download of {url} broke off after {size:,} of {total:,} bytes; "
+            "run the same command again to go on from there"
+        )
+    part.rename(file)
+    return None
+
+
+def _unreachable(url: str, reason: str) -> InputError:
+    return InputError(
+        f"--data.archive: cannot download {url} ({reason}); try again, or fetch the archive by other means "
+        "and name the file with --data.archive"
+    )
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack a tar archive's folders and regular files into an existing folder.
+
+    Raises:
+        InputError: The archive is missing, broken, too large, or has a member that is a link or a device or lies
+            outside the folder.
+        OSError: The folder cannot be written.
+    """
+    if archive.is_dir():
+        raise InputError(
+            f"--data.archive: {archive} is a folder; name the .tar.gz file, or use --data.source folder --data.root"
+        )
+    if not archive.is_file():
+        raise InputError(f"--data.archive: there is no file {archive}; check the path")
+    with (
+        archive.open("rb") as stream,
+        tqdm.wrapattr(stream, "read", archive.stat().st_size, desc="Unpacking", delay=1, leave=False) as counted,
+    ):
+        try:
+            with tarfile.open(fileobj=cast(IO[bytes], counted), mode="r:*") as tar:
+                _unpack_members(tar, archive, folder)
+                while cast(IO[bytes], tar.fileobj).read(_CHUNK):  # to the end, where gzip keeps its checksum
+                    pass
+        except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # not the archive but the disk
+                raise
+            raise InputError(
+                f"--data.archive: {archive} is broken, only half downloaded or no tar archive; download it again"
+            ) from None
+
+
+def _unpack_members(tar: tarfile.TarFile, archive: Path, folder: Path) -> None:
+    size = 0
+    for count, member in enumerate(tar, start=1):
+        size += member.size
+        if count > _MAX_MEMBERS or size > _MAX_BYTES:
+            raise InputError(
+                f"--data.archive: {archive} holds more than {_MAX_MEMBERS:,} files or {_MAX_BYTES // 10**9} GB; "
+                "it is not the KTH-ANIMALS archive"
+            )
+        path = PurePath(member.name)
+        if path.is_absolute() or path.drive or ".." in path.parts or not (member.isfile() or member.isdir()):
+            raise InputError(
+                f"--data.archive: {archive} holds {member.name!r}, which is no regular file inside the archive's own "
+                "folder; nothing was unpacked, fetch the archive from a source that you trust"
+            )
+        target = folder / path
+        if member.isdir():
+            target.mkdir(parents=True, exist_ok=True)
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("wb") as out:
+                shutil.copyfileobj(cast(IO[bytes], tar.extractfile(member)), out)

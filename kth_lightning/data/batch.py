@@ -1,0 +1,14 @@
+"""What a batch is, between the loaders, the stores and the models."""
+
+from typing import Any
+
+PADDING = -1
+"""Label of the rows that fill a process's share of a batch up; they count nowhere."""
+
+Batch = dict[str, Any]
+"""One batch.
+
+`index` int64 [B], the pictures' places in the catalogue; `view` int64 [B]; `label` int64 [B]; `count`, the number of
+pictures in the batch of all processes; `part`, "train", "val" or "test". Once fetched, `images` uint8 [B, 3, H, W], or
+`features` as `Classifier.features` gives them.
+"""

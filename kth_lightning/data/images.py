@@ -1,0 +1,101 @@
+"""Picture files of every kind, decoded to RGB."""
+
+import logging
+import warnings
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+
+# A file's content may differ from what its suffix says; formats that start other programs (EPS) stay out.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+_ORIENTATION = 0x0112
+
+# Pillow warns about odd files; what matters is raised below. Filters set once are safe in threads, contexts are not.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
+
+
+class UnreadablePicture(Exception):
+    """Say why a file gives no picture: "unreadable: ...", "truncated: ..." or "too large: ..."."""
+
+
+def is_picture_name(file: Path) -> bool:
+    """Tell whether a file's name says that it is a picture."""
+    return file.suffix.lower() in PICTURE_SUFFIXES and not file.name.startswith(".")
+
+
+def read_rgb(file: Path, at_least: int | None = None) -> Image.Image:
+    """Decode a picture to RGB, upright as its EXIF tag says, transparency over white, 16 bits scaled to 8.
+
+    Args:
+        file: JPEG, PNG, WebP, BMP, TIFF or GIF, whatever its suffix; of an animation the first frame.
+        at_least: Let JPEG files decode at a reduced scale while both sides stay at least twice this many pixels.
+
+    Raises:
+        UnreadablePicture: The file is missing, broken or too large.
+    """
+    try:
+        with file.open("rb") as stream:
+            return decode(stream, at_least)[0]
+    except OSError as error:
+        raise UnreadablePicture(f"unreadable: {error.strerror or error}") from None
+
+
+def decode(stream: IO[bytes], at_least: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
+    """Decode as `read_rgb` does, and return the full width and height in upright pixels beside the picture.
+
+    Raises:
+        UnreadablePicture: The bytes are broken or the picture is too large.
+    """
+    try:
+        with Image.open(stream, formats=_FORMATS) as image:
+            size = image.size
+            if at_least is not None:
+                image.draft(None, (2 * at_least, 2 * at_least))
+            image.load()
+            if _orientation(image) >= 5:
+                size = size[1], size[0]
+            upright = ImageOps.exif_transpose(image) if _orientation(image) > 1 else image
+            return _to_rgb(upright), size
+    except Image.DecompressionBombError:
+        raise UnreadablePicture(f"too large: more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels") from None
+    except UnidentifiedImageError:
+        raise UnreadablePicture("unreadable: its bytes are in no picture format known here") from None
+    except Exception as error:  # Pillow's parsers raise whatever the broken bytes make them stumble over
+        kind = "truncated" if "truncated" in str(error).lower() else "unreadable"
+        raise UnreadablePicture(f"{kind}: {' '.join(str(error).split()) or type(error).__name__}") from None
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # a broken EXIF block leaves the pixels as good as they were
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        return Image.fromarray(np.round(np.asarray(image) / 257.0).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        return _stretched(image)
+    if image.mode == "LAB":
+        profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(image, *profiles, outputMode="RGB")
+        assert converted is not None
+        return converted
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _stretched(image: Image.Image) -> Image.Image:
+    """Scale 32-bit grey values, whose range no format states, from their own darkest to their own brightest."""
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
+    low, high = values.min(), values.max()
+    return Image.fromarray(np.round((values - low) / max(high - low, 1e-12) * 255).astype(np.uint8)).convert("RGB")

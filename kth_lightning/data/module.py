@@ -1,0 +1,345 @@
+"""The data module: from a source of pictures to batches on the device."""
+
+import os
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from lightning import LightningDataModule
+from platformdirs import user_cache_path
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from kth_lightning.data.augment import Augmentation
+from kth_lightning.data.batch import PADDING, Batch
+from kth_lightning.data.catalogue import Catalogue
+from kth_lightning.data.folder import FolderSource
+from kth_lightning.data.kth import KthSource
+from kth_lightning.data.pixels import INTERPOLATIONS, open_pixels
+from kth_lightning.data.prepare import Prepared, prepare
+from kth_lightning.data.sample import SampleSource
+from kth_lightning.data.source import Source
+from kth_lightning.data.split import Part, Size, Split, make_split, read_split
+from kth_lightning.errors import InputError
+
+CLEAN = 0
+"""The view that is the picture itself; the others are draws of the augmentation."""
+
+
+SourceName = Literal["sample", "kth", "folder"]
+
+
+class Store(Protocol):
+    """Hold one row for every picture, or for every picture and view."""
+
+    field: str
+
+    def fetch(self, index: Tensor, view: Tensor) -> Tensor:
+        """Return the rows of pictures int64 [B] in the views int64 [B]."""
+        ...
+
+
+class PictureData(LightningDataModule):
+    """Serve pictures as batches: split, fetched from a store, augmented on the device.
+
+    Training pictures are seen in views: view 0 is the clean picture, every other view one draw of the augmentation,
+    which depends on the picture, the view and `augmentation_seed` alone.
+
+    Args:
+        source: "sample" (drawn animals), "kth" (KTH-ANIMALS) or "folder" (your own pictures). Left out, it follows from
+            the other flags: `archive` means "kth", `root` means "folder", neither "sample".
+        archive: For "kth": path or URL of the archive; the published URL where it is left out.
+        root: For "folder": a folder of class folders, or of train, valid and test with class folders each.
+        test_root: For "folder": another folder of class folders, whose pictures are added to the test pictures.
+        sample_size: For "sample": number of pictures to draw.
+        cache_dir: Where archives are unpacked and stores kept; the user's cache folder where it is left out.
+        image_size: Side in pixels of the square pictures that models see; the aspect ratio is not kept.
+        interpolation: "bilinear", "bicubic" or "nearest".
+        batch_size: Pictures a step, over all devices together.
+        val_size: Number (180) or share (0.15) of pictures for validation; 180 for "kth" and 0.15 otherwise by default.
+        test_size: Likewise for testing; 100 for "kth" and 0.15 otherwise by default.
+        split_seed: Of the split, and of nothing else.
+        splits: A splits.csv to use again, instead of a new split.
+        num_folds: Number of folds for cross-validation; the test pictures are then one fold.
+        fold: Which fold is tested, from 0.
+        augmentation: Of training pictures: "none", "flip", "blog", "standard" or "strong".
+        augmentation_seed: Of the views.
+        views: Number of views of every training picture, seen in turns, an epoch each; 0 for the clean pictures; left
+            out, every epoch draws afresh. What a frozen trunk makes of a finite number of views is computed once.
+        balance: Weigh every class alike in the training loss, however many pictures it has.
+        seed: Of the order of pictures.
+
+    Raises:
+        InputError: A setting does not make sense, or the pictures cannot be used.
+    """
+
+    def __init__(
+        self,
+        source: SourceName | None = None,
+        archive: str | None = None,
+        root: str | None = None,
+        test_root: str | None = None,
+        sample_size: int = 1000,
+        cache_dir: str | None = None,
+        image_size: int = 224,
+        interpolation: str = "bilinear",
+        batch_size: int = 20,
+        val_size: float | int | None = None,
+        test_size: float | int | None = None,
+        split_seed: int = 0,
+        splits: str | None = None,
+        num_folds: int | None = None,
+        fold: int = 0,
+        augmentation: str = "none",
+        augmentation_seed: int = 0,
+        views: int | None = None,
+        balance: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        for flag, value, least in (
+            ("batch_size", batch_size, 1),
+            ("image_size", image_size, 32),
+            ("sample_size", sample_size, 1),
+            ("views", CLEAN if views is None else views, 0),
+        ):
+            if value < least:
+                raise InputError(f"--data.{flag} {value}: give a whole number of at least {least}")
+        if interpolation not in INTERPOLATIONS:
+            raise InputError(f"--data.interpolation {interpolation}: give one of {', '.join(INTERPOLATIONS)}")
+        source = infer_source(source, archive, root)
+        self.source = _make_source(source, archive, root, test_root, sample_size)
+        self.cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser().resolve()
+        self.image_size = image_size
+        self.interpolation = interpolation
+        self.batch_size = batch_size
+        few: tuple[Size, Size] = (180, 100) if source == "kth" else (0.15, 0.15)
+        self.val_size = few[0] if val_size is None else val_size
+        self.test_size = few[1] if test_size is None else test_size
+        self.split_seed = split_seed
+        self.splits = splits
+        self.num_folds = num_folds
+        self.fold = fold
+        self.augmentation = Augmentation(augmentation, augmentation_seed)
+        self.views = views
+        self.balance = balance
+        self.seed = seed
+        self.stores: dict[Part, Store] = {}
+
+    @cached_property
+    def prepared(self) -> Prepared:
+        """Fetch the pictures, and read every one, where that was not done before."""
+        self.cache_dir.mkdir(parents=True, exist_ok=True)
+        return prepare(self.source, self.cache_dir)
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """Return the usable pictures."""
+        return self.prepared.catalogue
+
+    @cached_property
+    def split(self) -> Split:
+        """Return what each picture is for."""
+        if self.splits is not None:
+            return read_split(self.catalogue, Path(self.splits).expanduser())
+        return make_split(self.catalogue, self.val_size, self.test_size, self.split_seed, self.num_folds, self.fold)
+
+    @property
+    def class_names(self) -> list[str]:
+        """List the classes in the order of the targets."""
+        return self.catalogue.class_names
+
+    @property
+    def num_classes(self) -> int:
+        """Count the classes."""
+        return len(self.class_names)
+
+    @cached_property
+    def labels(self) -> Tensor:
+        """Return the target of every picture of the catalogue, int64 [N]."""
+        place = {name: number for number, name in enumerate(self.class_names)}
+        return torch.tensor([place[picture.label] for picture in self.catalogue.pictures])
+
+    @cached_property
+    def keys(self) -> Tensor:
+        """Return a number for every picture of the catalogue that depends on its content alone, int64 [N]."""
+        return torch.tensor([int(picture.sha256[:16], 16) >> 1 for picture in self.catalogue.pictures])
+
+    @property
+    def class_weights(self) -> list[float] | None:
+        """Return each class's factor in the training loss, 1 on the average over pictures; None without `balance`."""
+        if not self.balance:
+            return None
+        counts = torch.bincount(self.labels[self.split.indices("train")], minlength=self.num_classes)
+        return (counts.sum() / (self.num_classes * counts)).tolist()
+
+    def describe(self) -> str:
+        """Say in one line how the pictures are split and how uneven the classes are."""
+        counts = self.split.counts(self.catalogue)
+        train = counts["train"].most_common()
+        unused = f", {counts['unused'].total()} left out (they duplicate others)" if counts["unused"] else ""
+        return (
+            f"{counts['train'].total()} training, {counts['val'].total()} validation and {counts['test'].total()} test "
+            f"pictures in {self.num_classes} classes{unused}; training pictures a class: "
+            f"{train[-1][1]} ({train[-1][0]}) to {train[0][1]} ({train[0][0]})"
+        )
+
+    def prepare_data(self) -> None:
+        """Decode and resize every picture, once for all processes and later runs."""
+        open_pixels(self.catalogue, self.image_size, self.interpolation, self.cache_dir)
+
+    def setup(self, stage: str) -> None:
+        """Open the store of pixels for every part."""
+        self.pixels = open_pixels(self.catalogue, self.image_size, self.interpolation, self.cache_dir)
+        self.stores = {"train": self.pixels, "val": self.pixels, "test": self.pixels}
+
+    def views_of(self, part: Part) -> list[int] | None:
+        """List the views in which a part's pictures are seen; None where every epoch draws afresh."""
+        if part != "train" or self.views == 0:
+            return [CLEAN]
+        return None if self.views is None else list(range(1, self.views + 1))
+
+    def train_dataloader(self) -> DataLoader:
+        """Make the loader of this process's share of the training batches."""
+        return self._loader("train")
+
+    def val_dataloader(self) -> DataLoader:
+        """Make the loader of this process's share of the validation batches."""
+        return self._loader("val")
+
+    def test_dataloader(self) -> DataLoader:
+        """Make the loader of this process's share of the test batches."""
+        return self._loader("test")
+
+    def _loader(self, part: Part) -> DataLoader:
+        rows = _Rows(torch.from_numpy(self.split.indices(part)), self.labels, part)
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        order = _Order(len(rows), self.batch_size, self.views_of(part), self.seed, part == "train", rank, world_size)
+        return DataLoader(rows, batch_size=None, sampler=order)
+
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Fetch the batch's rows from the store of its part."""
+        store = self.stores[batch["part"]]
+        rows = store.fetch(batch["index"], batch["view"])
+        batch["augmented"] = store is self.pixels and bool((batch["view"] != CLEAN).any())
+        batch["key"] = self.keys[batch["index"]]
+        batch[store.field] = rows.pin_memory() if torch.cuda.is_available() else rows
+        return batch
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Augment pictures on the device."""
+        if "images" in batch:
+            batch["images"] = self._augment(batch["images"], batch["key"], batch["view"], batch["augmented"])
+        return batch
+
+    def images(self, index: Tensor, view: Tensor, device: torch.device) -> Tensor:
+        """Return pictures int64 [B] in the views int64 [B], as a model takes them: [B, 3, H, W] in 0..255."""
+        pixels = self.pixels.fetch(index, view).to(device, non_blocking=True)
+        return self._augment(pixels, self.keys[index], view, bool((view != CLEAN).any()))
+
+    def _augment(self, pixels: Tensor, keys: Tensor, views: Tensor, augmented: bool) -> Tensor:
+        images = pixels.permute(0, 3, 1, 2)
+        return self.augmentation(images, keys, views) if augmented else images
+
+
+class _Rows(Dataset):
+    """Turn the places of a batch within a part into the batch's numbers; pictures are fetched later."""
+
+    def __init__(self, index: Tensor, labels: Tensor, part: Part) -> None:
+        self.index = index
+        self.labels = labels
+        self.part = part
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, drawn: tuple[np.ndarray, int, int]) -> Batch:
+        places, view, count = drawn
+        real = torch.from_numpy(places >= 0)
+        index = self.index[torch.from_numpy(np.maximum(places, 0))]
+        return {
+            "part": self.part,
+            "index": index,
+            "view": torch.full_like(index, view),
+            "label": torch.where(real, self.labels[index], PADDING),
+            "count": count,
+        }
+
+
+class _Order(Sampler[Any]):
+    """Draw the order of an epoch from the seed and the epoch, and give every process its share of each batch.
+
+    All shares of a batch have the same length; missing rows are the place -1.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        views: list[int] | None,
+        seed: int,
+        shuffle: bool,
+        rank: int,
+        world_size: int,
+    ) -> None:
+        self.length = length
+        self.batch_size = batch_size
+        self.views = views
+        self.seed = seed
+        self.shuffle = shuffle
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take the epoch from the trainer."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.length // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, int, int]]:
+        order = np.arange(self.length)
+        if self.shuffle:
+            order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
+        view = self.epoch + 1 if self.views is None else self.views[self.epoch % len(self.views)]
+        for start in range(0, self.length, self.batch_size):
+            batch = order[start : start + self.batch_size]
+            share = np.full(-(-len(batch) // self.world_size), -1)
+            mine = batch[self.rank :: self.world_size]
+            share[: len(mine)] = mine
+            yield share, view, len(batch)
+
+
+def default_cache_dir() -> Path:
+    """Return the folder for archives and stores: KTH_LIGHTNING_CACHE, or the user's cache folder."""
+    return Path(os.environ.get("KTH_LIGHTNING_CACHE") or user_cache_path("kth_lightning"))
+
+
+def infer_source(source: SourceName | None, archive: str | None, root: str | None) -> SourceName:
+    """Return the source that is meant where only the place of its pictures is given."""
+    return source or ("kth" if archive else "folder" if root else "sample")
+
+
+def _make_source(
+    name: SourceName, archive: str | None, root: str | None, test_root: str | None, sample_size: int
+) -> Source:
+    for flag, value, owner in (
+        ("archive", archive, "kth"),
+        ("root", root, "folder"),
+        ("test_root", test_root, "folder"),
+    ):
+        if value is not None and name != owner:
+            raise InputError(f"--data.{flag} goes with --data.source {owner}, not with --data.source {name}")
+    if name == "kth":
+        return KthSource(archive)
+    if name == "sample":
+        return SampleSource(sample_size)
+    if root is None:
+        raise InputError(
+            "--data.source folder needs --data.root DIR, a folder with one folder of pictures for each class"
+        )
+    return FolderSource(Path(root).expanduser(), Path(test_root).expanduser() if test_root else None)

@@ -1,0 +1,258 @@
+"""Prepare a data set: read every picture once, write the catalogue of the usable ones and the audit of the rest."""
+
+import csv
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+from filelock import FileLock
+from PIL import Image
+from tqdm import tqdm
+
+from kth_lightning.data.catalogue import Catalogue, Picture, read_catalogue, write_catalogue
+from kth_lightning.data.duplicates import Fingerprint, duplicate_groups, fingerprint
+from kth_lightning.data.images import UnreadablePicture, decode
+from kth_lightning.data.source import Candidate, Listing, Source
+from kth_lightning.errors import InputError
+
+_FORMAT = "1"  # raise it when the same files would give other tables
+_MIN_SIDE = 16
+_MAX_CLASSES_SHOWN = 40
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Hold a prepared data set.
+
+    Attributes:
+        catalogue: The usable pictures.
+        folder: Where `catalogue.csv` and `audit.csv` lie.
+        summary: Lines for people: what is usable, what is not and why, duplicates, class counts.
+    """
+
+    catalogue: Catalogue
+    folder: Path
+    summary: str
+
+
+class _Finding(NamedTuple):
+    """A row of audit.csv; `of` is the other picture of a duplicate."""
+
+    path: str
+    label: str
+    reason: str
+    of: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    width: int
+    height: int
+    sha256: str
+    fingerprint: Fingerprint
+
+
+def prepare(source: Source, cache_dir: Path) -> Prepared:
+    """Fetch a data set, read every picture once, and keep the tables for as long as its files do not change.
+
+    `catalogue.csv` has the usable pictures; `audit.csv` has every file that is left out and every duplicate, with the
+    reason. A bad picture never stops it. Duplicates stay in the catalogue, tied together by their group.
+
+    Raises:
+        InputError: The source cannot be used, a class has no usable picture, there is only one class, or `cache_dir`
+            cannot be written.
+    """
+    try:
+        listing = source.list(cache_dir)
+        folder = cache_dir.resolve() / "catalogues" / _key(listing)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not folder.is_dir():
+                with TemporaryDirectory(dir=folder.parent) as temporary:
+                    new = Path(temporary) / "new"
+                    new.mkdir()
+                    _write_tables(listing, new)
+                    new.rename(folder)
+        catalogue = read_catalogue(folder / "catalogue.csv", listing.root)
+        summary = (folder / "summary.txt").read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"cannot use {error.filename or cache_dir} ({error.strerror or error}); free space on the disk, "
+            "allow reading and writing there, or name another folder with --data.cache_dir"
+        ) from None
+    return Prepared(catalogue, folder, f"{summary}tables: {folder}")
+
+
+def _key(listing: Listing) -> str:
+    digest = hashlib.sha256(_FORMAT.encode() + os.fsencode(listing.root))
+    for candidate in listing.candidates:
+        mask = _state(candidate.mask) if candidate.mask else ""
+        digest.update(os.fsencode(f"\0{_state(candidate.file)}\0{candidate.label}\0{mask}\0{candidate.subset}"))
+    for file, reason in listing.problems:
+        digest.update(os.fsencode(f"\0{file}\0{reason}"))
+    return digest.hexdigest()[:16]
+
+
+def _state(file: Path) -> str:
+    try:
+        stat = file.stat()
+    except OSError:
+        return f"{file}\0missing"
+    return f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_mode}"
+
+
+def _write_tables(listing: Listing, folder: Path) -> None:
+    findings = [_Finding(_relative(file, listing.root), "", reason) for file, reason in listing.problems]
+    usable: list[tuple[Candidate, _Reading]] = []
+    for candidate, reading in zip(listing.candidates, _read_all(listing.candidates), strict=True):
+        if isinstance(reading, _Reading):
+            usable.append((candidate, reading))
+        else:
+            findings.append(_Finding(_relative(candidate.file, listing.root), candidate.label, reading))
+    _check_classes(listing, [candidate.label for candidate, _ in usable], findings)
+
+    usable.sort(key=lambda item: _relative(item[0].file, listing.root))
+    groups = duplicate_groups([reading.sha256 for _, reading in usable], [reading.fingerprint for _, reading in usable])
+    pictures = []
+    for (candidate, reading), group in zip(usable, groups, strict=True):
+        mask, reason = _matching_mask(candidate, reading, listing.root)
+        if candidate.mask and reason:
+            findings.append(_Finding(_relative(candidate.mask, listing.root), candidate.label, reason))
+        pictures.append(
+            Picture(
+                path=_relative(candidate.file, listing.root),
+                label=candidate.label,
+                mask=mask,
+                width=reading.width,
+                height=reading.height,
+                sha256=reading.sha256,
+                group=group,
+                subset=candidate.subset,
+            )
+        )
+    left_out = len(findings)
+    findings += _duplicates(pictures)
+    write_catalogue(pictures, folder / "catalogue.csv")
+    with (folder / "audit.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(_Finding._fields)
+        writer.writerows(sorted(findings))
+    summary = _summary(listing, pictures, findings[:left_out])
+    (folder / "summary.txt").write_text(summary, encoding="utf-8")
+
+
+def _read_all(candidates: Sequence[Candidate]) -> list[_Reading | str]:
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        readings = pool.map(_read, candidates)
+        return list(tqdm(readings, desc="Reading pictures", total=len(candidates), unit="file", delay=1, leave=False))
+    finally:
+        pool.shutdown(cancel_futures=True)  # so that Ctrl-C does not wait for all the rest
+
+
+def _read(candidate: Candidate) -> _Reading | str:
+    """Read one picture, or return the reason why it cannot be used."""
+    if not _is_unicode(candidate.file):
+        return "unreadable: its path is not valid UTF-8, rename it"
+    try:
+        with candidate.file.open("rb") as stream:
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+            if stream.tell() == 0:
+                return "unreadable: the file is empty"
+            picture, (width, height) = decode(stream, at_least=64)
+    except UnreadablePicture as error:
+        return str(error)
+    except OSError as error:
+        return f"unreadable: {error.strerror or error}"
+    if min(width, height) < _MIN_SIDE:
+        return f"too small: {width}x{height} pixels, a side needs {_MIN_SIDE}"
+    return _Reading(width, height, sha256, fingerprint(picture))
+
+
+def _is_unicode(file: Path) -> bool:
+    try:
+        str(file).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _relative(file: Path, root: Path) -> str:
+    """Write a path as the tables have it, with escapes for bytes that are not UTF-8."""
+    path = file.relative_to(root) if file.is_relative_to(root) else file
+    return os.fsencode(path.as_posix()).decode(errors="backslashreplace")
+
+
+def _matching_mask(candidate: Candidate, reading: _Reading, root: Path) -> tuple[str, str]:
+    """Return the mask's path, or "" and the reason why it cannot be used."""
+    if candidate.mask is None:
+        return "", ""
+    try:
+        with Image.open(candidate.mask) as mask:
+            size = mask.size
+    except Exception as error:  # as in `decode`
+        return "", f"unreadable mask: {' '.join(str(error).split())}"
+    if size != (reading.width, reading.height):
+        return "", f"mask of another size: {size[0]}x{size[1]}, the picture has {reading.width}x{reading.height}"
+    return _relative(candidate.mask, root), ""
+
+
+def _check_classes(listing: Listing, usable: Sequence[str], findings: Sequence[_Finding]) -> None:
+    classes = {candidate.label for candidate in listing.candidates}
+    if not usable:
+        why = f" (the first: {findings[0].path}: {findings[0].reason})" if findings else ""
+        raise InputError(f"{listing.root} has no usable picture{why}; check the folder")
+    for label in sorted(classes - set(usable)):
+        bad = next(finding for finding in findings if finding.label == label)
+        raise InputError(
+            f"the class {label!r} has no usable picture ({bad.path}: {bad.reason}); repair it or remove its folder "
+            f"from {listing.root}"
+        )
+    if len(classes) == 1:
+        raise InputError(
+            f"{listing.root} has pictures of one class only ({usable[0]}); a classifier needs at least two"
+        )
+
+
+def _duplicates(pictures: Sequence[Picture]) -> list[_Finding]:
+    findings = []
+    by_digest: dict[str, Picture] = {}
+    for index, picture in enumerate(pictures):
+        same = by_digest.setdefault(picture.sha256, picture)
+        if picture.group != index:
+            other, kind = (same, "exact") if same is not picture else (pictures[picture.group], "near")
+            place = "" if picture.label == other.label else " in another class"
+            findings.append(_Finding(picture.path, picture.label, f"{kind} duplicate{place}", other.path))
+    return findings
+
+
+def _summary(listing: Listing, pictures: Sequence[Picture], left_out: Sequence[_Finding]) -> str:
+    counts = Counter(picture.label for picture in pictures)
+    files = len(listing.candidates)
+    lines = [f"{len(pictures)} of {files} files usable in {len(counts)} classes"]
+    kinds: dict[str, list[str]] = {}
+    for finding in left_out:
+        kinds.setdefault(finding.reason.partition(":")[0], []).append(finding.path)
+    for kind, paths in sorted(kinds.items()):
+        more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+        lines.append(f"  {kind}: {len(paths)} ({', '.join(sorted(paths)[:3])}{more})")
+    members: dict[int, list[Picture]] = {}
+    for picture in pictures:
+        members.setdefault(picture.group, []).append(picture)
+    groups = [group for group in members.values() if len(group) > 1]
+    across = sum(len({picture.label for picture in group}) > 1 for group in groups)
+    lines.append(
+        f"duplicates: {len(groups)} groups of {sum(map(len, groups))} pictures "
+        f"({len(groups) - across} within a class, {across} across classes); a group stays on one side of the split"
+    )
+    (largest, most), (smallest, fewest) = counts.most_common()[0], counts.most_common()[-1]
+    lines.append(f"pictures a class: {fewest} ({smallest}) to {most} ({largest})")
+    if len(counts) <= _MAX_CLASSES_SHOWN:
+        lines.append("  " + ", ".join(f"{label} {counts[label]}" for label in sorted(counts)))
+    return "\n".join([*lines, *listing.notes, ""])

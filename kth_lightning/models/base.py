@@ -1,0 +1,266 @@
+"""What the three models share: one step, one set of metrics, one way to make optimisers."""
+
+import math
+from collections import defaultdict
+from difflib import get_close_matches
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from lightning import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torchmetrics import MeanMetric, Metric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassCohenKappa, MulticlassRecall
+
+from kth_lightning.data.batch import PADDING, Batch
+from kth_lightning.errors import InputError
+
+_ARTICLE_OPTIONS: dict[str, dict[str, Any]] = {"RMSprop": {"alpha": 0.9, "eps": 1e-7}, "SGD": {"momentum": 0.9}}
+
+
+class Classifier(LightningModule):
+    """Train, validate and test a classifier whose trunk is frozen and whose tail is trained.
+
+    A subclass sets `preprocess`, `trunk` (None where nothing is frozen) and `head`, and defines `tail`. Every process
+    of a run takes its share of each batch; the loss is that of the whole batch.
+
+    Args:
+        num_classes: Length of the logits.
+        class_names: In the order of the logits; kept for prediction.
+        class_weights: Factor of each class in the training loss; None weighs every picture alike.
+        image_size: Side of the square pictures; kept for prediction.
+        interpolation: How pictures are resized; kept for prediction.
+        optimizer: Name of a class in torch.optim.
+        optimizer_options: Its arguments beside the learning rate; None gives RMSprop and SGD the article's (rho .9,
+            epsilon 1e-7; momentum .9).
+        lr: Learning rate, of the head where stages have their own.
+        schedule: "constant", or "cosine" down to 0 over the run.
+        warmup: Share of the run in which the learning rate rises linearly from 0.
+        label_smoothing: In the training loss.
+        seed: Of all that is drawn in training.
+    """
+
+    preprocess: nn.Module
+    trunk: nn.Module | None
+    head: nn.Module
+
+    def __init__(
+        self,
+        num_classes: int,
+        class_names: list[str] | None = None,
+        class_weights: list[float] | None = None,
+        image_size: int = 224,
+        interpolation: str = "bilinear",
+        optimizer: str = "RMSprop",
+        optimizer_options: dict[str, Any] | None = None,
+        lr: float = 1e-3,
+        schedule: Literal["constant", "cosine"] = "constant",
+        warmup: float = 0.0,
+        label_smoothing: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.class_names = class_names or [str(place) for place in range(num_classes)]
+        self.image_size = image_size
+        self.seed = seed
+        self.optimizer = optimizer
+        self.optimizer_options = _ARTICLE_OPTIONS.get(optimizer, {}) if optimizer_options is None else optimizer_options
+        self.lr = lr
+        self.schedule = schedule
+        self.warmup = warmup
+        self.label_smoothing = label_smoothing
+        self.register_buffer("class_weights", torch.tensor(class_weights) if class_weights else None, persistent=False)
+        metrics = MetricCollection(
+            {
+                "acc": MulticlassAccuracy(num_classes, average="micro", ignore_index=PADDING),
+                "kappa": MulticlassCohenKappa(num_classes, ignore_index=PADDING),
+                "recall": MulticlassRecall(num_classes, average="macro", ignore_index=PADDING),
+            }
+        )
+        self.metrics = nn.ModuleDict(
+            {f"{stage}_metrics": metrics.clone(f"{stage}/") for stage in ("train", "val", "test")}
+        )
+        self.losses = nn.ModuleDict({f"{stage}_loss": MeanMetric() for stage in ("train", "val", "test")})
+        self._kept: dict[str, dict[str, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
+
+    def tail(self, features: Tensor) -> Tensor:
+        """Map what the trunk gives to logits [B, num_classes]."""
+        raise NotImplementedError
+
+    def features(self, images: Tensor) -> Tensor:
+        """Run what is frozen: pictures [B, 3, H, W] in 0..255 to what the tail takes."""
+        inputs = self.preprocess(images)
+        if self.trunk is None:
+            return inputs
+        with torch.no_grad():
+            return self.trunk(inputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map RGB pictures [B, 3, H, W] of any dtype in 0..255 to float32 logits [B, num_classes]."""
+        return self.tail(self.features(images)).float()
+
+    def train(self, mode: bool = True) -> "Classifier":
+        """Keep the trunk in evaluation mode, so that its features never depend on the batch."""
+        super().train(mode)
+        if self.trunk is not None:
+            self.trunk.eval()
+        return self
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Draw dropout from the seed, the step and the process alone: a resumed run then goes on as it would have."""
+        torch.manual_seed(hash((self.seed, self.global_step, self.global_rank)) & 0x7FFF_FFFF)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of the whole batch, as far as it is this process's."""
+        losses = self._step(batch, "train")
+        # DDP averages the gradients over processes; the pictures of a batch count alike all the same.
+        return losses.sum() * (self.trainer.world_size / batch["count"])
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Keep the predictions for the figures of the epoch."""
+        self._step(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Keep the predictions for the figures of the epoch."""
+        self._step(batch, "test")
+
+    def _step(self, batch: Batch, stage: str) -> Tensor:
+        features = batch["features"] if "features" in batch else self.features(batch["images"])
+        logits, labels = self.tail(features).float(), batch["label"]
+        training = stage == "train"
+        losses = F.cross_entropy(
+            logits,
+            labels,
+            weight=self.class_weights if training else None,  # type: ignore[arg-type]
+            label_smoothing=self.label_smoothing if training else 0.0,
+            ignore_index=PADDING,
+            reduction="none",
+        )
+        # Metrics look at the epoch at its end: their updates would make a GPU wait at every step.
+        kept = self._kept[stage]
+        kept["label"].append(labels)
+        kept["losses"].append(losses.detach())
+        if training:
+            kept["logits"].append(logits.detach().argmax(1))
+        else:
+            kept["logits"].append(logits.detach())
+            kept["index"].append(batch["index"])
+        return losses
+
+    def on_train_epoch_end(self) -> None:
+        """Log the figures of the epoch."""
+        self._log_epoch("train")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the figures of the epoch."""
+        self._log_epoch("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the figures of the epoch."""
+        self._log_epoch("test")
+
+    def _log_epoch(self, stage: str) -> None:
+        kept = {name: torch.cat(parts) for name, parts in self._kept.pop(stage).items()}
+        metrics, loss = self.metrics[f"{stage}_metrics"], self.losses[f"{stage}_loss"]
+        assert isinstance(metrics, MetricCollection)
+        assert isinstance(loss, Metric)
+        metrics.update(kept["logits"], kept["label"])
+        loss.update(kept["losses"], (kept["label"] != PADDING).float())
+        # Each is summed over the processes by torchmetrics before it is divided.
+        self.log_dict({f"{stage}/loss": loss.compute(), **metrics.compute()}, prog_bar=stage != "test")
+        metrics.reset()
+        loss.reset()
+
+    def predictions(self, stage: Literal["val", "test"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Gather what the running epoch has predicted, from all processes.
+
+        Returns:
+            On the CPU, sorted by index, each picture once: index int64 [N], label int64 [N], logits float32 [N, C].
+        """
+        parts = [torch.cat(self._kept[stage][name]) for name in ("index", "label", "logits")]
+        if self.trainer.world_size > 1:
+            parts = [torch.cat(list(self.all_gather(part))) for part in parts]
+        index, label, logits = parts
+        real = label != PADDING
+        order = index[real].argsort()
+        return index[real][order].cpu(), label[real][order].cpu(), logits[real][order].cpu()
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the trained parameters, with the learning rate of each group."""
+        return [{"params": [each for each in self.parameters() if each.requires_grad], "lr": self.lr}]
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Make the optimiser and, unless the learning rate is constant, a schedule by the step."""
+        optimizer = make_optimizer(self.optimizer, self.parameter_groups(), self.lr, self.optimizer_options)
+        if self.schedule == "constant" and not self.warmup:
+            return optimizer
+        steps = self.trainer.estimated_stepping_batches
+        if math.isinf(steps):
+            raise InputError(f"--model.schedule {self.schedule} needs an end: give --trainer.max_epochs")
+        warmup = round(self.warmup * steps)
+
+        def factor(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / (warmup + 1)
+            if self.schedule == "constant":
+                return 1.0
+            return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def frozen_state(self) -> dict[str, Tensor]:
+        """Return the part of the state that training never changes and its checkpoints leave out."""
+        return {key: value for key, value in self.state_dict().items() if key.startswith("trunk.")}
+
+    def weights_sha256(self) -> str:
+        """Return the hash of the file that the trunk's weights came from; empty where there is none."""
+        return ""
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave the trunk out: writing it would take longer than many an epoch."""
+        for key in self.frozen_state():
+            del checkpoint["state_dict"][key]
+        checkpoint["weights_sha256"] = self.weights_sha256()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the trunk from the weights where the checkpoint has none.
+
+        Raises:
+            InputError: The checkpoint was trained on another trunk, or to tell other classes apart.
+        """
+        names = checkpoint.get("hyper_parameters", {}).get("class_names")
+        if names and self.class_names != names:
+            differ = sorted(set(names) ^ set(self.class_names))
+            raise InputError(
+                f"--ckpt_path: the checkpoint tells {len(names)} classes apart and the data has "
+                f"{len(self.class_names)} ({', '.join(differ[:5]) or 'in another order'}); "
+                "give data with its own classes"
+            )
+        frozen = {key: value for key, value in self.frozen_state().items() if key not in checkpoint["state_dict"]}
+        if frozen and checkpoint.get("weights_sha256", "") != self.weights_sha256():
+            raise InputError(
+                "--ckpt_path: the checkpoint was trained on other weights of the backbone than --model.weights gives; "
+                f"give those with the hash {checkpoint.get('weights_sha256', '')[:12]}"
+            )
+        checkpoint["state_dict"].update(frozen)
+
+
+def make_optimizer(
+    name: str, groups: list[dict[str, Any]], lr: float, options: dict[str, Any]
+) -> torch.optim.Optimizer:
+    """Make an optimiser of torch.optim.
+
+    Raises:
+        InputError: There is no such class, or it does not take the options.
+    """
+    known = [each for each, kind in vars(torch.optim).items() if isinstance(kind, type) and each != "Optimizer"]
+    if name not in known:
+        near = get_close_matches(name, known, n=3, cutoff=0.4)
+        raise InputError(f"--model.optimizer: torch.optim has no {name!r}; did you mean {', '.join(near or known)}?")
+    try:
+        return getattr(torch.optim, name)(groups, lr=lr, **options)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"--model.optimizer_options: {name} does not take {options} ({error})") from None

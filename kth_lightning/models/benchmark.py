@@ -1,0 +1,59 @@
+"""The benchmark: five convolutional blocks trained from scratch."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kth_lightning.models.base import Classifier
+from kth_lightning.models.layers import GlobalMean, Head, Preprocess, init_like_keras
+from kth_lightning.models.weights import BLOG_FEEDING
+
+
+class BenchmarkCNN(Classifier):
+    """Train five convolutional blocks, global average pooling and a dense layer from scratch.
+
+    The defaults are the article's: 3,920,531 parameters for 19 classes.
+
+    Args:
+        num_classes: Length of the logits.
+        filters: Of each block's 3x3 convolution; every block halves height and width.
+        block_dropout: Behind each block.
+        dropout: Before the dense layer.
+        batch_norm: Normalise between each convolution and its ReLU.
+        **kwargs: See `Classifier`.
+    """
+
+    trunk = None
+
+    def __init__(
+        self,
+        num_classes: int,
+        filters: tuple[int, ...] = (64, 128, 256, 512, 512),
+        block_dropout: tuple[float, ...] = (0.0, 0.0, 0.0, 0.5, 0.4),
+        dropout: float = 0.3,
+        batch_norm: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(num_classes, **kwargs)
+        self.save_hyperparameters()
+        self.preprocess = Preprocess(BLOG_FEEDING)
+        self.blocks = nn.Sequential()
+        channels = 3
+        for width, drop in zip(filters, block_dropout, strict=True):
+            self.blocks.append(_block(channels, width, drop, batch_norm))
+            channels = width
+        self.pool = GlobalMean()
+        self.head = Head(channels, num_classes, dropout)
+        self.to(memory_format=torch.channels_last)
+
+    def tail(self, features: Tensor) -> Tensor:
+        """Map normalised pictures [B, 3, H, W] to logits [B, num_classes]."""
+        return self.head(self.pool(self.blocks(features)))
+
+
+def _block(channels: int, width: int, dropout: float, batch_norm: bool) -> nn.Sequential:
+    convolution = nn.Conv2d(channels, width, 3, padding=1)
+    init_like_keras(convolution)
+    norm = [nn.BatchNorm2d(width)] if batch_norm else []
+    return nn.Sequential(convolution, *norm, nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Dropout(dropout))

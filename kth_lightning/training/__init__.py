@@ -1,0 +1,1 @@
+"""Train one model into a run folder, or all three side by side."""

@@ -1,0 +1,113 @@
+"""The feature store: what a frozen trunk makes of a picture in a view, computed once and kept."""
+
+import hashlib
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+CHUNK = 256
+"""Rows a file holds at most."""
+
+_VERSION = "1"
+
+
+class FeatureStore:
+    """Keep rows of features by (picture key, view key) in files of `CHUNK` rows.
+
+    No split and no catalogue is part of a row's key: folds, reruns and grown data sets share rows. Each file is
+    written under a temporary name by one process and renamed when whole; a damaged one is dropped with a warning and
+    its rows count as missing.
+
+    Args:
+        folder: Of one trunk on pictures of one size; made where it is missing.
+        picture_keys: int64 [N], of the catalogue's pictures.
+        view_keys: For each view a number that stands for it across runs.
+    """
+
+    field = "features"
+
+    def __init__(self, folder: Path, picture_keys: Tensor, view_keys: dict[int, int]) -> None:
+        self.folder = folder
+        self.picture_keys = picture_keys.numpy()
+        self.view_keys = view_keys
+        self._pictures, self._place = np.unique(self.picture_keys, return_inverse=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.open()
+
+    def open(self) -> None:
+        """Find the rows that the files hold by now."""
+        self._chunks: list[Tensor] = []
+        self._rows = {view: np.full(len(self._pictures), -1) for view in self.view_keys}
+        for file in sorted(self.folder.glob("*.safetensors")):
+            chunk = _read(file)
+            if chunk is None:
+                continue
+            places = np.searchsorted(self._pictures, chunk["picture"].numpy()).clip(max=len(self._pictures) - 1)
+            known = self._pictures[places] == chunk["picture"].numpy()
+            for view, key in self.view_keys.items():
+                mine = np.flatnonzero(known & (chunk["view"].numpy() == key))
+                self._rows[view][places[mine]] = len(self._chunks) * CHUNK + mine
+            self._chunks.append(chunk["features"])
+
+    def missing(self, index: np.ndarray, views: list[int]) -> list[tuple[int, int]]:
+        """List the (index, view) among pictures and views whose rows no file holds, each content once, view by view."""
+        places = np.unique(self._place[index], return_index=True)[1]
+        return [
+            (int(each), view)
+            for view in views
+            for each in index[np.sort(places)]
+            if self._rows[view][self._place[each]] < 0
+        ]
+
+    def write(self, index: Tensor, view: Tensor, features: Tensor) -> None:
+        """Write at most `CHUNK` rows as one file.
+
+        Args:
+            index: int64 [B], places in the catalogue.
+            view: int64 [B].
+            features: [B, ...] on the CPU.
+        """
+        pictures = torch.from_numpy(self.picture_keys[index.numpy()])
+        views = torch.tensor([self.view_keys[int(each)] for each in view])
+        name = hashlib.sha256(pictures.numpy().tobytes() + views.numpy().tobytes()).hexdigest()[:24]
+        tensors = {"features": features.contiguous(), "picture": pictures, "view": views}
+        temporary = self.folder / f"{name}.part"
+        try:
+            save_file(tensors, temporary, metadata={"version": _VERSION, "crc32": _checksum(tensors)})
+            temporary.replace(self.folder / f"{name}.safetensors")
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def fetch(self, index: Tensor, view: Tensor) -> Tensor:
+        """Copy rows out: int64 [B] and int64 [B] to features [B, ...]."""
+        numbers = [
+            self._rows[each][place] for each, place in zip(view.tolist(), self._place[index.numpy()], strict=True)
+        ]
+        return torch.stack([self._chunks[number // CHUNK][number % CHUNK] for number in numbers])
+
+
+def _read(file: Path) -> dict[str, Tensor] | None:
+    try:
+        with safe_open(file, "pt") as opened:
+            metadata = opened.metadata() or {}
+        tensors = load_file(file)
+        if metadata.get("version") == _VERSION and metadata.get("crc32") == _checksum(tensors):
+            return tensors
+    except (SafetensorError, OSError, KeyError):
+        pass
+    warnings.warn(f"the feature store's file {file} is damaged and its features are computed again", stacklevel=2)
+    file.unlink(missing_ok=True)
+    return None
+
+
+def _checksum(tensors: dict[str, Tensor]) -> str:
+    crc = 0
+    for name in ("features", "picture", "view"):
+        crc = zlib.crc32(tensors[name].flatten().view(torch.uint8).numpy(), crc)
+    return str(crc)

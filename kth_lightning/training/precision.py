@@ -1,0 +1,17 @@
+"""Mixed precision where the hardware has it."""
+
+import torch
+
+
+def choose_precision(accelerator: str) -> str:
+    """Return the trainer's precision for an accelerator.
+
+    bfloat16 on GPUs since Ampere and on CPUs with AVX-512 BF16 or AMX; float16 on older GPUs; else float32.
+
+    Args:
+        accelerator: As given to the trainer, "auto" included.
+    """
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.backends.mps.is_available())
+    return "bf16-mixed" if on_cpu and torch.cpu._is_avx512_bf16_supported() else "32-true"

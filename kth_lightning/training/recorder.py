@@ -1,0 +1,178 @@
+"""The callback that writes the run folder and what TensorBoard shows."""
+
+import hashlib
+import platform
+import statistics
+import time
+import warnings
+from importlib.metadata import version
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+from torchvision.utils import make_grid
+
+from kth_lightning.data.module import PictureData
+from kth_lightning.data.split import write_split
+from kth_lightning.models import Classifier
+from kth_lightning.results.figures import confusion_figure, draw_curves, save
+from kth_lightning.results.run_folder import RunFolder, write_atomically
+from kth_lightning.results.statistics import summarise
+
+_EXAMPLES = 16
+
+
+class RunRecorder(L.Callback):
+    """Write what a run was made from, what every epoch gave, and what the best epoch is worth on the test pictures.
+
+    Args:
+        run: The folder.
+        config: Text of config.yaml.
+    """
+
+    def __init__(self, run: RunFolder, config: str) -> None:
+        self.run = run
+        self.config = config
+        self.ahead_seconds = 0.0
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Write the configuration and the split, before the first step."""
+        if stage != "fit" or not trainer.is_global_zero:
+            return
+        data = _data(trainer)
+        self.run.path.mkdir(parents=True, exist_ok=True)
+        write_split(data.catalogue, data.split, self.run.splits)
+        # Last, since a folder with a configuration counts as a run.
+        write_atomically(self.config, self.run.config)
+        self._started = time.perf_counter()
+
+    @rank_zero_only
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Forget epochs that the checkpoint does not know, and show TensorBoard the network and some pictures."""
+        self.ahead_seconds = time.perf_counter() - self._started
+        self.run.truncate_history(trainer.current_epoch)
+        if trainer.current_epoch == 0:
+            self._show_examples(trainer, pl_module)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock."""
+        self._epoch_started = time.perf_counter()
+
+    @rank_zero_only
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Add the epoch to the history; the module has logged its figures by now, and the checkpoint comes later."""
+        figures = {name: float(value) for name, value in trainer.logged_metrics.items() if name[:4] in ("val/", "trai")}
+        row = {
+            "epoch": trainer.current_epoch,
+            "seconds": time.perf_counter() - self._epoch_started,
+            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+        }
+        self.run.append_history(row | dict(sorted(figures.items())))
+
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the test predictions and the run's figures."""
+        assert isinstance(pl_module, Classifier)
+        index, labels, logits = pl_module.predictions("test")
+        if trainer.is_global_zero:
+            self._write_results(trainer, pl_module, index.tolist(), labels.numpy(), logits.double().softmax(1).numpy())
+
+    def _write_results(
+        self, trainer: L.Trainer, model: Classifier, index: list[int], labels: np.ndarray, probabilities: np.ndarray
+    ) -> None:
+        data, history = _data(trainer), self.run.read_history()
+        paths = [data.catalogue.pictures[each].path for each in index]
+        self.run.write_predictions(paths, labels, data.class_names, probabilities)
+        confusion = np.zeros((data.num_classes, data.num_classes), dtype=np.int64)
+        np.add.at(confusion, (labels, probabilities.argmax(1)), 1)
+        self.run.write_confusion(confusion, data.class_names)
+        test: dict[str, Any] = summarise(labels, probabilities)
+        best = min(history, key=lambda row: row["val/loss"])
+        figure = confusion_figure(confusion, data.class_names)
+        save(figure, self.run.figures / "confusion.png")
+        values = {name: test[name]["value"] for name in ("loss", "acc", "kappa", "recall")}
+        draw_curves(history, int(best["epoch"]), test, self.run.figures / "curves.png")
+        self._log_results(trainer, model, values, best, figure)
+        seconds = [row["seconds"] for row in history]
+        self.run.write_metrics(
+            {
+                "model": type(model).__name__,
+                "val": {name.removeprefix("val/"): value for name, value in best.items() if name.startswith("val/")},
+                "test": test,
+                "epochs": len(history),
+                "best_epoch": int(best["epoch"]),
+                "seconds_per_epoch": statistics.median(seconds[1:] or seconds),
+                "seconds_first_epoch": seconds[0],
+                "seconds_total": sum(seconds) + self.ahead_seconds,
+                "parameters": sum(each.numel() for each in model.parameters()),
+                "parameters_trained": sum(each.numel() for each in model.parameters() if each.requires_grad),
+                "device": _device_name(trainer),
+                "precision": str(trainer.precision),
+                "versions": {
+                    name: version(name) for name in ("torch", "torchvision", "lightning", "torchmetrics", "timm")
+                },
+                "seed": model.seed,
+                "hashes": {
+                    "data": _digest(picture.sha256 for picture in data.catalogue.pictures),
+                    "split": _digest(data.split.parts),
+                    "weights": model.weights_sha256(),
+                },
+            }
+        )
+
+    def _show_examples(self, trainer: L.Trainer, model: L.LightningModule) -> None:
+        data = _data(trainer)
+        index = torch.from_numpy(data.split.indices("train")[:_EXAMPLES])
+        for view in (data.views_of("train") or [0, 1, 2])[:3]:
+            images = data.images(index, torch.full_like(index, view), torch.device("cpu"))
+            _board(trainer).add_image("train/examples", make_grid(images.to(torch.uint8), nrow=8), view)
+        with warnings.catch_warnings(), torch.no_grad():
+            # Tracing warns of all that it will fix, and is deprecated; TensorBoard's graph has no other way.
+            warnings.simplefilter("ignore")
+            model.eval()
+            _board(trainer).add_graph(model, images[:1].to(model.device))
+            model.train()
+
+    def _log_results(
+        self, trainer: L.Trainer, model: Classifier, values: dict[str, float], best: dict[str, float], figure: Any
+    ) -> None:
+        _board(trainer).add_figure("test/confusion", figure)
+        plain = {name: value for name, value in model.hparams.items() if isinstance(value, int | float | str | bool)}
+        final = {f"final/test_{name}": value for name, value in values.items()}
+        final |= {f"final/val_{name}": best[f"val/{name}"] for name in values}
+        assert isinstance(trainer.logger, TensorBoardLogger)
+        trainer.logger.log_hyperparams(plain, final)
+
+
+class StopWhereStopped(L.Callback):
+    """Do not train on when a run is resumed whose early stopping had come."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stop before the first step."""
+        stopping = trainer.early_stopping_callback
+        if isinstance(stopping, EarlyStopping) and stopping.wait_count >= stopping.patience:
+            trainer.should_stop = True
+
+
+def _data(trainer: L.Trainer) -> PictureData:
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    assert isinstance(data, PictureData)
+    return data
+
+
+def _board(trainer: L.Trainer) -> Any:
+    assert isinstance(trainer.logger, TensorBoardLogger)
+    return trainer.logger.experiment
+
+
+def _device_name(trainer: L.Trainer) -> str:
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} {device.type}"
+    return f"{trainer.world_size} x {name}" if trainer.world_size > 1 else name
+
+
+def _digest(parts: Any) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

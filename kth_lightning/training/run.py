@@ -1,0 +1,246 @@
+"""One run: from a configuration to a run folder."""
+
+import hashlib
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+import yaml
+from jsonargparse import Namespace
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from kth_lightning import __version__
+from kth_lightning.data.module import PictureData
+from kth_lightning.errors import InputError
+from kth_lightning.models import Classifier
+from kth_lightning.models.weights import find_weights
+from kth_lightning.results.run_folder import RunFolder
+from kth_lightning.training.allocation import keep_freed_memory
+from kth_lightning.training.precision import choose_precision
+from kth_lightning.training.recorder import RunRecorder, StopWhereStopped
+from kth_lightning.training.store_features import StoreFeatures
+
+_LINKS = ("num_classes", "class_names", "class_weights", "image_size", "interpolation", "seed")
+
+_NOISE = (
+    ".*LightningCLI's args parameter is intended.*",
+    ".*does not have many workers.*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*resume_from_checkpoint.*",
+    ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
+    ".*The number of training batches .* is smaller than the logging interval.*",
+    ".*it is recommended to use `Trainer\\(devices=1, num_nodes=1\\)`.*",
+    ".*Found .* module\\(s\\) in eval mode at the start of training.*",
+)
+
+
+class TrainingCLI(LightningCLI):
+    """Parse, resolve and carry out `fit`, `validate` and `test`."""
+
+    def __init__(self, args: ArgsType = None) -> None:
+        keep_freed_memory()
+        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+        for message in _NOISE:
+            warnings.filterwarnings("ignore", message)
+        super().__init__(
+            Classifier,
+            PictureData,
+            save_config_callback=None,
+            seed_everything_default=0,
+            trainer_defaults={
+                "max_epochs": 100,
+                "num_sanity_val_steps": 0,
+                "use_distributed_sampler": False,
+                "enable_model_summary": False,
+            },
+            parser_kwargs={"prog": "python -m kth_lightning", "version": f"kth_lightning {__version__}"},
+            subclass_mode_model=True,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=args,
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Offer what makes sense for a classifier; `fit` resumes by its run folder, not by a checkpoint's path."""
+        common = {"model", "datamodule", "weights_only"}
+        return {
+            "fit": common | {"train_dataloaders", "val_dataloaders", "ckpt_path"},
+            "validate": common | {"dataloaders"},
+            "test": common | {"dataloaders"},
+        }
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the run folder and early stopping, and have the model take from the data what it must agree with."""
+        parser.add_argument(
+            "--run_dir",
+            type=str | None,
+            default=None,
+            help="Folder that fit writes; runs/<model>-<hash of the configuration> where it is left out. A run that "
+            "was interrupted goes on, a finished one is left alone.",
+        )
+        parser.add_lightning_class_args(EarlyStopping, "early_stopping")
+        parser.set_defaults({"early_stopping.monitor": "val/loss", "early_stopping.patience": 10})
+        for name in _LINKS:
+            parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
+        parser.link_arguments("seed_everything", "data.init_args.seed" if self.subclass_mode_data else "data.seed")
+
+    def _parse_ckpt_path(self) -> None:
+        # Lightning's own lets the checkpoint's settings win over the command line without a word (issue 21455).
+        pass
+
+    def before_instantiate_classes(self) -> None:
+        """Settle what the hardware and the network decide, and find out which run this is."""
+        config = self.config[self.subcommand]
+        if config.trainer.precision is None:
+            config.trainer.precision = choose_precision(str(config.trainer.accelerator))
+        settings = config.model.init_args
+        if "weights" in settings and not getattr(config, "ckpt_path", None):
+            found = find_weights(settings.weights, settings.backbone)
+            found.require(settings.weights_sha256)
+            settings.weights, settings.weights_sha256 = found.choice, found.sha256 or None
+            _say(f"weights of {settings.backbone}: {found.origin} (sha256 {found.sha256[:12] or '-'})")
+        self.resolved = self._resolved_text(config)
+        self.run = RunFolder(Path(config.run_dir or _default_run_dir(config, self.resolved)))
+        if self.subcommand == "fit":
+            _check_same_run(self.run, self.resolved)
+
+    def _resolved_text(self, config: Namespace) -> str:
+        """Write the configuration that alone repeats the run: all of it but where it is written."""
+        text = self._parser(self.subcommand).dump(config, skip_none=False, skip_link_targets=True)
+        settings = yaml.safe_load(text)
+        for key in ("run_dir", "config"):
+            settings.pop(key, None)
+        return f"# kth_lightning {__version__}\n" + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """Make the trainer with what every run has: stored features and, for `fit`, all that the run folder holds."""
+        callbacks: list[L.Callback] = [StoreFeatures()]
+        logger: TensorBoardLogger | bool = False
+        if self.subcommand == "fit":
+            logger = TensorBoardLogger(str(self.run.path), name="", version="", default_hp_metric=False)
+            callbacks += [
+                RunRecorder(self.run, self.resolved),
+                StopWhereStopped(),
+                LearningRateMonitor("epoch"),
+                ModelCheckpoint(
+                    dirpath=str(self.run.checkpoints),
+                    filename="best",
+                    monitor="val/loss",
+                    save_last=True,
+                    auto_insert_metric_name=False,
+                    enable_version_counter=False,
+                    save_on_train_epoch_end=True,
+                ),
+            ]
+        self.trainer_defaults["callbacks"] = callbacks
+        return super().instantiate_trainer(logger=logger, default_root_dir=str(self.run.path), **kwargs)
+
+    def before_fit(self) -> None:
+        """Say what is about to be trained on what."""
+        trained = sum(each.numel() for each in self.model.parameters() if each.requires_grad)
+        total = sum(each.numel() for each in self.model.parameters())
+        _say(self.datamodule.describe())
+        _say(
+            f"{type(self.model).__name__}: {trained:,} of {total:,} parameters trained, {self.trainer.precision}, "
+            f"run folder {self.run.path}"
+        )
+
+    def fit(self, model: Classifier, datamodule: PictureData) -> None:
+        """Train from the last checkpoint, if there is one, then test the best one."""
+        if not _is_complete(self.run.best_checkpoint):
+            last = self.run.last_checkpoint
+            resume = str(last) if last.exists() else None
+            self.trainer.fit(model, datamodule=datamodule, ckpt_path=resume, weights_only=True)
+            self.trainer.strategy.barrier()
+            if self.trainer.is_global_zero:
+                _complete(self.run.best_checkpoint, model)
+            self.trainer.strategy.barrier()
+        best = str(self.run.best_checkpoint)
+        self.trainer.test(model, datamodule=datamodule, ckpt_path=best, weights_only=True, verbose=False)
+
+
+def train(args: list[str] | None = None) -> RunFolder:
+    """Carry out `fit`, `validate` or `test` and return the run folder.
+
+    Args:
+        args: As on the command line, the verb first; sys.argv where left out.
+
+    Raises:
+        InputError: A setting, the data or the weights cannot be used.
+    """
+    try:
+        return TrainingCLI(args).run
+    except _FinishedError as finished:
+        return finished.run
+
+
+class _FinishedError(Exception):
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+
+
+def _check_same_run(run: RunFolder, resolved: str) -> None:
+    if not run.config.exists():
+        if run.path.exists() and not run.path.is_dir():
+            raise InputError(f"--run_dir {run.path} is a file; give a folder")
+        return
+    ours, theirs = (_flat(yaml.safe_load(text) or {}) for text in (resolved, run.config.read_text(encoding="utf-8")))
+    differ = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
+    if differ:
+        key = differ[0]
+        raise InputError(
+            f"--run_dir {run.path} holds a run with another --{key}: {theirs.get(key)} there, {ours.get(key)} here; "
+            "give another --run_dir, or the same settings to go on with that run"
+        )
+    if run.finished:
+        accuracy = run.read_metrics()["test"]["acc"]["value"]
+        _say(f"{run.path} is finished (test accuracy {accuracy:.1%}); delete it to train it again")
+        raise _FinishedError(run)
+    _say(f"going on with the run in {run.path}")
+
+
+def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(settings, dict) or not settings:
+        return {prefix: settings}
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def _default_run_dir(config: Namespace, resolved: str) -> Path:
+    name = config.model.class_path.rsplit(".", 1)[-1].lower()
+    return Path("runs") / f"{name}-{hashlib.sha256(resolved.encode()).hexdigest()[:10]}"
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    return checkpoint.exists() and torch.load(checkpoint, weights_only=True, mmap=True).get("complete", False)
+
+
+def _complete(file: Path, model: Classifier) -> None:
+    """Put the trunk into the best checkpoint, so that it alone predicts."""
+    checkpoint = torch.load(file, weights_only=True, map_location="cpu")
+    checkpoint["state_dict"] |= {key: value.cpu() for key, value in model.frozen_state().items()}
+    checkpoint["class_path"] = f"{type(model).__module__}.{type(model).__name__}"
+    checkpoint["complete"] = True
+    for optimiser_state in ("optimizer_states", "lr_schedulers"):
+        checkpoint[optimiser_state] = []
+    temporary = file.with_suffix(".part")
+    try:
+        torch.save(checkpoint, temporary)
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _say(text: str) -> None:
+    if os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0":
+        print(text, file=sys.stderr, flush=True)
