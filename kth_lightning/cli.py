@@ -1,22 +1,88 @@
-"""The command line."""
+"""The command line: one verb, then its flags."""
 
+import errno
+import os
 import sys
+from collections.abc import Callable
 
+from kth_lightning import __version__
 from kth_lightning.errors import InputError
+
+USAGE = """usage: python -m kth_lightning VERB [flags]; python -m kth_lightning VERB --help
+
+  compare   train, test and compare the three models; with no data given, on the drawn sample
+  prepare   fetch and read the pictures of a source, and report what is wrong with them
+  fit       train one model into a run folder and test its best checkpoint
+  validate  evaluate a checkpoint on the validation pictures
+  test      evaluate a checkpoint on the test pictures
+
+Your own pictures, a folder for each class:  python -m kth_lightning compare --data.root DIR"""
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run a command.
-
-    Exit status: 0 done, 2 bad input, 130 interrupted.
+    """Run a command; ends the process with status 2 after bad input and 130 after Ctrl-C.
 
     Args:
         args: The words behind `python -m kth_lightning`; those of the process where left out.
     """
     words = sys.argv[1:] if args is None else args
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_MININTERVAL", "10")
+    if not words or words[0] in ("-h", "--help"):
+        print(USAGE)
+        return
+    if words[0] == "--version":
+        print(f"kth_lightning {__version__}")
+        return
     try:
+        _verb(words[0])(words)
+    except InputError as error:
+        _stop(str(error))
+    except KeyboardInterrupt:
+        _stop("interrupted; the same command goes on from here", status=130)
+    except OSError as error:
+        _stop(_of_system(error))
+    except RuntimeError as error:
+        _stop(_of_torch(error))
+
+
+def _verb(name: str) -> Callable[[list[str]], object]:
+    # Torch and Lightning take seconds to import; help and mistakes should not.
+    if name == "compare":
+        from kth_lightning.training.compare import compare
+
+        return lambda words: compare(words[1:])
+    if name == "prepare":
+        from kth_lightning.data.command import prepare_command
+
+        return lambda words: prepare_command(words[1:])
+    if name in ("fit", "validate", "test"):
         from kth_lightning.training.run import train
 
-        train(words)
-    except InputError as error:
-        sys.exit(f"error: {error}")
+        return train
+    raise InputError(f"there is no verb {name!r}; the verbs are compare, prepare, fit, validate and test")
+
+
+def _of_system(error: OSError) -> str:
+    if error.errno == errno.ENOSPC:
+        return (
+            f"the disk is full ({error.filename or 'while writing'}); make room and repeat the command, which goes on"
+        )
+    return f"{error.filename or 'the system'}: {error.strerror or error}"
+
+
+def _of_torch(error: RuntimeError) -> str:
+    text = str(error)
+    if "out of memory" in text:
+        return "the GPU's memory is exhausted; give a smaller --data.batch_size, or a smaller --data.image_size"
+    if "PytorchStreamWriter" in text or "No space left" in text:
+        return (
+            "a checkpoint could not be written, most likely because the disk is full; make room and repeat the command"
+        )
+    raise error
+
+
+def _stop(sentence: str, status: int = 2) -> None:
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(f"error: {sentence}", file=sys.stderr)
+    sys.exit(status)

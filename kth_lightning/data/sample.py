@@ -119,22 +119,22 @@ def draw(label: str, rng: np.random.Generator, font: Path) -> tuple[Image.Image,
     """
     size = (int(rng.integers(*_SIDES, endpoint=True)), int(rng.integers(*_SIDES, endpoint=True)))
     scene = _background(rng, size)
-    for _ in range(rng.integers(0, 4)):
-        scene.alpha_composite(_placed(rng, size, _recoloured(rng, _glyph(_pick(rng, THINGS), font)), (0.1, 0.25), 0.5))
-    scene = scene.filter(ImageFilter.GaussianBlur(rng.uniform(0, 2.5)))  # what lies behind is out of focus
+    for _ in range(rng.integers(0, 3)):
+        scene.alpha_composite(_placed(rng, size, _recoloured(rng, _glyph(_pick(rng, THINGS), font)), (0.08, 0.18), 0.5))
+    scene = scene.filter(ImageFilter.GaussianBlur(rng.uniform(0, 1.5)))  # what lies behind is out of focus
 
     animals: list[np.ndarray] = []  # what can be seen of each
     drawn: list[int] = []  # pixels of each before anything hid it
-    for _ in range(1 if rng.random() < 0.85 else 2):
-        share = (0.6, 0.95) if not animals else (0.35, 0.6)
-        layer = _placed(rng, size, _recoloured(rng, _glyph(_pick(rng, ANIMALS[label]), font)), share, 0.15)
+    for _ in range(1 if rng.random() < 0.9 else 2):
+        share = (0.75, 1.0) if not animals else (0.35, 0.6)
+        layer = _placed(rng, size, _recoloured(rng, _glyph(_pick(rng, ANIMALS[label]), font)), share, 0.08)
         cover = _cover(layer)
         if all((seen & ~cover).sum() > 0.6 * whole for seen, whole in zip(animals, drawn, strict=True)):
             scene.alpha_composite(layer)
             animals = [*(seen & ~cover for seen in animals), cover]
             drawn.append(cover.sum())
 
-    for _ in range(rng.integers(0, 3)):
+    for _ in range(rng.integers(0, 2)):
         layer = _occluder(rng, size, font)
         cover = _cover(layer)
         if all((seen & ~cover).sum() > 0.6 * whole for seen, whole in zip(animals, drawn, strict=True)):
@@ -158,20 +158,22 @@ def _background(rng: np.random.Generator, size: _Size) -> Image.Image:
 
 def _texture(rng: np.random.Generator, size: _Size) -> Image.Image:
     """Colour a random field (a slope, clouds, waves, or a mixture) by a random palette, smoothly or in steps."""
-    x, y = np.meshgrid(np.linspace(-1, 1, size[0]), np.linspace(-1, 1, size[1]))
+    y, x = np.ogrid[-1 : 1 : size[1] * 1j, -1 : 1 : size[0] * 1j]
     angle = rng.uniform(0, 2 * math.pi)
-    slope = x * math.cos(angle) + y * math.sin(angle)
+    slope = (x * math.cos(angle) + y * math.sin(angle)).astype(np.float32)
     clouds = _clouds(rng, size, rng.uniform(0.3, 0.8))
     waves = np.sin(rng.uniform(5, 40) * (slope + rng.uniform(0, 0.6) * clouds))
-    field = rng.dirichlet((0.5, 0.7, 0.3)) @ [slope.ravel() / 3, clouds.ravel() * 2, waves.ravel() / 2]
+    parts = rng.dirichlet((0.5, 0.7, 0.3)).astype(np.float32)
+    field = parts[0] * slope + parts[1] * 2 * clouds + parts[2] * waves
     field = (field - field.min()) / (np.ptp(field) + 1e-6)
-    palette = rng.uniform(40, 220, 3) + rng.normal(0, 28, (int(rng.integers(2, 5)), 3))
+    stops = rng.uniform(20, 245, (4, 3))
+    steps = np.linspace(0, 3, 256)
     if rng.random() < 0.3:
-        field = np.round(field * 5) / 5
-    stops = np.linspace(0, 1, len(palette))
-    colours = np.stack([np.interp(field, stops, channel) for channel in palette.T], axis=-1)
-    colours += rng.normal(0, rng.uniform(0, 12), (len(field), 1))
-    return Image.fromarray(_bytes(colours).reshape(size[1], size[0], 3)).convert("RGBA")
+        steps = steps.round()
+    colours = np.stack([np.interp(steps, np.arange(4), channel) for channel in stops.T], axis=-1)
+    texture = Image.fromarray(_bytes(field * 255)).convert("P")
+    texture.putpalette(_bytes(colours).tobytes())
+    return texture.convert("RGBA")
 
 
 def _clouds(rng: np.random.Generator, size: _Size, roughness: float) -> np.ndarray:
@@ -186,8 +188,8 @@ def _clouds(rng: np.random.Generator, size: _Size, roughness: float) -> np.ndarr
 def _occluder(rng: np.random.Generator, size: _Size, font: Path) -> Image.Image:
     kind = rng.random()
     if kind < 0.6:
-        return _placed(rng, size, _recoloured(rng, _glyph(_pick(rng, PLANTS), font)), (0.12, 0.35), 0.6)
-    if kind < 0.8:
+        return _placed(rng, size, _recoloured(rng, _glyph(_pick(rng, PLANTS), font)), (0.1, 0.25), 0.6)
+    if kind < 0.7:
         return _fence(rng, size)
     layer = _texture(rng, size)
     layer.putalpha(Image.fromarray(_clouds(rng, size, 0.5) > rng.uniform(1.2, 2.0)))
@@ -214,20 +216,20 @@ def _placed(
         rng: Source of all choices.
         size: Width and height of the layer in pixels.
         drawing: RGBA, cut to what is drawn.
-        share: Least and largest length of the longer side, as a part of the layer's shorter side.
+        share: Least and largest scale; 1 fills the layer.
         outside: The part of the drawing that may lie beyond the border.
     """
     if rng.random() < 0.5:
         drawing = drawing.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    scale = rng.uniform(*share) * min(size) / max(drawing.size)
+    scale = rng.uniform(*share) * min(outer / inner for outer, inner in zip(size, drawing.size, strict=True))
     stretch = rng.uniform(0.85, 1.18)
     drawing = drawing.resize(
         (max(8, int(drawing.width * scale * stretch)), max(8, int(drawing.height * scale / stretch)))
     )
-    drawing = _warped(rng, drawing).rotate(rng.normal(0, 10), Image.Resampling.BICUBIC, expand=True)
+    drawing = _warped(rng, drawing).rotate(rng.normal(0, 12), Image.Resampling.BILINEAR, expand=True)
     layer = Image.new("RGBA", size)
     left, top = (
-        int(rng.uniform(-outside * inner, outer - (1 - outside) * inner))
+        round(rng.random() * (outer - (1 - 2 * outside) * inner) - outside * inner)
         for inner, outer in zip(drawing.size, size, strict=True)
     )
     layer.paste(drawing, (left, top))
@@ -239,7 +241,7 @@ def _warped(rng: np.random.Generator, drawing: Image.Image, cells: int = 3) -> I
     width, height = drawing.size
     grid = np.stack(np.meshgrid(np.linspace(0, width, cells + 1), np.linspace(0, height, cells + 1)), axis=-1)
     source = grid.copy()
-    source += rng.uniform(-0.15, 0.15, grid.shape) * (width / cells, height / cells)
+    source += rng.uniform(-0.2, 0.2, grid.shape) * (width / cells, height / cells)
     mesh = []
     for row in range(cells):
         for column in range(cells):
@@ -249,13 +251,13 @@ def _warped(rng: np.random.Generator, drawing: Image.Image, cells: int = 3) -> I
             )
             corners = (source[row + dy, column + dx] for dy, dx in ((0, 0), (1, 0), (1, 1), (0, 1)))
             mesh.append((box, tuple(float(part) for corner in corners for part in corner)))
-    return drawing.transform(drawing.size, Image.Transform.MESH, mesh, Image.Resampling.BICUBIC)
+    return drawing.transform(drawing.size, Image.Transform.MESH, mesh, Image.Resampling.BILINEAR)
 
 
 def _recoloured(rng: np.random.Generator, drawing: Image.Image) -> Image.Image:
     """Turn the hue fully, change the saturation and tint, so that a white animal is not always white."""
     recoloured = _shifted(
-        drawing.convert("RGB"), rng.normal(0, 50), rng.uniform(0.4, 1.4), rng.uniform(0.7, 1.2, 3)
+        drawing.convert("RGB"), rng.uniform(0, 360), rng.uniform(0.3, 1.5), rng.uniform(0.55, 1.25, 3)
     )
     recoloured.putalpha(drawing.getchannel("A"))
     return recoloured
@@ -274,9 +276,9 @@ def _photographed(rng: np.random.Generator, scene: Image.Image) -> Image.Image:
     picture = _shifted(scene.convert("RGB"), rng.normal(0, 15), rng.uniform(0.4, 1.2), rng.uniform(0.8, 1.15, 3))
     picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0, 1.2)))
     pixels = np.asarray(picture, dtype=np.float32)
-    light = 1 + rng.uniform(0, 0.25) * _clouds(rng, picture.size, 0.4)
-    pixels = (pixels * light[..., None] - 128) * rng.uniform(0.7, 1.1) + 128 + rng.uniform(-25, 25)
-    return Image.fromarray(_bytes(pixels + rng.normal(0, rng.uniform(0, 8), pixels.shape)))
+    light = rng.uniform(0.6, 1.1) + rng.uniform(0, 0.2) * _clouds(rng, picture.size, 0.4)
+    noise = rng.uniform(0, 14) * rng.standard_normal(light.shape, dtype=np.float32) + rng.uniform(-20, 70)
+    return Image.fromarray(_bytes(pixels * light[..., None] + noise[..., None]))
 
 
 def _bytes(values: np.ndarray) -> np.ndarray:

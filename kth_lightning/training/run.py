@@ -15,17 +15,26 @@ from jsonargparse import Namespace
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from kth_lightning import __version__
 from kth_lightning.data.module import PictureData
 from kth_lightning.errors import InputError
 from kth_lightning.models import Classifier
 from kth_lightning.models.weights import find_weights
+from kth_lightning.parser import Parser
 from kth_lightning.results.run_folder import RunFolder
 from kth_lightning.training.allocation import keep_freed_memory
 from kth_lightning.training.precision import choose_precision
+from kth_lightning.training.progress import RunProgress
 from kth_lightning.training.recorder import RunRecorder, StopWhereStopped
 from kth_lightning.training.store_features import StoreFeatures
+
+VERBS = {
+    "fit": "Train one model into a run folder, then test its best checkpoint.",
+    "validate": "Evaluate a checkpoint, given with --ckpt_path, on the validation pictures.",
+    "test": "Evaluate a checkpoint, given with --ckpt_path, on the test pictures.",
+}
 
 _LINKS = ("num_classes", "class_names", "class_weights", "image_size", "interpolation", "seed")
 
@@ -46,7 +55,8 @@ class TrainingCLI(LightningCLI):
 
     def __init__(self, args: ArgsType = None) -> None:
         keep_freed_memory()
-        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+        for name in ("lightning.pytorch", "lightning.fabric"):
+            logging.getLogger(name).setLevel(logging.WARNING)
         for message in _NOISE:
             warnings.filterwarnings("ignore", message)
         super().__init__(
@@ -59,11 +69,15 @@ class TrainingCLI(LightningCLI):
                 "num_sanity_val_steps": 0,
                 "use_distributed_sampler": False,
                 "enable_model_summary": False,
+                "enable_autolog_hparams": False,
             },
-            parser_kwargs={"prog": "python -m kth_lightning", "version": f"kth_lightning {__version__}"},
+            parser_kwargs={
+                verb: {"prog": f"python -m kth_lightning {verb}", "description": text} for verb, text in VERBS.items()
+            },
             subclass_mode_model=True,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
+            parser_class=Parser,
             args=args,
         )
 
@@ -86,8 +100,9 @@ class TrainingCLI(LightningCLI):
             help="Folder that fit writes; runs/<model>-<hash of the configuration> where it is left out. A run that "
             "was interrupted goes on, a finished one is left alone.",
         )
-        parser.add_lightning_class_args(EarlyStopping, "early_stopping")
-        parser.set_defaults({"early_stopping.monitor": "val/loss", "early_stopping.patience": 10})
+        parser.add_argument(
+            "--patience", type=int, default=10, help="Epochs without a lower val/loss until training stops."
+        )
         for name in _LINKS:
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
         parser.link_arguments("seed_everything", "data.init_args.seed" if self.subclass_mode_data else "data.seed")
@@ -122,12 +137,13 @@ class TrainingCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Make the trainer with what every run has: stored features and, for `fit`, all that the run folder holds."""
-        callbacks: list[L.Callback] = [StoreFeatures()]
+        callbacks: list[L.Callback] = [StoreFeatures(), RunProgress()]
         logger: TensorBoardLogger | bool = False
         if self.subcommand == "fit":
             logger = TensorBoardLogger(str(self.run.path), name="", version="", default_hp_metric=False)
             callbacks += [
                 RunRecorder(self.run, self.resolved),
+                EarlyStopping("val/loss", patience=self.config[self.subcommand].patience),
                 StopWhereStopped(),
                 LearningRateMonitor("epoch"),
                 ModelCheckpoint(
@@ -158,7 +174,10 @@ class TrainingCLI(LightningCLI):
         if not _is_complete(self.run.best_checkpoint):
             last = self.run.last_checkpoint
             resume = str(last) if last.exists() else None
-            self.trainer.fit(model, datamodule=datamodule, ckpt_path=resume, weights_only=True)
+            try:
+                self.trainer.fit(model, datamodule=datamodule, ckpt_path=resume, weights_only=True)
+            except SystemExit:  # Lightning's answer to Ctrl-C
+                raise KeyboardInterrupt from None
             self.trainer.strategy.barrier()
             if self.trainer.is_global_zero:
                 _complete(self.run.best_checkpoint, model)
@@ -180,6 +199,8 @@ def train(args: list[str] | None = None) -> RunFolder:
         return TrainingCLI(args).run
     except _FinishedError as finished:
         return finished.run
+    except MisconfigurationException as error:
+        raise InputError(f"--trainer: {str(error).splitlines()[0]}") from None
 
 
 class _FinishedError(Exception):

@@ -1,0 +1,124 @@
+"""Train the three models on one split, test them on the same pictures, and set them side by side."""
+
+import hashlib
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+from typing import Literal, get_args
+
+import lightning as L
+import torch
+from jsonargparse import Namespace
+
+import kth_lightning
+from kth_lightning.data.module import PictureData, infer_source
+from kth_lightning.errors import InputError
+from kth_lightning.parser import Parser
+from kth_lightning.results.run_folder import RunFolder
+from kth_lightning.results.table import Part, write_table
+from kth_lightning.training.run import train
+
+Model = Literal["benchmark", "head", "finetune"]
+MODELS: tuple[Model, ...] = get_args(Model)
+
+_TRAINER_FLAGS = {
+    "accelerator", "strategy", "devices", "num_nodes", "precision", "max_epochs", "deterministic",
+    "limit_train_batches", "limit_val_batches", "limit_test_batches",
+}  # fmt: skip
+
+
+def compare(words: list[str]) -> None:
+    """Carry out `compare`.
+
+    Each part is a `fit` command of its own into a run folder of its own, so what is finished is not trained again.
+
+    Args:
+        words: The command line behind `compare`.
+
+    Raises:
+        InputError: A setting, the data or the weights cannot be used.
+    """
+    options = _parser().parse_args(words)
+    source = infer_source(options.data.source, options.data.archive, options.data.root)
+    folder = Path(options.run_dir or f"runs/compare-{hashlib.sha256(' '.join(words).encode()).hexdigest()[:10]}")
+    forwarded = _forwarded(words)
+    runs: dict[Model, list[RunFolder]] = {model: [] for model in MODELS if model in options.models}
+    for part, flags in _parts(options, folder):
+        for model, done in runs.items():
+            args = ["fit", "--config", str(_recipe(options.recipe, source, model)), *forwarded, *flags]
+            args += ["--run_dir", str(part / model)]
+            if model == "finetune" and "head" in runs:
+                args += ["--model.init_args.init_head_from", str(part / "head" / "checkpoints" / "best.ckpt")]
+            _fit(args, options)
+            done.append(RunFolder(part / model))
+    print(write_table([Part(model, done) for model, done in runs.items()], folder, reference=source == "kth"))
+    print(
+        f"\nThe table is in {folder / 'table.md'}, every run beside it; to look inside: tensorboard --logdir {folder}"
+    )
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="python -m kth_lightning compare",
+        description="Train, test and compare the three models on one split. With no data given: on the drawn sample.",
+    )
+    parser.add_argument("--models", nargs="+", type=Model, default=list(MODELS), help="Which, of all three.")
+    parser.add_argument(
+        "--recipe", type=Literal["default", "blog"], default="default", help="Ours, or the article's to the letter."
+    )
+    parser.add_argument(
+        "--folds", type=int | None, default=None, help="Cross-validate: train and test this many times."
+    )
+    parser.add_argument("--seeds", type=int, default=1, help="Train everything this many times, from other seeds.")
+    parser.add_argument("--run_dir", type=str | None, default=None, help="Folder to write; below runs/ where left out.")
+    parser.add_class_arguments(PictureData, "data", skip={"num_folds", "fold", "seed"}, instantiate=False)
+    others = set(inspect.signature(L.Trainer.__init__).parameters) - _TRAINER_FLAGS - {"self"}
+    parser.add_class_arguments(L.Trainer, "trainer", skip=set(others), instantiate=False)
+    return parser
+
+
+def _forwarded(words: list[str]) -> list[str]:
+    """Keep the flags that `fit` takes too, as they were typed: what is not typed is the recipe's."""
+    groups: list[list[str]] = []
+    for word in words:
+        if word.startswith("--") or not groups:
+            groups.append([])
+        groups[-1].append(word)
+    return [word for group in groups if group[0].startswith(("--data.", "--trainer.")) for word in group]
+
+
+def _parts(options: Namespace, folder: Path) -> list[tuple[Path, list[str]]]:
+    if options.seeds < 1 or (options.folds is not None and options.folds < 2):
+        raise InputError("--seeds is at least 1 and --folds at least 2")
+    parts: list[tuple[Path, list[str]]] = []
+    for seed in range(options.seeds):
+        for fold in range(options.folds or 1):
+            part, flags = folder, ["--seed_everything", str(seed)]
+            if options.seeds > 1:
+                part /= f"seed-{seed}"
+            if options.folds:
+                part /= f"fold-{fold}"
+                flags += ["--data.num_folds", str(options.folds), "--data.fold", str(fold)]
+            parts.append((part, flags))
+    return parts
+
+
+def _recipe(recipe: str, source: str, model: Model) -> Path:
+    package = Path(kth_lightning.__file__).parent
+    # A wheel carries the recipes inside the package; in a checkout they stand beside it.
+    configs = next(folder for folder in (package / "configs", package.parent / "configs") if folder.is_dir())
+    folder = "blog" if recipe == "blog" else "sample" if source == "sample" else "."
+    return configs / folder / f"{model}.yaml"
+
+
+def _fit(args: list[str], options: Namespace) -> None:
+    """Train one part: here, or as a command of its own where that starts several processes."""
+    devices = options.trainer.devices
+    alone = torch.cuda.device_count() < 2 if devices == "auto" else str(devices) == "1"
+    if alone and options.trainer.num_nodes == 1:
+        train(args)
+        return
+    status = subprocess.run([sys.executable, "-m", "kth_lightning", *args], check=False).returncode
+    if status:
+        raise InputError(f"compare stopped, since this part of it failed: python -m kth_lightning {' '.join(args)}")
