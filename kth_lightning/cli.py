@@ -75,10 +75,6 @@ def _of_torch(error: RuntimeError) -> str:
     text = str(error)
     if "out of memory" in text:
         return "the GPU's memory is exhausted; give a smaller --data.batch_size, or a smaller --data.image_size"
-    if "PytorchStreamWriter" in text or "No space left" in text:
-        return (
-            "a checkpoint could not be written, most likely because the disk is full; make room and repeat the command"
-        )
     raise error
 
 

@@ -13,7 +13,7 @@ from platformdirs import user_cache_path
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from kth_lightning.data.augment import Augmentation
+from kth_lightning.data.augment import PRESETS, Augmentation
 from kth_lightning.data.batch import PADDING, Batch
 from kth_lightning.data.catalogue import Catalogue
 from kth_lightning.data.folder import FolderSource
@@ -105,11 +105,17 @@ class PictureData(LightningDataModule):
             ("image_size", image_size, 32),
             ("sample_size", sample_size, 1),
             ("views", CLEAN if views is None else views, 0),
+            ("split_seed", split_seed, 0),
+            ("seed", seed, 0),
         ):
             if value < least:
                 raise InputError(f"--data.{flag} {value}: give a whole number of at least {least}")
         if interpolation not in INTERPOLATIONS:
             raise InputError(f"--data.interpolation {interpolation}: give one of {', '.join(INTERPOLATIONS)}")
+        if splits is not None and num_folds is not None:
+            raise InputError("--data.splits and --data.num_folds do not go together; leave one of them out")
+        if fold and num_folds is None:
+            raise InputError(f"--data.fold {fold} needs --data.num_folds, the number of folds")
         source = infer_source(source, archive, root)
         self.source = _make_source(source, archive, root, test_root, sample_size)
         self.cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser().resolve()
@@ -198,7 +204,7 @@ class PictureData(LightningDataModule):
 
     def views_of(self, part: Part) -> list[int] | None:
         """List the views in which a part's pictures are seen; None where every epoch draws afresh."""
-        if part != "train" or self.views == 0:
+        if part != "train" or self.views == 0 or self.augmentation.preset == PRESETS["none"]:
             return [CLEAN]
         return None if self.views is None else list(range(1, self.views + 1))
 

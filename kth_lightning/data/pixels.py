@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from kth_lightning.data.catalogue import Catalogue
-from kth_lightning.data.images import read_rgb
+from kth_lightning.data.images import UnreadablePicture, read_rgb
+from kth_lightning.errors import InputError
 
 INTERPOLATIONS = {
     "nearest": Image.Resampling.NEAREST,
@@ -51,6 +53,9 @@ def open_pixels(catalogue: Catalogue, size: int, interpolation: str, cache_dir: 
         size: Side in pixels.
         interpolation: A key of `INTERPOLATIONS`.
         cache_dir: The store lies below it, in `pixels/`.
+
+    Raises:
+        InputError: A picture cannot be read any more.
     """
     key = hashlib.sha256(f"{_VERSION} {size} {interpolation}".encode())
     for picture in catalogue.pictures:
@@ -59,8 +64,13 @@ def open_pixels(catalogue: Catalogue, size: int, interpolation: str, cache_dir: 
     shape = (len(catalogue.pictures), size, size, 3)
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{file}.lock"):
-        if not file.exists():
-            _build(catalogue, shape, lambda picture: resize(picture, size, interpolation), file)
+        try:
+            return PixelStore(np.load(file, mmap_mode="r"))
+        except FileNotFoundError:
+            pass
+        except (ValueError, EOFError):
+            warnings.warn(f"the pixel store {file} is damaged and built again", stacklevel=2)
+        _build(catalogue, shape, lambda picture: resize(picture, size, interpolation), file)
         return PixelStore(np.load(file, mmap_mode="r"))
 
 
@@ -73,17 +83,27 @@ def _build(
     catalogue: Catalogue, shape: tuple[int, ...], shrink: Callable[[Image.Image], np.ndarray], file: Path
 ) -> None:
     temporary = file.with_suffix(".part")
+    pool = ThreadPoolExecutor(os.cpu_count())
+
+    def row(place: int) -> bytes:
+        try:
+            return shrink(read_rgb(catalogue.file(place), at_least=shape[1])).tobytes()
+        except UnreadablePicture as error:
+            raise InputError(
+                f"{catalogue.file(place)} was read before and cannot be any more ({error}); repeat the command, which "
+                "looks at the folder anew, or put the picture back"
+            ) from None
+
     try:
-        store = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-
-        def fill(place: int) -> None:
-            store[place] = shrink(read_rgb(catalogue.file(place), at_least=shape[1]))
-
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            places = range(shape[0])
-            for _ in tqdm(pool.map(fill, places), total=shape[0], desc="resizing pictures", unit="", leave=False):
-                pass
-        store.flush()
+        # Not written through a memory map: on a full disk that would end the process without a word.
+        with temporary.open("wb") as stream:
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(stream, header)
+            rows = pool.map(row, range(shape[0]))
+            stream.writelines(tqdm(rows, total=shape[0], desc="resizing pictures", unit="", leave=False))
+            stream.flush()
+            os.fsync(stream.fileno())
         temporary.replace(file)
     finally:
+        pool.shutdown(cancel_futures=True)  # so that Ctrl-C does not wait for all the rest
         temporary.unlink(missing_ok=True)

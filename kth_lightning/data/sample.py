@@ -4,9 +4,8 @@ import hashlib
 import importlib.util
 import math
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
@@ -63,7 +62,7 @@ class SampleSource:
         seed: Another seed, not negative, draws other pictures.
     """
 
-    pictures: int = 1000
+    pictures: int = 540
     seed: int = 0
 
     def list(self, cache_dir: Path) -> Listing:
@@ -120,30 +119,32 @@ def draw(label: str, rng: np.random.Generator, font: Path) -> tuple[Image.Image,
     size = (int(rng.integers(*_SIDES, endpoint=True)), int(rng.integers(*_SIDES, endpoint=True)))
     scene = _background(rng, size)
     for _ in range(rng.integers(0, 3)):
-        scene.alpha_composite(_placed(rng, size, _recoloured(rng, _glyph(_pick(rng, THINGS), font)), (0.08, 0.18), 0.5))
-    scene = scene.filter(ImageFilter.GaussianBlur(rng.uniform(0, 1.5)))  # what lies behind is out of focus
+        scene.alpha_composite(_placed(rng, size, _drawing(rng, THINGS, font), (0.08, 0.18), 0.5))
+    scene = scene.filter(ImageFilter.GaussianBlur(rng.uniform(0, 1.5)))  # what lies behind may be out of focus
 
-    animals: list[np.ndarray] = []  # what can be seen of each
-    drawn: list[int] = []  # pixels of each before anything hid it
-    for _ in range(1 if rng.random() < 0.9 else 2):
-        share = (0.75, 1.0) if not animals else (0.35, 0.6)
-        layer = _placed(rng, size, _recoloured(rng, _glyph(_pick(rng, ANIMALS[label]), font)), share, 0.08)
-        cover = _cover(layer)
-        if all((seen & ~cover).sum() > 0.6 * whole for seen, whole in zip(animals, drawn, strict=True)):
-            scene.alpha_composite(layer)
-            animals = [*(seen & ~cover for seen in animals), cover]
-            drawn.append(cover.sum())
+    layers = [_placed(rng, size, _drawing(rng, ANIMALS[label], font), (0.8, 1.05), 0.08)]
+    if rng.random() < 0.1:
+        layers.append(_placed(rng, size, _drawing(rng, ANIMALS[label], font), (0.35, 0.6), 0.08))
+    of_class = len(layers)
+    if rng.random() < 0.5:
+        layers.append(_occluder(rng, size, font))
 
-    for _ in range(rng.integers(0, 2)):
-        layer = _occluder(rng, size, font)
-        cover = _cover(layer)
-        if all((seen & ~cover).sum() > 0.6 * whole for seen, whole in zip(animals, drawn, strict=True)):
-            scene.alpha_composite(layer)
-            animals = [seen & ~cover for seen in animals]
+    seen: list[np.ndarray] = []  # where each animal shows
+    drawn: list[int] = []  # its pixels before anything hid it
+    for number, layer in enumerate(layers):
+        cover = np.asarray(layer.getchannel("A")) > 127
+        left = [animal & ~cover for animal in seen]
+        if any(animal.sum() < 0.6 * whole for animal, whole in zip(left, drawn, strict=True)):
+            continue
+        scene.alpha_composite(layer)
+        seen = left
+        if number < of_class:
+            seen.append(cover)
+            drawn.append(int(cover.sum()))
 
-    mask = np.full(size[::-1], len(animals) + 1, dtype=np.uint8)
-    for number, seen in enumerate(animals, start=1):
-        mask[seen] = number
+    mask = np.full(size[::-1], len(seen) + 1, dtype=np.uint8)
+    for number, animal in enumerate(seen, start=1):
+        mask[animal] = number
     return _photographed(rng, scene), Image.fromarray(mask)
 
 
@@ -166,7 +167,7 @@ def _texture(rng: np.random.Generator, size: _Size) -> Image.Image:
     parts = rng.dirichlet((0.5, 0.7, 0.3)).astype(np.float32)
     field = parts[0] * slope + parts[1] * 2 * clouds + parts[2] * waves
     field = (field - field.min()) / (np.ptp(field) + 1e-6)
-    stops = rng.uniform(20, 245, (4, 3))
+    stops = 0.3 * rng.uniform(20, 245, (4, 3)) + 0.7 * rng.uniform(40, 220, 3)
     steps = np.linspace(0, 3, 256)
     if rng.random() < 0.3:
         steps = steps.round()
@@ -188,7 +189,7 @@ def _clouds(rng: np.random.Generator, size: _Size, roughness: float) -> np.ndarr
 def _occluder(rng: np.random.Generator, size: _Size, font: Path) -> Image.Image:
     kind = rng.random()
     if kind < 0.6:
-        return _placed(rng, size, _recoloured(rng, _glyph(_pick(rng, PLANTS), font)), (0.1, 0.25), 0.6)
+        return _placed(rng, size, _drawing(rng, PLANTS, font), (0.1, 0.25), 0.6)
     if kind < 0.7:
         return _fence(rng, size)
     layer = _texture(rng, size)
@@ -226,7 +227,7 @@ def _placed(
     drawing = drawing.resize(
         (max(8, int(drawing.width * scale * stretch)), max(8, int(drawing.height * scale / stretch)))
     )
-    drawing = _warped(rng, drawing).rotate(rng.normal(0, 12), Image.Resampling.BILINEAR, expand=True)
+    drawing = _warped(rng, drawing).rotate(rng.normal(0, 5), Image.Resampling.BILINEAR, expand=True)
     layer = Image.new("RGBA", size)
     left, top = (
         round(rng.random() * (outer - (1 - 2 * outside) * inner) - outside * inner)
@@ -241,7 +242,7 @@ def _warped(rng: np.random.Generator, drawing: Image.Image, cells: int = 3) -> I
     width, height = drawing.size
     grid = np.stack(np.meshgrid(np.linspace(0, width, cells + 1), np.linspace(0, height, cells + 1)), axis=-1)
     source = grid.copy()
-    source += rng.uniform(-0.2, 0.2, grid.shape) * (width / cells, height / cells)
+    source += rng.uniform(-0.1, 0.1, grid.shape) * (width / cells, height / cells)
     mesh = []
     for row in range(cells):
         for column in range(cells):
@@ -254,11 +255,10 @@ def _warped(rng: np.random.Generator, drawing: Image.Image, cells: int = 3) -> I
     return drawing.transform(drawing.size, Image.Transform.MESH, mesh, Image.Resampling.BILINEAR)
 
 
-def _recoloured(rng: np.random.Generator, drawing: Image.Image) -> Image.Image:
-    """Turn the hue fully, change the saturation and tint, so that a white animal is not always white."""
-    recoloured = _shifted(
-        drawing.convert("RGB"), rng.uniform(0, 360), rng.uniform(0.3, 1.5), rng.uniform(0.55, 1.25, 3)
-    )
+def _drawing(rng: np.random.Generator, characters: str, font: Path) -> Image.Image:
+    """Pick a drawing and recolour it, so that colour alone does not tell what it is: white is not always white."""
+    drawing = _glyph(characters[int(rng.integers(len(characters)))], font)
+    recoloured = _shifted(drawing.convert("RGB"), rng.uniform(-45, 45), rng.uniform(0.3, 1.5), rng.uniform(0.7, 1.2, 3))
     recoloured.putalpha(drawing.getchannel("A"))
     return recoloured
 
@@ -272,28 +272,20 @@ def _shifted(picture: Image.Image, degrees: float, saturation: float, gains: np.
 
 
 def _photographed(rng: np.random.Generator, scene: Image.Image) -> Image.Image:
-    """Give the scene uneven light, a colour cast, blur and sensor noise."""
+    """Give the scene a colour cast, blur, uneven light, haze and sensor noise."""
     picture = _shifted(scene.convert("RGB"), rng.normal(0, 15), rng.uniform(0.4, 1.2), rng.uniform(0.8, 1.15, 3))
-    picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0, 1.2)))
+    picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0, 1.4)))
     pixels = np.asarray(picture, dtype=np.float32)
-    light = rng.uniform(0.6, 1.1) + rng.uniform(0, 0.2) * _clouds(rng, picture.size, 0.4)
-    noise = rng.uniform(0, 14) * rng.standard_normal(light.shape, dtype=np.float32) + rng.uniform(-20, 70)
-    return Image.fromarray(_bytes(pixels * light[..., None] + noise[..., None]))
+    light = rng.uniform(0.3, 1.1) + rng.uniform(0, 0.25) * _clouds(rng, picture.size, 0.4)
+    haze = rng.uniform(-20, 110) + rng.uniform(0, 25) * rng.standard_normal(light.shape, dtype=np.float32)
+    return Image.fromarray(_bytes(pixels * light[..., None] + haze[..., None]))
 
 
 def _bytes(values: np.ndarray) -> np.ndarray:
     return values.clip(0, 255).astype(np.uint8)
 
 
-def _cover(layer: Image.Image) -> np.ndarray:
-    return np.asarray(layer.getchannel("A")) > 127
-
-
-def _pick(rng: np.random.Generator, drawings: Sequence[str]) -> str:
-    return drawings[int(rng.integers(len(drawings)))]
-
-
-@lru_cache(maxsize=None)
+@cache
 def _glyph(character: str, font: Path) -> Image.Image:
     """Draw a character in its own colours, RGBA, cut to its ink."""
     drawing = Image.new("RGBA", (2 * _GLYPH, 2 * _GLYPH))

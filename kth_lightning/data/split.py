@@ -16,7 +16,7 @@ Part = Literal["train", "val", "test", "unused"]
 """What a picture is for; "unused" pictures stand in a prescribed test or validation part as well."""
 
 Size = int | float
-"""A number of pictures, or a share of them where it is a float below 1."""
+"""A number of pictures, or a share of them where it lies between 0 and 1."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def make_split(
                 f"--data.fold {fold} of --data.num_folds {num_folds}: folds count from 0 and are at least 2"
             )
         free = list(range(len(parts)))
-        folds = _share_out(catalogue, free, _fold_quotas(catalogue, num_folds), rng, "--data.num_folds")
+        folds = _share_out(catalogue, free, _fold_quotas(catalogue, num_folds), rng)
         parts = ["test" if each == fold else None for each in folds]
     elif None in parts or "test" not in prescribed:
         _fill(parts, "test", catalogue, _number(test_size, total, classes, "--data.test_size"), rng, "--data.test_size")
@@ -97,16 +97,18 @@ def _fill(
         raise InputError(f"{flag} {number}: there are {len(counts)} classes and each needs a picture there")
     quota = _quota(counts, number, flag)
     rest = {label: counts[label] - quota[label] for label in counts}
-    chosen = _share_out(catalogue, free, [rest, quota], rng, flag)
+    chosen = _share_out(catalogue, free, [rest, quota], rng)
     for place, bin_ in zip(free, chosen, strict=True):
         if bin_ == 1:
             parts[place] = part
 
 
 def _number(size: Size, total: int, classes: int, flag: str) -> int:
-    if isinstance(size, float) and not 0 < size < 1:
+    if 0 < size < 1:
+        return max(round(size * total), classes)
+    if size % 1:
         raise InputError(f"{flag} {size}: give a share between 0 and 1, or a whole number of pictures")
-    return max(round(size * total), classes) if isinstance(size, float) else size
+    return int(size)
 
 
 def _quota(counts: Counter[str], wanted: int, flag: str) -> dict[str, int]:
@@ -148,9 +150,12 @@ def _fold_quotas(catalogue: Catalogue, num_folds: int) -> list[dict[str, int]]:
 
 
 def _share_out(
-    catalogue: Catalogue, free: Sequence[int], quotas: list[dict[str, int]], rng: np.random.Generator, flag: str
+    catalogue: Catalogue, free: Sequence[int], quotas: list[dict[str, int]], rng: np.random.Generator
 ) -> list[int]:
-    """Give each free picture a bin, a group of duplicates one; bins end as near their quotas as groups allow."""
+    """Give each free picture a bin, a group of duplicates one; bins end as near their quotas as groups allow.
+
+    The last group of a class goes where the class has nothing yet.
+    """
     groups: dict[int, list[int]] = defaultdict(list)
     for place in free:
         groups[catalogue.pictures[place].group].append(place)
@@ -158,12 +163,19 @@ def _share_out(
     order.sort(key=len, reverse=True)
     left = [dict(quota) for quota in quotas]
     chosen: dict[int, int] = {}
+    waiting = Counter(label for group in order for label in {catalogue.pictures[place].label for place in group})
     for group in order:
         needs = Counter(catalogue.pictures[place].label for place in group)
+        waiting.subtract(needs.keys())
         room = np.array([sum(bin_.get(label, 0) for label in needs) for bin_ in left], dtype=float)
         fits = np.array([all(bin_.get(label, 0) >= need for label, need in needs.items()) for bin_ in left])
         weights = np.where(fits, np.maximum(room, 0), 0.0)
-        bin_ = int(rng.choice(len(left), p=weights / weights.sum())) if weights.sum() else int(room.argmax())
+        if weights.sum():
+            bin_ = int(rng.choice(len(left), p=weights / weights.sum()))
+        else:
+            last = [label for label in needs if not waiting[label]]
+            lacks = [any(0 < quota.get(label, 0) == rest[label] for label in last) for quota, rest in zip(quotas, left)]
+            bin_ = max(range(len(left)), key=lambda each: (lacks[each], room[each]))
         for label, need in needs.items():
             left[bin_][label] = left[bin_].get(label, 0) - need
         for place in group:
@@ -219,9 +231,9 @@ def read_split(catalogue: Catalogue, file: Path) -> Split:
         raise InputError(f"{flag}: there is no such file") from None
     except (KeyError, UnicodeDecodeError, csv.Error, OSError) as error:
         raise InputError(f"{flag}: not a table of path, label, sha256, part ({error})") from None
-    wrong = {part for _, part in rows.values()} - set(get_args(Part))
+    wrong = sorted({str(part) for _, part in rows.values()} - set(get_args(Part)))
     if wrong:
-        raise InputError(f"{flag}: unknown part {sorted(wrong)[0]!r}; parts are train, val, test and unused")
+        raise InputError(f"{flag}: unknown part {wrong[0]!r}; parts are train, val, test and unused")
     strange = [each.path for each in catalogue.pictures if rows.get(each.path, ("", ""))[0] != each.sha256]
     gone = rows.keys() - {each.path for each in catalogue.pictures}
     if strange or gone:

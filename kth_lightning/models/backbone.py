@@ -71,7 +71,8 @@ def build_backbone(name: str, weights: Weights) -> Backbone:
     network: Any = timm.create_model(name, num_classes=0, **options)
     backbone = next(
         (in_stages(network) for family, in_stages in _FAMILIES.items() if isinstance(network, family)),
-        Backbone([], network, network.num_features),
+        # Some networks widen their features behind the pooling.
+        Backbone([], network, getattr(network, "head_hidden_size", network.num_features)),
     )
     if weights.file is not None:
         _load(backbone, network, weights, name)
@@ -86,9 +87,13 @@ def _load(backbone: Backbone, network: nn.Module, weights: Weights, name: str) -
     used = {
         id(tensor) for part in (*backbone.stages, backbone.pool) for tensor in part.state_dict(keep_vars=True).values()
     }
-    wanted = {key: tensor for key, tensor in network.state_dict(keep_vars=True).items() if id(tensor) in used}
+    wanted = {
+        key: tensor
+        for key, tensor in network.state_dict(keep_vars=True).items()
+        if id(tensor) in used and not key.endswith("num_batches_tracked")  # older files have none
+    }
     found = weights.load(name)
-    wrong = [key for key, tensor in wanted.items() if key not in found or found[key].shape != tensor.shape]
+    wrong = [key for key, tensor in wanted.items() if getattr(found.get(key), "shape", None) != tensor.shape]
     if wrong:
         raise InputError(
             f"--model.weights: {weights.origin} does not fit {name}: {len(wrong)} of its {len(wanted)} tensors are "
@@ -121,7 +126,8 @@ def _efficientnet_stages(network: Any) -> Backbone:
 
 
 def _convnext_stages(network: Any) -> Backbone:
-    pool = nn.Sequential(network.head.global_pool, network.head.norm, network.head.flatten)
+    norm = getattr(network.head, "norm", nn.Identity())  # a few have it before the pooling, in norm_pre
+    pool = nn.Sequential(network.head.global_pool, norm, network.head.flatten)
     return Backbone([network.stem, *network.stages, network.norm_pre], pool, network.num_features)
 
 

@@ -68,6 +68,8 @@ class Classifier(LightningModule):
         self.optimizer = optimizer
         self.optimizer_options = _ARTICLE_OPTIONS.get(optimizer, {}) if optimizer_options is None else optimizer_options
         self.lr = lr
+        # Built once in vain, so that a mistake shows before any work is done.
+        make_optimizer(optimizer, [{"params": [nn.Parameter(torch.zeros(1))]}], lr, self.optimizer_options)
         self.schedule = schedule
         self.warmup = warmup
         self.label_smoothing = label_smoothing
@@ -109,8 +111,8 @@ class Classifier(LightningModule):
         return self
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Draw dropout from the seed, the step and the process alone: a resumed run then goes on as it would have."""
-        torch.manual_seed(hash((self.seed, self.global_step, self.global_rank)) & 0x7FFF_FFFF)
+        """Draw dropout from the seed, the batch and the process alone: a resumed run then goes on as it would have."""
+        torch.manual_seed(hash((self.seed, self.current_epoch, batch_idx, self.global_rank)) & 0x7FFF_FFFF)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of the whole batch, as far as it is this process's."""

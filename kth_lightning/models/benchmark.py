@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kth_lightning.errors import InputError
 from kth_lightning.models.base import Classifier
 from kth_lightning.models.layers import GlobalMean, Head, Preprocess, init_like_keras
 from kth_lightning.models.weights import BLOG_FEEDING
@@ -22,6 +23,9 @@ class BenchmarkCNN(Classifier):
         dropout: Before the dense layer.
         batch_norm: Normalise between each convolution and its ReLU.
         **kwargs: See `Classifier`.
+
+    Raises:
+        InputError: The blocks and their dropouts are not of one number.
     """
 
     trunk = None
@@ -36,6 +40,10 @@ class BenchmarkCNN(Classifier):
         **kwargs: Any,
     ) -> None:
         super().__init__(num_classes, **kwargs)
+        if len(filters) != len(block_dropout):
+            raise InputError(
+                f"--model.block_dropout: {len(filters)} blocks have {len(block_dropout)} values; give one for each block"
+            )
         self.save_hyperparameters()
         self.preprocess = Preprocess(BLOG_FEEDING)
         self.blocks = nn.Sequential()

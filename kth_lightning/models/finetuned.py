@@ -1,6 +1,5 @@
 """The fine-tuned network: a pretrained backbone whose last stages are trained with the head."""
 
-from pickle import UnpicklingError
 from typing import Any, Literal
 
 import torch
@@ -65,8 +64,10 @@ class FineTuned(PretrainedClassifier):
                 if key[:5] == "head."
             }
             names, sha256 = checkpoint["hyper_parameters"].get("class_names"), checkpoint["weights_sha256"]
-        except (OSError, RuntimeError, KeyError, TypeError, EOFError, UnpicklingError):
-            raise InputError(f"--model.init_head_from: {file} is no checkpoint of a feature head") from None
+        except Exception:  # torch raises whatever the broken bytes make it stumble over
+            raise InputError(
+                f"--model.init_head_from: {file} is missing or no checkpoint of a feature head; give a head's best.ckpt"
+            ) from None
         if names is not None and names != self.class_names:
             raise InputError(f"--model.init_head_from: {file} tells other classes apart than the data has")
         if sha256 != self.weights_sha256():

@@ -2,13 +2,15 @@
 
 from typing import Any, Literal
 
+import timm
 import torch
 from torch import Tensor, nn
 
+from kth_lightning.errors import InputError
 from kth_lightning.models.backbone import build_backbone
 from kth_lightning.models.base import Classifier
 from kth_lightning.models.layers import Head, Preprocess
-from kth_lightning.models.weights import BLOG_FEEDING, find_weights
+from kth_lightning.models.weights import BLOG_FEEDING, check_backbone, find_weights
 
 
 class PretrainedClassifier(Classifier):
@@ -28,7 +30,7 @@ class PretrainedClassifier(Classifier):
         **kwargs: See `Classifier`.
 
     Raises:
-        InputError: The backbone or its weights cannot be had.
+        InputError: The backbone or its weights cannot be had, or it takes pictures of another size.
     """
 
     def __init__(
@@ -43,6 +45,12 @@ class PretrainedClassifier(Classifier):
         **kwargs: Any,
     ) -> None:
         super().__init__(num_classes, **kwargs)
+        check_backbone(backbone)
+        config = timm.get_pretrained_cfg(backbone)
+        if config and config.fixed_input_size and (self.image_size,) * 2 != config.input_size[1:]:
+            raise InputError(
+                f"--data.image_size {self.image_size}: {backbone} takes pictures of {config.input_size[1]} pixels only"
+            )
         found = find_weights(weights, backbone)
         found.require(weights_sha256)
         network = build_backbone(backbone, found)

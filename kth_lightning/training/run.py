@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import lightning as L
@@ -25,6 +26,7 @@ from kth_lightning.models.weights import find_weights
 from kth_lightning.parser import Parser
 from kth_lightning.results.run_folder import RunFolder
 from kth_lightning.training.allocation import keep_freed_memory
+from kth_lightning.training.checkpoints import AtomicCheckpointIO, complete_checkpoint, is_complete
 from kth_lightning.training.precision import choose_precision
 from kth_lightning.training.progress import RunProgress
 from kth_lightning.training.recorder import RunRecorder, StopWhereStopped
@@ -42,7 +44,11 @@ _NOISE = (
     ".*LightningCLI's args parameter is intended.*",
     ".*does not have many workers.*",
     ".*Checkpoint directory .* exists and is not empty.*",
-    ".*resume_from_checkpoint.*",
+    ".*It is recommended to use `self.log\\(.*sync_dist=True\\)`.*",  # the figures are summed over processes by then
+    ".*all_gather is deprecated.*",
+    ".*callbacks used to create the checkpoint need to be provided.*",
+    ".*(JsonargparseDeprecationWarning|was deprecated in v4).*",
+    ".*Using `DistributedSampler` with the dataloaders.*",
     ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
     ".*The number of training batches .* is smaller than the logging interval.*",
     ".*it is recommended to use `Trainer\\(devices=1, num_nodes=1\\)`.*",
@@ -58,7 +64,7 @@ class TrainingCLI(LightningCLI):
         for name in ("lightning.pytorch", "lightning.fabric"):
             logging.getLogger(name).setLevel(logging.WARNING)
         for message in _NOISE:
-            warnings.filterwarnings("ignore", message)
+            warnings.filterwarnings("ignore", f"(?s){message}")
         super().__init__(
             Classifier,
             PictureData,
@@ -122,6 +128,8 @@ class TrainingCLI(LightningCLI):
             found.require(settings.weights_sha256)
             settings.weights, settings.weights_sha256 = found.choice, found.sha256 or None
             _say(f"weights of {settings.backbone}: {found.origin} (sha256 {found.sha256[:12] or '-'})")
+        if self.subcommand != "fit":
+            check_checkpoint(config.ckpt_path)
         self.resolved = self._resolved_text(config)
         self.run = RunFolder(Path(config.run_dir or _default_run_dir(config, self.resolved)))
         if self.subcommand == "fit":
@@ -157,7 +165,8 @@ class TrainingCLI(LightningCLI):
                 ),
             ]
         self.trainer_defaults["callbacks"] = callbacks
-        return super().instantiate_trainer(logger=logger, default_root_dir=str(self.run.path), **kwargs)
+        own = {"logger": logger, "default_root_dir": str(self.run.path), "plugins": [AtomicCheckpointIO()]}
+        return super().instantiate_trainer(**own, **kwargs)
 
     def before_fit(self) -> None:
         """Say what is about to be trained on what."""
@@ -171,7 +180,7 @@ class TrainingCLI(LightningCLI):
 
     def fit(self, model: Classifier, datamodule: PictureData) -> None:
         """Train from the last checkpoint, if there is one, then test the best one."""
-        if not _is_complete(self.run.best_checkpoint):
+        if not is_complete(self.run.best_checkpoint):
             last = self.run.last_checkpoint
             resume = str(last) if last.exists() else None
             try:
@@ -180,7 +189,7 @@ class TrainingCLI(LightningCLI):
                 raise KeyboardInterrupt from None
             self.trainer.strategy.barrier()
             if self.trainer.is_global_zero:
-                _complete(self.run.best_checkpoint, model)
+                complete_checkpoint(self.run.best_checkpoint, model)
             self.trainer.strategy.barrier()
         best = str(self.run.best_checkpoint)
         self.trainer.test(model, datamodule=datamodule, ckpt_path=best, weights_only=True, verbose=False)
@@ -242,24 +251,22 @@ def _default_run_dir(config: Namespace, resolved: str) -> Path:
     return Path("runs") / f"{name}-{hashlib.sha256(resolved.encode()).hexdigest()[:10]}"
 
 
-def _is_complete(checkpoint: Path) -> bool:
-    return checkpoint.exists() and torch.load(checkpoint, weights_only=True, mmap=True).get("complete", False)
+def check_checkpoint(path: str | None) -> None:
+    """Refuse a file that is no checkpoint of ours.
 
-
-def _complete(file: Path, model: Classifier) -> None:
-    """Put the trunk into the best checkpoint, so that it alone predicts."""
-    checkpoint = torch.load(file, weights_only=True, map_location="cpu")
-    checkpoint["state_dict"] |= {key: value.cpu() for key, value in model.frozen_state().items()}
-    checkpoint["class_path"] = f"{type(model).__module__}.{type(model).__name__}"
-    checkpoint["complete"] = True
-    for optimiser_state in ("optimizer_states", "lr_schedulers"):
-        checkpoint[optimiser_state] = []
-    temporary = file.with_suffix(".part")
+    Raises:
+        InputError: The path is missing, or the file cannot be read or is another program's.
+    """
+    if path is None:
+        raise InputError("--ckpt_path is missing; give a run's checkpoints/best.ckpt")
+    if not Path(path).is_file():
+        raise InputError(f"--ckpt_path: there is no file {path}; give a run's checkpoints/best.ckpt")
     try:
-        torch.save(checkpoint, temporary)
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
+        checkpoint = torch.load(path, weights_only=True, mmap=True, map_location="cpu")
+    except (RuntimeError, OSError, EOFError, ValueError, UnpicklingError):
+        checkpoint = None
+    if not isinstance(checkpoint, dict) or "weights_sha256" not in checkpoint:
+        raise InputError(f"--ckpt_path: {path} is no checkpoint of kth_lightning, or was cut short")
 
 
 def _say(text: str) -> None:

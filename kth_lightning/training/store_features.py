@@ -65,6 +65,8 @@ class StoreFeatures(L.Callback):
         store: FeatureStore,
         wanted: list[tuple[int, int]],
     ) -> None:
+        if not wanted:
+            return
         starts = range(0, len(wanted), CHUNK)[trainer.global_rank :: trainer.world_size]
         bar = tqdm(total=len(wanted), desc="computing features", unit="", leave=False, disable=trainer.global_rank > 0)
         with torch.inference_mode(), trainer.precision_plugin.forward_context(), bar:

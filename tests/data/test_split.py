@@ -1,0 +1,307 @@
+import csv
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kth_lightning.data.catalogue import Catalogue, Picture, Subset
+from kth_lightning.data.kth import KthSource
+from kth_lightning.data.prepare import prepare
+from kth_lightning.data.split import Split, make_split, read_split, write_split
+from kth_lightning.errors import InputError
+
+Entry = tuple[str, int, Subset]
+
+
+def catalogue_of(entries: Sequence[Entry]) -> Catalogue:
+    """Make a catalogue of (label, group, prescribed part)."""
+    pictures = (
+        Picture(f"{label}/{place}.jpg", label, "", 32, 32, f"{place:064x}", group, subset)
+        for place, (label, group, subset) in enumerate(entries)
+    )
+    return Catalogue(Path("root"), tuple(pictures))
+
+
+def singles(counts: Sequence[int], subset: Subset = "", start: int = 0) -> list[Entry]:
+    """List pictures of as many classes as there are counts, each a group of its own."""
+    labels = [f"c{place:02}" for place, count in enumerate(counts) for _ in range(count)]
+    return [(label, start + place, subset) for place, label in enumerate(labels)]
+
+
+def drawn_entries(rng: np.random.Generator) -> list[Entry]:
+    """Draw 2 to 6 classes of 20 to 79 pictures, a quarter of them in groups of up to 4, a few groups across classes."""
+    labels = singles(rng.integers(20, 80, rng.integers(2, 7)).tolist())
+    group = np.arange(len(labels))
+    by_label = np.array([label for label, _, _ in labels])
+    for _ in range(len(labels) // 12):
+        among = np.flatnonzero(by_label == rng.choice(by_label)) if rng.random() < 0.8 else np.arange(len(labels))
+        members = rng.choice(among, rng.integers(2, 5), replace=False)
+        touched = np.isin(group, group[members])
+        if touched.sum() <= 6:
+            group[touched] = group[members].min()
+    return [(label, int(number), "") for (label, _, _), number in zip(labels, group, strict=True)]
+
+
+def parts_of_groups(catalogue: Catalogue, split: Split) -> dict[int, set[str]]:
+    found: dict[int, set[str]] = {}
+    for picture, part in zip(catalogue.pictures, split.parts, strict=True):
+        if part != "unused":
+            found.setdefault(picture.group, set()).add(part)
+    return found
+
+
+def totals(split: Split) -> Counter[str]:
+    return Counter(split.parts)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_each_class_is_shared_out_within_one_picture_of_its_share(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(10, 120, rng.integers(2, 20)).tolist()
+    catalogue = catalogue_of(singles(counts))
+    total = sum(counts)
+    test_size, val_size = (int(rng.integers(total // 9, total // 3)) for _ in range(2))
+    split = make_split(catalogue, val_size, test_size, seed)
+    assert totals(split) == {"test": test_size, "val": val_size, "train": total - test_size - val_size}
+    for label, count in Counter(each.label for each in catalogue.pictures).items():
+        found = split.counts(catalogue)
+        assert abs(found["test"][label] - test_size * count / total) < 1
+        left = count - found["test"][label]
+        assert abs(found["val"][label] - val_size * left / (total - test_size)) < 1
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_groups_are_whole_and_totals_exact_with_duplicates(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    catalogue = catalogue_of(drawn_entries(rng))
+    total = len(catalogue.pictures)
+    split = make_split(catalogue, 0.15, 0.15, seed)
+    share = round(0.15 * total)
+    assert totals(split) == {"test": share, "val": share, "train": total - 2 * share}
+    assert all(len(parts) == 1 for parts in parts_of_groups(catalogue, split).values())
+    assert all(set(split.counts(catalogue)[part]) == set(catalogue.class_names) for part in ("train", "val", "test"))
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_every_picture_is_tested_once_over_the_folds(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    catalogue = catalogue_of(drawn_entries(rng))
+    folds = int(rng.integers(2, 6))
+    splits = [make_split(catalogue, 0.15, 100, seed, folds, fold) for fold in range(folds)]
+    tested = np.concatenate([split.indices("test") for split in splits])
+    assert sorted(tested) == list(range(len(catalogue.pictures)))
+    sizes = [len(split.indices("test")) for split in splits]
+    assert max(sizes) - min(sizes) <= 1
+    for split in splits:
+        assert len(split.indices("val")) == round(0.15 * len(catalogue.pictures))
+        assert all(len(parts) == 1 for parts in parts_of_groups(catalogue, split).values())
+        assert set(split.counts(catalogue)["val"]) == set(catalogue.class_names)
+
+
+def test_folds_of_single_pictures_are_stratified() -> None:
+    catalogue = catalogue_of(singles([23, 31, 47]))
+    for fold in range(5):
+        found = make_split(catalogue, 0.1, 0.1, 0, 5, fold).counts(catalogue)["test"]
+        assert all(abs(found[label] - count / 5) < 1 for label, count in zip(catalogue.class_names, (23, 31, 47)))
+
+
+def test_the_same_seed_gives_the_same_split_and_another_seed_another() -> None:
+    catalogue = catalogue_of(drawn_entries(np.random.default_rng(0)))
+    first, again, other = (make_split(catalogue, 0.15, 0.15, seed) for seed in (4, 4, 5))
+    assert first == again
+    assert first != other
+    assert make_split(catalogue, 0.15, 0.15, 4, 3, 0) != make_split(catalogue, 0.15, 0.15, 5, 3, 0)
+
+
+def test_seeds_differ_in_which_pictures_are_tested() -> None:
+    catalogue = catalogue_of(singles([30, 30]))
+    tested = Counter(int(place) for seed in range(100) for place in make_split(catalogue, 6, 6, seed).indices("test"))
+    assert len(tested) == 60
+    assert max(tested.values()) < 25
+
+
+def test_a_whole_number_given_as_a_float_is_a_number_of_pictures() -> None:
+    catalogue = catalogue_of(singles([30, 30]))
+    assert make_split(catalogue, 8.0, 6.0, 0) == make_split(catalogue, 8, 6, 0)
+
+
+def test_small_shares_give_every_class_a_picture() -> None:
+    catalogue = catalogue_of(singles([3, 4, 60]))
+    found = make_split(catalogue, 0.01, 0.01, 0).counts(catalogue)
+    assert found["test"] == found["val"] == {"c00": 1, "c01": 1, "c02": 1}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_class_of_a_few_large_groups_is_in_every_part(seed: int) -> None:
+    frames = [("video", 1000 + place // 4, "") for place in range(16)]
+    catalogue = catalogue_of([*singles([40]), *frames])
+    split = make_split(catalogue, 0.15, 0.15, seed)
+    assert all(split.counts(catalogue)[part]["video"] >= 4 for part in ("train", "val", "test"))
+
+
+def test_the_real_archive_is_split_1458_180_100(tmp_path: Path) -> None:
+    archive = os.environ.get("KTH_ANIMALS_ARCHIVE")
+    if not archive:
+        pytest.skip("KTH_ANIMALS_ARCHIVE names no archive")
+    catalogue = prepare(KthSource(archive), tmp_path).catalogue
+    counts = Counter(picture.label for picture in catalogue.pictures)
+    for seed in range(5):
+        split = make_split(catalogue, 180, 100, seed)
+        assert totals(split) == {"train": 1458, "val": 180, "test": 100}
+        assert all(len(parts) == 1 for parts in parts_of_groups(catalogue, split).values())
+        found = split.counts(catalogue)["test"]
+        assert all(abs(found[label] - 100 * count / 1738) < 1 for label, count in counts.items())
+
+
+def test_prescribed_parts_are_kept() -> None:
+    entries = singles([8, 8], "train") + singles([3, 2], "val", 100) + singles([2, 3], "test", 200)
+    split = make_split(catalogue_of(entries), 180, 100, 0)
+    assert list(split.parts) == ["train"] * 16 + ["val"] * 5 + ["test"] * 5
+
+
+def test_missing_parts_are_drawn_from_the_training_folder() -> None:
+    without_val = singles([20, 20], "train") + singles([5, 5], "test", 100)
+    assert totals(make_split(catalogue_of(without_val), 0.2, 0.2, 0)) == {"train": 32, "val": 8, "test": 10}
+    without_test = singles([20, 20], "train") + singles([5, 5], "val", 100)
+    split = make_split(catalogue_of(without_test), 0.2, 0.1, 0)
+    assert totals(split) == {"train": 36, "val": 10, "test": 4}
+    assert set(split.parts[40:]) == {"val"}
+
+
+def test_extra_test_pictures_are_added_to_the_drawn_ones() -> None:
+    split = make_split(catalogue_of(singles([20, 20]) + singles([3, 0], "test", 100)), 0.2, 0.2, 0)
+    assert totals(split) == {"train": 24, "val": 8, "test": 11}
+    assert set(split.parts[40:]) == {"test"}
+
+
+def test_what_duplicates_a_prescribed_test_picture_is_left_out_elsewhere() -> None:
+    entries: list[Entry] = [*singles([20, 20], "train"), ("c00", 3, "val"), ("c00", 50, "val"), ("c01", 51, "val")]
+    entries += [("c00", 7, "test"), ("c01", 25, "test"), ("c01", 51, "test"), ("c01", 52, "val")]
+    split = make_split(catalogue_of(entries), 180, 100, 0)
+    assert [place for place, part in enumerate(split.parts) if part == "unused"] == [3, 7, 25, 42]
+    assert split.parts[40:] == ("val", "val", "unused", "test", "test", "test", "val")
+
+
+def test_a_group_across_classes_stays_whole() -> None:
+    for seed in range(30):
+        entries = singles([20, 20])
+        entries[0], entries[25] = ("c00", 999, ""), ("c01", 999, "")
+        split = make_split(catalogue_of(entries), 0.2, 0.2, seed)
+        assert split.parts[0] == split.parts[25]
+        assert totals(split) == {"train": 24, "val": 8, "test": 8}
+
+
+@pytest.mark.parametrize(
+    ("counts", "val", "test", "message"),
+    [
+        ([50, 50], 20, 99, r"--data\.test_size: 99 pictures were asked for and 100 can be shared out"),
+        ([50, 50], 180, 10, r"--data\.val_size: 180 pictures were asked for and 90"),
+        ([50, 50], 1, 10, r"--data\.val_size 1: there are 2 classes"),
+        ([50, 50], 10, -4, r"--data\.test_size -4: there are 2 classes"),
+        ([50, 50], 10, 1.5, r"--data\.test_size 1\.5: give a share between 0 and 1, or a whole number"),
+        ([50, 50], float("nan"), 10, r"--data\.val_size nan: give a share"),
+        ([50, 50], 0.6, 0.6, r"--data\.val_size: 60 pictures"),
+        ([50, 1], 10, 10, r"--data\.test_size: class 'c01' has 1 pictures left, too few"),
+        ([50, 2], 10, 10, r"--data\.val_size: class 'c01' has 1 pictures left, too few"),
+    ],
+)
+def test_sizes_that_do_not_fit_the_data_name_the_flag(
+    counts: list[int], val: float, test: float, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        make_split(catalogue_of(singles(counts)), val, test, 0)
+
+
+def test_a_class_of_one_group_of_duplicates_is_refused() -> None:
+    entries = [*singles([30]), *[("same", 1000, "")] * 9]
+    with pytest.raises(InputError, match=r"class 'same' has no picture left for"):
+        make_split(catalogue_of(entries), 0.2, 0.2, 0)
+
+
+@pytest.mark.parametrize(
+    ("num_folds", "fold", "message"),
+    [(5, 5, r"--data\.fold 5 of --data\.num_folds 5"), (5, -1, r"--data\.fold -1"), (1, 0, r"--data\.num_folds 1")],
+)
+def test_folds_that_do_not_exist_are_refused(num_folds: int, fold: int, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make_split(catalogue_of(singles([50, 50])), 0.1, 0.1, 0, num_folds, fold)
+
+
+def test_more_folds_than_pictures_in_a_class_are_refused() -> None:
+    with pytest.raises(InputError, match=r"--data\.num_folds 10: class 'c01' has 9 pictures"):
+        make_split(catalogue_of(singles([50, 9])), 0.1, 0.1, 0, 10, 0)
+
+
+def test_folds_and_prescribed_test_pictures_are_refused() -> None:
+    with pytest.raises(InputError, match=r"--data\.num_folds: the test pictures are prescribed"):
+        make_split(catalogue_of(singles([9, 9], "train") + singles([2, 2], "test", 50)), 0.2, 0.2, 0, 3, 0)
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> tuple[Catalogue, Split, Path]:
+    catalogue = catalogue_of(singles([10, 12]))
+    split = make_split(catalogue, 0.2, 0.2, 0)
+    write_split(catalogue, split, tmp_path / "splits.csv")
+    return catalogue, split, tmp_path / "splits.csv"
+
+
+def test_a_split_comes_back_as_it_was_in_any_order_of_rows(written: tuple[Catalogue, Split, Path]) -> None:
+    catalogue, split, file = written
+    assert read_split(catalogue, file) == split
+    header, *rows = file.read_text().splitlines()
+    file.write_text("\n".join([header, *rows[::-1]]))
+    assert read_split(catalogue, file) == split
+
+
+def test_a_split_of_other_data_is_refused(written: tuple[Catalogue, Split, Path]) -> None:
+    catalogue, _, file = written
+    fewer = Catalogue(catalogue.root, catalogue.pictures[1:])
+    with pytest.raises(InputError, match=r"splits\.csv: made for other data: 0 of 21 .* 1 are gone \('c00/0\.jpg'\)"):
+        read_split(fewer, file)
+    more = catalogue_of(singles([10, 13]))
+    with pytest.raises(InputError, match=r"made for other data: 1 of 23"):
+        read_split(more, file)
+    file.write_text(file.read_text().replace(f"{3:064x}", f"{77:064x}"))
+    with pytest.raises(InputError, match=r"made for other data: 1 of 22 .*\('c00/3\.jpg'\)"):
+        read_split(catalogue, file)
+
+
+def test_a_split_without_a_class_in_training_is_refused(written: tuple[Catalogue, Split, Path]) -> None:
+    catalogue, _, file = written
+    with file.open(newline="") as stream:
+        rows = list(csv.reader(stream))
+    for row in rows[1:]:
+        if row[1] == "c00" and row[3] == "train":
+            row[3] = "test"
+    with file.open("w", newline="") as stream:
+        csv.writer(stream).writerows(rows)
+    with pytest.raises(InputError, match=r"class 'c00' has no picture left for training"):
+        read_split(catalogue, file)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "made for other data: 22 of 22"),
+        (b"path,part\nc00/0.jpg,train\n", "not a table of path, label, sha256, part"),
+        (b"path,label,sha256,part\nc00/0.jpg,c00,0,holdout\nc00/1.jpg\n", "unknown part"),
+        (b"\xff\xfe\x00", "not a table"),
+    ],
+)
+def test_a_file_that_is_no_split_is_refused(
+    written: tuple[Catalogue, Split, Path], content: bytes, message: str
+) -> None:
+    catalogue, _, file = written
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        read_split(catalogue, file)
+
+
+def test_a_missing_split_is_reported_by_name(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--data\.splits .*none\.csv: there is no such file"):
+        read_split(catalogue_of(singles([5, 5])), tmp_path / "none.csv")
+    with pytest.raises(InputError, match=r"--data\.splits .*: not a table"):
+        read_split(catalogue_of(singles([5, 5])), tmp_path)

