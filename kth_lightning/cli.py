@@ -42,8 +42,10 @@ def main(args: list[str] | None = None) -> None:
         _stop("interrupted; the same command goes on from here", status=130)
     except OSError as error:
         _stop(_of_system(error))
-    except RuntimeError as error:
-        _stop(_of_torch(error))
+    except (MemoryError, RuntimeError) as error:
+        if not _is_of_memory(error):
+            raise
+        _stop("the memory is exhausted; give a smaller --data.batch_size, or a smaller --data.image_size")
 
 
 def _verb(name: str) -> Callable[[list[str]], object]:
@@ -71,11 +73,9 @@ def _of_system(error: OSError) -> str:
     return f"{error.filename or 'the system'}: {error.strerror or error}"
 
 
-def _of_torch(error: RuntimeError) -> str:
-    text = str(error)
-    if "out of memory" in text:
-        return "the GPU's memory is exhausted; give a smaller --data.batch_size, or a smaller --data.image_size"
-    raise error
+def _is_of_memory(error: MemoryError | RuntimeError) -> bool:
+    # A GPU's, a CPU's allocator in torch
+    return isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error)
 
 
 def _stop(sentence: str, status: int = 2) -> None:

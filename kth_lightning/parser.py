@@ -8,7 +8,6 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from kth_lightning.errors import InputError
 
-
 _HOLLOW = ("Does not validate", "Subtypes:", "Errors:", "Given value type", "Expected a <class 'NoneType'>")
 
 
@@ -29,7 +28,8 @@ class Parser(LightningArgumentParser):
 
     def _sentence(self, message: str) -> str:
         if found := re.search(r"Option '([^']+)' is not accepted|has no setting '([^']+)'", message):
-            return f"the model has no setting {found[1] or found[2]!r}; --print_config behind the command shows all of them"
+            name = found[1] or found[2]
+            return f"the model has no setting {name!r}; --print_config behind the command shows all of them"
         if found := re.search(r"(?:does not accept option|[Uu]nrecognized arguments:) '?(?:--)?([^'\s=]+)", message):
             near = get_close_matches(found[1], self._flags(), n=1)
             hint = f"did you mean --{near[0]}?" if near else "--help lists all of them"

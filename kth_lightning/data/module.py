@@ -82,7 +82,7 @@ class PictureData(LightningDataModule):
         archive: str | None = None,
         root: str | None = None,
         test_root: str | None = None,
-        sample_size: int = 1000,
+        sample_size: int = 540,
         cache_dir: str | None = None,
         image_size: int = 224,
         interpolation: str = "bilinear",

@@ -42,8 +42,8 @@ THINGS = PLANTS + "🏠🏚⛺🚗🚙🚚🚜🚲🚌⛵🚂🍎🍐🍊🍌�
 ATTRIBUTION = "Drawings: OpenMoji (openmoji.org), CC BY-SA 4.0"
 
 _VERSION = 1  # raise it when the pictures change, or caches keep the old ones
-_SIDES = (192, 288)
-_GLYPH = 288
+_SIDES = (192, 288)  # pixels
+_GLYPH = 288  # pixels, of the font
 
 _Size = tuple[int, int]
 
@@ -58,7 +58,8 @@ class SampleSource:
     animals as 1..n where they can be seen and n + 1 for all else.
 
     Attributes:
-        pictures: How many to draw, shared evenly among the classes.
+        pictures: How many to draw, shared evenly among the classes. The default is few enough that a network from
+            scratch stays behind pretrained features, as on photographs; with many more it learns these few drawings.
         seed: Another seed, not negative, draws other pictures.
     """
 
@@ -118,15 +119,15 @@ def draw(label: str, rng: np.random.Generator, font: Path) -> tuple[Image.Image,
     """
     size = (int(rng.integers(*_SIDES, endpoint=True)), int(rng.integers(*_SIDES, endpoint=True)))
     scene = _background(rng, size)
-    for _ in range(rng.integers(0, 3)):
+    for _ in range(rng.integers(0, 2)):
         scene.alpha_composite(_placed(rng, size, _drawing(rng, THINGS, font), (0.08, 0.18), 0.5))
     scene = scene.filter(ImageFilter.GaussianBlur(rng.uniform(0, 1.5)))  # what lies behind may be out of focus
 
-    layers = [_placed(rng, size, _drawing(rng, ANIMALS[label], font), (0.8, 1.05), 0.08)]
-    if rng.random() < 0.1:
-        layers.append(_placed(rng, size, _drawing(rng, ANIMALS[label], font), (0.35, 0.6), 0.08))
+    layers = [_placed(rng, size, _drawing(rng, ANIMALS[label], font), (0.95, 1.15), 0.06)]
+    if rng.random() < 0.08:
+        layers.append(_placed(rng, size, _drawing(rng, ANIMALS[label], font), (0.35, 0.6), 0.06))
     of_class = len(layers)
-    if rng.random() < 0.5:
+    if rng.random() < 0.3:
         layers.append(_occluder(rng, size, font))
 
     seen: list[np.ndarray] = []  # where each animal shows
@@ -237,12 +238,12 @@ def _placed(
     return layer
 
 
-def _warped(rng: np.random.Generator, drawing: Image.Image, cells: int = 3) -> Image.Image:
-    """Bend a drawing as if printed on a sheet of rubber whose inner grid points are moved."""
+def _warped(rng: np.random.Generator, drawing: Image.Image) -> Image.Image:
+    """Bend a drawing as if printed on a sheet of rubber whose grid points are moved."""
+    cells = 3
     width, height = drawing.size
     grid = np.stack(np.meshgrid(np.linspace(0, width, cells + 1), np.linspace(0, height, cells + 1)), axis=-1)
-    source = grid.copy()
-    source += rng.uniform(-0.1, 0.1, grid.shape) * (width / cells, height / cells)
+    source = grid + rng.uniform(-0.08, 0.08, grid.shape) * (width / cells, height / cells)
     mesh = []
     for row in range(cells):
         for column in range(cells):
@@ -258,7 +259,7 @@ def _warped(rng: np.random.Generator, drawing: Image.Image, cells: int = 3) -> I
 def _drawing(rng: np.random.Generator, characters: str, font: Path) -> Image.Image:
     """Pick a drawing and recolour it, so that colour alone does not tell what it is: white is not always white."""
     drawing = _glyph(characters[int(rng.integers(len(characters)))], font)
-    recoloured = _shifted(drawing.convert("RGB"), rng.uniform(-45, 45), rng.uniform(0.3, 1.5), rng.uniform(0.7, 1.2, 3))
+    recoloured = _shifted(drawing.convert("RGB"), rng.uniform(0, 360), rng.uniform(0.3, 1.5), rng.uniform(0.65, 1.2, 3))
     recoloured.putalpha(drawing.getchannel("A"))
     return recoloured
 
@@ -274,10 +275,10 @@ def _shifted(picture: Image.Image, degrees: float, saturation: float, gains: np.
 def _photographed(rng: np.random.Generator, scene: Image.Image) -> Image.Image:
     """Give the scene a colour cast, blur, uneven light, haze and sensor noise."""
     picture = _shifted(scene.convert("RGB"), rng.normal(0, 15), rng.uniform(0.4, 1.2), rng.uniform(0.8, 1.15, 3))
-    picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0, 1.4)))
+    picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0, 2)))
     pixels = np.asarray(picture, dtype=np.float32)
-    light = rng.uniform(0.3, 1.1) + rng.uniform(0, 0.25) * _clouds(rng, picture.size, 0.4)
-    haze = rng.uniform(-20, 110) + rng.uniform(0, 25) * rng.standard_normal(light.shape, dtype=np.float32)
+    light = rng.uniform(0.35, 1.1) + rng.uniform(0, 0.35) * _clouds(rng, picture.size, 0.4)
+    haze = rng.uniform(-10, 110) + rng.uniform(0, 32) * rng.standard_normal(light.shape, dtype=np.float32)
     return Image.fromarray(_bytes(pixels * light[..., None] + haze[..., None]))
 
 

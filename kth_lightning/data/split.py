@@ -174,7 +174,10 @@ def _share_out(
             bin_ = int(rng.choice(len(left), p=weights / weights.sum()))
         else:
             last = [label for label in needs if not waiting[label]]
-            lacks = [any(0 < quota.get(label, 0) == rest[label] for label in last) for quota, rest in zip(quotas, left)]
+            lacks = [
+                any(0 < quota.get(label, 0) == rest[label] for label in last)
+                for quota, rest in zip(quotas, left, strict=True)
+            ]
             bin_ = max(range(len(left)), key=lambda each: (lacks[each], room[each]))
         for label, need in needs.items():
             left[bin_][label] = left[bin_].get(label, 0) - need

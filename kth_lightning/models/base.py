@@ -84,7 +84,9 @@ class Classifier(LightningModule):
         self.metrics = nn.ModuleDict(
             {f"{stage}_metrics": metrics.clone(f"{stage}/") for stage in ("train", "val", "test")}
         )
-        self.losses = nn.ModuleDict({f"{stage}_loss": MeanMetric() for stage in ("train", "val", "test")})
+        self.losses = nn.ModuleDict(
+            {f"{stage}_loss": MeanMetric(nan_strategy="disable") for stage in ("train", "val", "test")}
+        )
         self._kept: dict[str, dict[str, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
 
     def tail(self, features: Tensor) -> Tensor:
@@ -248,6 +250,14 @@ class Classifier(LightningModule):
                 f"give those with the hash {checkpoint.get('weights_sha256', '')[:12]}"
             )
         checkpoint["state_dict"].update(frozen)
+        shapes, own = (
+            {key: value.shape for key, value in each.items()} for each in (checkpoint["state_dict"], self.state_dict())
+        )
+        if shapes != own:
+            differ = min(key for key in shapes.keys() | own.keys() if shapes.get(key) != own.get(key))
+            raise InputError(
+                f"--ckpt_path: the checkpoint is not of this model (they differ in {differ}); give its own config.yaml"
+            )
 
 
 def make_optimizer(

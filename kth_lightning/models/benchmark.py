@@ -42,7 +42,7 @@ class BenchmarkCNN(Classifier):
         super().__init__(num_classes, **kwargs)
         if len(filters) != len(block_dropout):
             raise InputError(
-                f"--model.block_dropout: {len(filters)} blocks have {len(block_dropout)} values; give one for each block"
+                f"--model.block_dropout: {len(filters)} blocks have {len(block_dropout)} values; give one each"
             )
         self.save_hyperparameters()
         self.preprocess = Preprocess(BLOG_FEEDING)

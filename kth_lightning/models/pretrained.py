@@ -58,7 +58,8 @@ class PretrainedClassifier(Classifier):
         self.preprocess = Preprocess(BLOG_FEEDING if feeding == "blog" else found.feeding(backbone))
         trunk, stages = network.cut(backbone, trained_stages)
         self.trunk, self.stages = (trunk, stages) if trained_stages else (nn.Sequential(trunk, stages), nn.Identity())
-        self.trunk.requires_grad_(False)
+        # Lightning trains in the mode it finds and never calls train() itself.
+        self.trunk.requires_grad_(False).eval()
         self.head = Head(network.width, num_classes, dropout)
         self.to(memory_format=torch.channels_last)
 

@@ -6,7 +6,7 @@ from kth_lightning.data.catalogue import Catalogue, Picture, read_catalogue, wri
 from kth_lightning.errors import InputError
 
 PICTURES = (
-    Picture("cat, wild/1 \"a\".jpg", "cat, wild", "masks/1.png", 30, 20, "ab" * 32, 0),
+    Picture('cat, wild/1 "a".jpg', "cat, wild", "masks/1.png", 30, 20, "ab" * 32, 0),
     Picture("狼/2.jpg", "狼", "", 16, 16, "cd" * 32, 1, "val"),
     Picture("/elsewhere/3.png", "狼", "", 16, 17, "ef" * 32, 1, "test"),
 )

@@ -88,7 +88,7 @@ def test_shares_of_all_processes_are_exactly_the_batch(
         assert len({len(each["index"]) for each in parts}) == 1
         assert {each["count"] for each in parts} == {len(batch["index"])}
         real = [each["index"][each["label"] != PADDING].tolist() for each in parts]
-        assert sorted(sum(real, [])) == sorted(batch["index"].tolist())
+        assert sorted(place for rows in real for place in rows) == sorted(batch["index"].tolist())
         assert len(parts[0]["index"]) == -(-len(batch["index"]) // world_size)
 
 

@@ -1,0 +1,89 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kth_lightning.cli import main
+from kth_lightning.results.run_folder import RunFolder
+
+ROOT = Path(__file__).parents[2]
+SMALL = ["--data.image_size", "64", "--data.views", "1", "--trainer.max_epochs", "2", "--trainer.accelerator", "cpu"]
+
+
+def compare(pictures: Path, run_dir: Path, *flags: str) -> list[str]:
+    return ["compare", "--data.root", str(pictures), "--run_dir", str(run_dir), *SMALL, *flags]
+
+
+def test_compare_trains_the_three_on_one_split_and_writes_the_table(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    args = compare(pictures, tmp_path, "--trainer.devices", "1")
+    main(args)
+    printed = capsys.readouterr().out
+    table = (tmp_path / "table.md").read_text()
+    assert table.strip() in printed
+    assert [line.split("|")[1].strip() for line in table.splitlines()[2:5]] == ["benchmark", "head", "finetune"]
+    assert "article" not in table
+    runs = {name: RunFolder(tmp_path / name) for name in ("benchmark", "head", "finetune")}
+    assert len({run.splits.read_text() for run in runs.values()}) == 1
+    assert len({tuple(run.read_predictions().paths) for run in runs.values()}) == 1
+    config = yaml.safe_load(runs["finetune"].config.read_text())
+    assert config["model"]["init_args"]["init_head_from"] == str(runs["head"].best_checkpoint)
+    figures = json.loads((tmp_path / "table.json").read_text())
+    assert [entry["acc"]["value"] for entry in figures] == [
+        run.read_metrics()["test"]["acc"]["value"] for run in runs.values()
+    ]
+
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.c*")}
+    runs["finetune"].metrics.unlink()
+    main(args)
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.c*")}
+    assert {path for path in before if before[path] != after[path]} <= set(runs["finetune"].path.rglob("*"))
+    assert (tmp_path / "table.md").read_text().splitlines()[2:4] == table.splitlines()[2:4]
+
+
+def test_folds_test_every_picture_once_and_pool_the_predictions(pictures: Path, tmp_path: Path) -> None:
+    main(compare(pictures, tmp_path, "--models", "head", "--folds", "3", "--trainer.devices", "1"))
+    tested = [path for fold in range(3) for path in RunFolder(tmp_path / f"fold-{fold}/head").read_predictions().paths]
+    assert len(tested) == len(set(tested)) == 60
+    (entry,) = json.loads((tmp_path / "table.json").read_text())
+    assert (entry["runs"], entry["n"]) == (3, 60)
+
+
+def test_seeds_train_from_other_beginnings_on_the_same_split(pictures: Path, tmp_path: Path) -> None:
+    main(compare(pictures, tmp_path, "--models", "head", "--seeds", "2", "--trainer.devices", "1"))
+    one, other = (RunFolder(tmp_path / f"seed-{seed}/head") for seed in range(2))
+    assert one.splits.read_text() == other.splits.read_text()
+    assert one.predictions.read_text() != other.predictions.read_text()
+
+
+def test_the_real_command_compares_on_two_processes(pictures: Path, tmp_path: Path) -> None:
+    flags = ["--models", "head", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    command = [sys.executable, "-m", "kth_lightning", *compare(pictures, tmp_path, *flags)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT, check=False)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "table.md").read_text().strip() in result.stdout
+    assert RunFolder(tmp_path / "head").read_metrics()["device"].startswith("2 x")
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--models", "resnet"], "benchmark"),
+        (["--folds", "1"], "--folds"),
+        (["--seeds", "0"], "--seeds"),
+        (["--data.test_size", "500"], "--data.test_size"),
+        (["--folds", "30"], "--data.num_folds"),
+    ],
+    ids=lambda value: "".join(value),
+)
+def test_bad_settings_get_one_sentence(
+    flags: list[str], named: str, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(compare(pictures, tmp_path, *flags))
+    assert stopped.value.code == 2
+    assert named in capsys.readouterr().err.strip().splitlines()[-1]
