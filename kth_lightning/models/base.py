@@ -2,6 +2,7 @@
 
 import math
 from collections import defaultdict
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, Literal
 
@@ -250,14 +251,16 @@ class Classifier(LightningModule):
                 f"give those with the hash {checkpoint.get('weights_sha256', '')[:12]}"
             )
         checkpoint["state_dict"].update(frozen)
-        shapes, own = (
-            {key: value.shape for key, value in each.items()} for each in (checkpoint["state_dict"], self.state_dict())
-        )
+        shapes, own = _shapes(checkpoint["state_dict"]), _shapes(self.state_dict())
         if shapes != own:
-            differ = min(key for key in shapes.keys() | own.keys() if shapes.get(key) != own.get(key))
+            key = min(key for key in {*shapes, *own} if shapes.get(key) != own.get(key))
             raise InputError(
-                f"--ckpt_path: the checkpoint is not of this model (they differ in {differ}); give its own config.yaml"
+                f"--ckpt_path: the checkpoint is not of this model (they differ in {key}); give its own config.yaml"
             )
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {key: value.shape for key, value in state.items()}
 
 
 def make_optimizer(

@@ -13,6 +13,7 @@ from jsonargparse import Namespace
 
 import kth_lightning
 from kth_lightning.data.module import PictureData, infer_source
+from kth_lightning.data.sample import ATTRIBUTION
 from kth_lightning.errors import InputError
 from kth_lightning.parser import Parser
 from kth_lightning.results.run_folder import RunFolder
@@ -53,6 +54,8 @@ def compare(words: list[str]) -> None:
             _fit(args, options)
             done.append(RunFolder(part / model))
     print(write_table([Part(model, done) for model, done in runs.items()], folder, reference=source == "kth"))
+    if source == "sample":
+        print(f"\n{ATTRIBUTION}")
     print(
         f"\nThe table is in {folder / 'table.md'}, every run beside it; to look inside: tensorboard --logdir {folder}"
     )

@@ -109,5 +109,5 @@ def _read(file: Path) -> dict[str, Tensor] | None:
 def _checksum(tensors: dict[str, Tensor]) -> str:
     crc = 0
     for name in ("features", "picture", "view"):
-        crc = zlib.crc32(tensors[name].flatten().view(torch.uint8).numpy(), crc)
+        crc = zlib.crc32(tensors[name].flatten().view(torch.uint8).numpy().data, crc)
     return str(crc)

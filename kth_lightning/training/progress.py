@@ -45,7 +45,7 @@ class RunProgress(ProgressBar):
         """Show the epoch's figures."""
         assert self._bar is not None
         figures = {name: f"{float(trainer.callback_metrics[name]):.3f}" for name in ("val/loss", "val/acc")}
-        self._bar.set_postfix({"epoch": trainer.current_epoch} | figures, refresh=False)
+        self._bar.set_postfix({"epoch": str(trainer.current_epoch)} | figures, refresh=False)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Close the bar."""

@@ -1,0 +1,125 @@
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+
+from kth_lightning.data.module import PictureData
+from kth_lightning.models import FeatureHead, FineTuned
+from kth_lightning.training.feature_store import CHUNK, FeatureStore
+from kth_lightning.training.store_features import StoreFeatures
+
+KEYS = torch.arange(1000, 1600)
+
+
+def filled(folder: Path, views: dict[int, int], dtype: torch.dtype = torch.bfloat16) -> FeatureStore:
+    store = FeatureStore(folder, KEYS, views)
+    for view in views:
+        for part in torch.arange(len(KEYS)).split(CHUNK):
+            rows = (KEYS[part, None] * 10 + view).to(dtype).expand(-1, 3)
+            store.write(part, torch.full_like(part, view), rows)
+    store.open()
+    return store
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_rows_come_back_by_picture_and_view(tmp_path: Path, dtype: torch.dtype) -> None:
+    store = filled(tmp_path, {0: 0, 3: 77}, dtype)
+    index, view = torch.tensor([599, 0, 256, 7]), torch.tensor([3, 0, 3, 0])
+    rows = store.fetch(index, view)
+    assert rows.dtype == dtype
+    assert torch.equal(rows[:, 0], (KEYS[index] * 10 + view).to(dtype))
+
+
+def test_another_catalogue_and_other_numbers_of_views_share_the_rows(tmp_path: Path) -> None:
+    filled(tmp_path, {1: 77})
+    fewer = FeatureStore(tmp_path, KEYS.flip(0)[::2], {5: 77, 6: 78})
+    everything = fewer.picture_keys.argsort()
+    assert fewer.missing(everything, [5]) == []
+    assert len(fewer.missing(everything, [6])) == 300
+    assert fewer.fetch(torch.tensor([0]), torch.tensor([5]))[0, 0] == torch.tensor(1599 * 10 + 1).bfloat16()
+
+
+def test_the_same_content_twice_is_one_row(tmp_path: Path) -> None:
+    keys = torch.tensor([5, 9, 5, 5])
+    store = FeatureStore(tmp_path, keys, {0: 0})
+    missing = store.missing(torch.arange(4).numpy(), [0])
+    assert [index for index, _ in missing] == [0, 1]
+    index = torch.tensor([0, 1])
+    store.write(index, torch.zeros_like(index), torch.tensor([[1.0], [2.0]]))
+    store.open()
+    assert store.missing(torch.arange(4).numpy(), [0]) == []
+    assert store.fetch(torch.tensor([3, 1, 2]), torch.tensor([0, 0, 0])).flatten().tolist() == [1.0, 2.0, 1.0]
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "emptied", "text"])
+def test_a_damaged_file_is_dropped_with_one_warning_and_only_its_rows_are_missing(tmp_path: Path, damage: str) -> None:
+    store = filled(tmp_path, {0: 0})
+    file = sorted(tmp_path.glob("*.safetensors"))[0]
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 255
+    damaged = {"cut": content[: len(content) // 2], "flipped": content, "emptied": b"", "text": b"no tensors at all"}
+    file.write_bytes(damaged[damage])
+    with pytest.warns(UserWarning, match="computed again") as caught:
+        store.open()
+    assert len(caught) == 1
+    missing = len(store.missing(torch.arange(len(KEYS)).numpy(), [0]))
+    assert 0 < missing < len(KEYS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        store.open()
+
+
+@pytest.fixture
+def data(pictures: Path) -> Callable[..., PictureData]:
+    def make(**settings: object) -> PictureData:
+        return PictureData(root=str(pictures), image_size=64, batch_size=8, **settings)  # type: ignore[arg-type]
+
+    return make
+
+
+def losses(model: L.LightningModule, data: PictureData, stored: bool) -> list[float]:
+    class Losses(L.Callback):
+        def __init__(self) -> None:
+            self.found: list[float] = []
+
+        def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+            self.found.append(float(trainer.callback_metrics["val/loss"]))
+
+    kept = Losses()
+    trainer = L.Trainer(
+        accelerator="cpu", devices=1, max_epochs=3, logger=False, enable_checkpointing=False, num_sanity_val_steps=0,
+        use_distributed_sampler=False, enable_progress_bar=False, enable_model_summary=False,
+        callbacks=[kept, *([StoreFeatures()] if stored else [])],
+    )  # fmt: skip
+    trainer.fit(model, datamodule=data)
+    kept.found += trainer.test(model, datamodule=data, verbose=False)[0].values()
+    assert (data.stores["train"] is not data.pixels) == stored
+    return kept.found
+
+
+@pytest.mark.parametrize("kind", [FeatureHead, FineTuned])
+def test_a_store_gives_the_figures_that_pictures_give(
+    kind: type[FeatureHead | FineTuned], data: Callable[..., PictureData]
+) -> None:
+    found = []
+    for stored in (False, True):
+        L.seed_everything(0, verbose=False)
+        model = kind(num_classes=3, backbone="resnet18", weights="none", image_size=64)
+        found.append(losses(model, data(augmentation="standard", views=2), stored))
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
+
+
+def test_fresh_views_train_on_pictures_and_validate_on_features(data: Callable[..., PictureData]) -> None:
+    fresh = data(augmentation="standard")
+    model = FineTuned(num_classes=3, backbone="resnet18", weights="none", image_size=64)
+    trainer = L.Trainer(
+        accelerator="cpu", devices=1, max_epochs=1, logger=False, enable_checkpointing=False, num_sanity_val_steps=0,
+        use_distributed_sampler=False, enable_progress_bar=False, enable_model_summary=False,
+        callbacks=[StoreFeatures()],
+    )  # fmt: skip
+    trainer.fit(model, datamodule=fresh)
+    assert fresh.stores["train"] is fresh.pixels
+    assert isinstance(fresh.stores["val"], FeatureStore)
