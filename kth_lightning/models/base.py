@@ -172,7 +172,7 @@ class Classifier(LightningModule):
         assert isinstance(metrics, MetricCollection)
         assert isinstance(loss, Metric)
         metrics.update(kept["logits"], kept["label"])
-        loss.update(kept["losses"], (kept["label"] != PADDING).float())
+        loss.update(kept["losses"][kept["label"] != PADDING])  # torchmetrics drops weights where NaN is to stay NaN
         # Each is summed over the processes by torchmetrics before it is divided.
         self.log_dict({f"{stage}/loss": loss.compute(), **metrics.compute()}, prog_bar=stage != "test")
         metrics.reset()

@@ -143,6 +143,16 @@ class TrainingCLI(LightningCLI):
             settings.pop(key, None)
         return f"# kth_lightning {__version__}\n" + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
 
+    def instantiate_classes(self) -> None:
+        """Let a model's own sentence through, which the parser wraps into pages of its own."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, InputError):
+                cause = cause.__cause__ or cause.__context__
+            raise cause or error from None
+
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Make the trainer with what every run has: stored features and, for `fit`, all that the run folder holds."""
         callbacks: list[L.Callback] = [StoreFeatures(), RunProgress()]

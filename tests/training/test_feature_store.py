@@ -87,6 +87,7 @@ def losses(model: L.LightningModule, data: PictureData, stored: bool) -> list[fl
 
         def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
             self.found.append(float(trainer.callback_metrics["val/loss"]))
+            assert (data.stores["train"] is not data.pixels) == stored
 
     kept = Losses()
     trainer = L.Trainer(
@@ -96,7 +97,6 @@ def losses(model: L.LightningModule, data: PictureData, stored: bool) -> list[fl
     )  # fmt: skip
     trainer.fit(model, datamodule=data)
     kept.found += trainer.test(model, datamodule=data, verbose=False)[0].values()
-    assert (data.stores["train"] is not data.pixels) == stored
     return kept.found
 
 

@@ -165,7 +165,15 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_figures(pictures: Path, tm
 def test_ctrl_c_leaves_a_run_that_goes_on(pictures: Path, tmp_path: Path) -> None:
     args = fit("configs/benchmark.yaml", tmp_path / "run", "--data.root", str(pictures))
     command = [sys.executable, "-m", "kth_lightning", *args]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        # A suite in the background of a script has its interrupts turned off, and its children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     while not (tmp_path / "run/checkpoints/last.ckpt").exists():
         assert process.poll() is None
         time.sleep(0.02)
@@ -220,7 +228,7 @@ def test_a_checkpoint_is_evaluated_by_itself(
     printed = capsys.readouterr().out
     metrics = RunFolder(finished).read_metrics()
     value = metrics["test"]["acc"]["value"] if verb == "test" else metrics["val"]["acc"]
-    assert f"{value:.4f}"[:5] in printed
+    assert str(value)[:6] in printed
     assert (finished / "config.yaml").stat().st_mtime_ns == before
 
 
