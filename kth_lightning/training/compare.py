@@ -9,12 +9,14 @@ from typing import Literal, get_args
 
 import lightning as L
 import torch
+import yaml
 from jsonargparse import Namespace
 
 import kth_lightning
 from kth_lightning.data.module import PictureData, infer_source
 from kth_lightning.data.sample import ATTRIBUTION
 from kth_lightning.errors import InputError
+from kth_lightning.models.weights import find_weights
 from kth_lightning.parser import Parser
 from kth_lightning.results.run_folder import RunFolder
 from kth_lightning.results.table import Part, write_table
@@ -44,6 +46,7 @@ def compare(words: list[str]) -> None:
     source = infer_source(options.data.source, options.data.archive, options.data.root)
     folder = Path(options.run_dir or f"runs/compare-{hashlib.sha256(' '.join(words).encode()).hexdigest()[:10]}")
     forwarded = _forwarded(words)
+    _check_weights([_recipe(options.recipe, source, model) for model in options.models if model != "benchmark"])
     runs: dict[Model, list[RunFolder]] = {model: [] for model in MODELS if model in options.models}
     for part, flags in _parts(options, folder):
         for model, done in runs.items():
@@ -113,6 +116,13 @@ def _recipe(recipe: str, source: str, model: Model) -> Path:
     configs = next(folder for folder in (package / "configs", package.parent / "configs") if folder.is_dir())
     folder = "blog" if recipe == "blog" else "sample" if source == "sample" else "."
     return configs / folder / f"{model}.yaml"
+
+
+def _check_weights(recipes: list[Path]) -> None:
+    """Find out before any training whether the pretrained models can be trained."""
+    for recipe in recipes:
+        settings = yaml.safe_load(recipe.read_text(encoding="utf-8"))["model"].get("init_args", {})
+        find_weights(settings.get("weights", "auto"), settings.get("backbone", "vgg19"))
 
 
 def _fit(args: list[str], options: Namespace) -> None:
