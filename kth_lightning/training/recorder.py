@@ -127,7 +127,9 @@ class RunRecorder(Checkpoint):
 
     def _show_examples(self, trainer: L.Trainer, model: L.LightningModule) -> None:
         data = _data(trainer)
-        index = torch.from_numpy(data.split.indices("train")[:_EXAMPLES])
+        train = data.split.indices("train")
+        # Spread over the catalogue, which is sorted by class.
+        index = torch.from_numpy(train[np.linspace(0, len(train) - 1, min(_EXAMPLES, len(train))).astype(int)])
         for view in (data.views_of("train") or [0, 1, 2])[:3]:
             images = data.images(index, torch.full_like(index, view), torch.device("cpu"))
             _board(trainer).add_image("train/examples", make_grid(images.to(torch.uint8), nrow=8), view)
