@@ -1,23 +1,22 @@
 """The data module: from a source of pictures to batches on the device."""
 
 import os
-from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
-import numpy as np
 import torch
 from lightning import LightningDataModule
 from platformdirs import user_cache_path
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
 from kth_lightning.data.augment import PRESETS, Augmentation
-from kth_lightning.data.batch import PADDING, Batch
+from kth_lightning.data.batch import Batch
 from kth_lightning.data.catalogue import Catalogue
 from kth_lightning.data.folder import FolderSource
 from kth_lightning.data.kth import KthSource
+from kth_lightning.data.order import Order, Rows
 from kth_lightning.data.pixels import INTERPOLATIONS, open_pixels
 from kth_lightning.data.prepare import Prepared, prepare
 from kth_lightning.data.sample import SampleSource
@@ -221,9 +220,9 @@ class PictureData(LightningDataModule):
         return self._loader("test")
 
     def _loader(self, part: Part) -> DataLoader:
-        rows = _Rows(torch.from_numpy(self.split.indices(part)), self.labels, part)
+        rows = Rows(torch.from_numpy(self.split.indices(part)), self.labels, part)
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        order = _Order(len(rows), self.batch_size, self.views_of(part), self.seed, part == "train", rank, world_size)
+        order = Order(len(rows), self.batch_size, self.views_of(part), self.seed, part == "train", rank, world_size)
         return DataLoader(rows, batch_size=None, sampler=order)
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
@@ -249,75 +248,6 @@ class PictureData(LightningDataModule):
     def _augment(self, pixels: Tensor, keys: Tensor, views: Tensor, augmented: bool) -> Tensor:
         images = pixels.permute(0, 3, 1, 2)
         return self.augmentation(images, keys, views) if augmented else images
-
-
-class _Rows(Dataset):
-    """Turn the places of a batch within a part into the batch's numbers; pictures are fetched later."""
-
-    def __init__(self, index: Tensor, labels: Tensor, part: Part) -> None:
-        self.index = index
-        self.labels = labels
-        self.part = part
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __getitem__(self, drawn: tuple[np.ndarray, int, int]) -> Batch:
-        places, view, count = drawn
-        real = torch.from_numpy(places >= 0)
-        index = self.index[torch.from_numpy(np.maximum(places, 0))]
-        return {
-            "part": self.part,
-            "index": index,
-            "view": torch.full_like(index, view),
-            "label": torch.where(real, self.labels[index], PADDING),
-            "count": count,
-        }
-
-
-class _Order(Sampler[Any]):
-    """Draw the order of an epoch from the seed and the epoch, and give every process its share of each batch.
-
-    All shares of a batch have the same length; missing rows are the place -1.
-    """
-
-    def __init__(
-        self,
-        length: int,
-        batch_size: int,
-        views: list[int] | None,
-        seed: int,
-        shuffle: bool,
-        rank: int,
-        world_size: int,
-    ) -> None:
-        self.length = length
-        self.batch_size = batch_size
-        self.views = views
-        self.seed = seed
-        self.shuffle = shuffle
-        self.rank = rank
-        self.world_size = world_size
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Take the epoch from the trainer."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return -(-self.length // self.batch_size)
-
-    def __iter__(self) -> Iterator[tuple[np.ndarray, int, int]]:
-        order = np.arange(self.length)
-        if self.shuffle:
-            order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
-        view = self.epoch + 1 if self.views is None else self.views[self.epoch % len(self.views)]
-        for start in range(0, self.length, self.batch_size):
-            batch = order[start : start + self.batch_size]
-            share = np.full(-(-len(batch) // self.world_size), -1)
-            mine = batch[self.rank :: self.world_size]
-            share[: len(mine)] = mine
-            yield share, view, len(batch)
 
 
 def default_cache_dir() -> Path:

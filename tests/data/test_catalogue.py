@@ -18,10 +18,10 @@ def test_pictures_come_back_as_they_were(tmp_path: Path) -> None:
 
 
 def test_classes_are_in_alphabetical_order_and_files_start_from_the_root() -> None:
-    catalogue = Catalogue(Path("/root"), PICTURES[::-1])
+    catalogue = Catalogue(Path("/pictures"), PICTURES[::-1])
     assert catalogue.class_names == ["cat, wild", "狼"]
-    assert catalogue.file(2) == Path('/root/cat, wild/1 "a".jpg')
-    assert catalogue.mask_file(2) == Path("/root/masks/1.png")
+    assert catalogue.file(2) == Path('/pictures/cat, wild/1 "a".jpg')
+    assert catalogue.mask_file(2) == Path("/pictures/masks/1.png")
     assert catalogue.file(0) == Path("/elsewhere/3.png")
     assert catalogue.mask_file(0) is None
 
