@@ -111,7 +111,7 @@ class TrainingCLI(LightningCLI):
         )
         for name in _LINKS:
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
-        parser.link_arguments("seed_everything", "data.init_args.seed" if self.subclass_mode_data else "data.seed")
+        parser.link_arguments("seed_everything", "data.seed")
 
     def _parse_ckpt_path(self) -> None:
         # Lightning's own lets the checkpoint's settings win over the command line without a word (issue 21455).
