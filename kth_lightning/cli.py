@@ -1,6 +1,7 @@
 """The command line: one verb, then its flags."""
 
 import errno
+import importlib
 import os
 import sys
 from collections.abc import Callable
@@ -12,11 +13,30 @@ USAGE = """usage: python -m kth_lightning VERB [flags]; python -m kth_lightning 
 
   compare   train, test and compare the three models; with no data given, on the drawn sample
   prepare   fetch and read the pictures of a source, and report what is wrong with them
+  explore   show the pictures of a source: examples, colours, counts, augmentation, duplicates
   fit       train one model into a run folder and test its best checkpoint
   validate  evaluate a checkpoint on the validation pictures
   test      evaluate a checkpoint on the test pictures
+  report    write the page that shows a run's, or a comparison's, results
+  predict   classify pictures with a checkpoint
+  explain   show where in the pictures a checkpoint looks
+  export    write a checkpoint as ONNX or torch.export file, preprocessing included
 
 Your own pictures, a folder for each class:  python -m kth_lightning compare --data.root DIR"""
+
+
+_VERBS = {
+    "compare": "training.compare:compare",
+    "prepare": "data.command:prepare_command",
+    "explore": "explore.command:explore_command",
+    "fit": "training.run:train",
+    "validate": "training.run:train",
+    "test": "training.run:train",
+    "report": "results.report:report_command",
+    "predict": "use.predict:predict_command",
+    "explain": "use.explain:explain_command",
+    "export": "use.export:export_command",
+}
 
 
 def main(args: list[str] | None = None) -> None:
@@ -49,20 +69,12 @@ def main(args: list[str] | None = None) -> None:
 
 
 def _verb(name: str) -> Callable[[list[str]], object]:
+    if name not in _VERBS:
+        raise InputError(f"there is no verb {name!r}; the verbs are {', '.join(_VERBS)}")
+    module, function = _VERBS[name].split(":")
     # Torch and Lightning take seconds to import; help and mistakes should not.
-    if name == "compare":
-        from kth_lightning.training.compare import compare
-
-        return lambda words: compare(words[1:])
-    if name == "prepare":
-        from kth_lightning.data.command import prepare_command
-
-        return lambda words: prepare_command(words[1:])
-    if name in ("fit", "validate", "test"):
-        from kth_lightning.training.run import train
-
-        return train
-    raise InputError(f"there is no verb {name!r}; the verbs are compare, prepare, fit, validate and test")
+    run = getattr(importlib.import_module(f"kth_lightning.{module}"), function)
+    return run if function == "train" else lambda words: run(words[1:])
 
 
 def _of_system(error: OSError) -> str:

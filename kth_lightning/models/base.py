@@ -65,6 +65,8 @@ class Classifier(LightningModule):
         self.num_classes = num_classes
         self.class_names = class_names or [str(place) for place in range(num_classes)]
         self.image_size = image_size
+        self.interpolation = interpolation
+        self.temperature = 1.0  # fitted when training has ended; dividing the logits by it calibrates the probabilities
         self.seed = seed
         self.optimizer = optimizer
         self.optimizer_options = _ARTICLE_OPTIONS.get(optimizer, {}) if optimizer_options is None else optimizer_options

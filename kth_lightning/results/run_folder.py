@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from kth_lightning.errors import InputError
 
 PROBABILITY = "p:"
+LOCALISATION = ("n", "pointing", "iou_mask", "iou_box")
 
 
 def write_atomically(text: str, file: Path) -> None:
@@ -47,6 +48,27 @@ class Predictions:
     class_names: list[str]
     labels: npt.NDArray[np.int64]
     probabilities: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """Describe a test picture that got a wrong label.
+
+    Attributes:
+        path: As in the catalogue.
+        label: True class.
+        prediction: Class that was named.
+        confidence: Probability of the prediction.
+        picture: Name of a JPEG inside the folder of mistakes.
+        map: Name of another, the activation map of the prediction laid over the picture.
+    """
+
+    path: str
+    label: str
+    prediction: str
+    confidence: float
+    picture: str
+    map: str
 
 
 @dataclass(frozen=True)
@@ -110,6 +132,21 @@ class RunFolder:
     def figures(self) -> Path:
         """Name the folder of PNG files."""
         return self.path / "figures"
+
+    @property
+    def mistakes(self) -> Path:
+        """Name the folder of the most confident mistakes: a table and JPEG files."""
+        return self.path / "mistakes"
+
+    @property
+    def localisation(self) -> Path:
+        """Name the table of how well the activation maps find the animals, one row a class."""
+        return self.path / "localisation.csv"
+
+    @property
+    def report(self) -> Path:
+        """Name the page that shows all of it."""
+        return self.path / "report.html"
 
     @property
     def finished(self) -> bool:
@@ -223,6 +260,38 @@ class RunFolder:
         """
         rows = [[name, *counts] for name, counts in zip(class_names, matrix.tolist(), strict=True)]
         write_atomically(_csv([["true class", *class_names], *rows]), self.confusion)
+
+    def write_mistakes(self, mistakes: Sequence[Mistake]) -> None:
+        """Write the table of mistakes, the most confident first; their JPEG files are written by the caller."""
+        names = [field.name for field in fields(Mistake)]
+        rows = [[getattr(mistake, name) for name in names] for mistake in mistakes]
+        write_atomically(_csv([names, *rows]), self.mistakes / "mistakes.csv")
+
+    def read_mistakes(self) -> list[Mistake]:
+        """Read what `write_mistakes` wrote; no mistake where the run has no such table."""
+        file = self.mistakes / "mistakes.csv"
+        if not file.exists():
+            return []
+        try:
+            rows = csv.DictReader(io.StringIO(_text(file)), strict=True)
+            return [Mistake(**row | {"confidence": float(row["confidence"])}) for row in rows]  # type: ignore[arg-type]
+        except (KeyError, TypeError, ValueError, csv.Error) as error:
+            raise _damaged(file, error) from None
+
+    def write_localisation(self, rows: Sequence[Mapping[str, str | float]]) -> None:
+        """Write one row a class: "class", and the number of pictures and shares of `LOCALISATION`."""
+        names = ("class", *LOCALISATION)
+        write_atomically(_csv([names, *([row[name] for name in names] for row in rows)]), self.localisation)
+
+    def read_localisation(self) -> list[dict[str, Any]]:
+        """Read what `write_localisation` wrote; no row where the run has no such table."""
+        if not self.localisation.exists():
+            return []
+        try:
+            rows = csv.DictReader(io.StringIO(_text(self.localisation)), strict=True)
+            return [{"class": row["class"]} | {name: float(row[name]) for name in LOCALISATION} for row in rows]
+        except (KeyError, TypeError, ValueError, csv.Error) as error:
+            raise _damaged(self.localisation, error) from None
 
 
 def _csv(rows: Iterable[Sequence[object]]) -> str:
