@@ -1,17 +1,43 @@
-"""The pictures of a run: its learning curves and its confusion matrix."""
+"""The charts of a run: learning curves, confusion matrix, reliability, and accuracy against training time."""
 
+import base64
+import io
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib import colormaps
+from matplotlib import colormaps, rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 
-BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito's palette, which colour-blind people tell apart
+from kth_lightning.results.calibration import BINS, reliability
+from kth_lightning.results.statistics import accuracy_interval
+
+# Okabe and Ito's palette, which colour-blind people tell apart
+BLUE, ORANGE = "#0072B2", "#D55E00"
+TIMES = (0.1, 0.3, 1, 3, 10, 30, 60, 180, 600, 1800, 3600, 10800, 36000, 86400, 259200, 864000)
+"""Seconds that an axis of time may name."""
+CURVES = {"loss": "cross-entropy (nats)", "acc": "accuracy", "kappa": "Cohen's kappa"}
+
+
+@dataclass(frozen=True)
+class Course:
+    """Hold how a run went.
+
+    Attributes:
+        history: Rows as `RunFolder.read_history` gives them.
+        best_epoch: Numbered as in `history`.
+        test: What `summarise` returns, or None before the test.
+    """
+
+    history: Sequence[Mapping[str, float]]
+    best_epoch: int
+    test: Mapping[str, Any] | None
 
 
 def draw_curves(
@@ -28,42 +54,202 @@ def draw_curves(
         file: Written over; folders above it are made.
     """
     figure = Figure(figsize=(12, 3.8), layout="constrained")
-    epochs = [row["epoch"] for row in history]
-    first, last = min([*epochs, best_epoch]), max([*epochs, best_epoch])
-    margin = 0.04 * (last - first) or 0.5
-    marker, width = ("o", 1.6) if len(epochs) <= 40 else ("", 1.1)
-    panels = {"loss": "cross-entropy (nats)", "acc": "accuracy", "kappa": "Cohen's kappa"}
-    for axes, (name, title) in zip(figure.subplots(1, 3), panels.items(), strict=True):
-        for part, label, colour in (("train", "training", BLUE), ("val", "validation", ORANGE)):
-            values = [row.get(f"{part}/{name}", math.nan) for row in history]
-            axes.plot(epochs, values, color=colour, marker=marker, markersize=3.5, linewidth=width, label=label)
-        axes.axvline(
-            best_epoch, color="0.45", linestyle="--", linewidth=1, label=f"best epoch: {best_epoch}", zorder=1.5
-        )
-        if test and test[name]["value"] is not None:
-            value, low, high = (test[name][key] for key in ("value", "low", "high"))
-            reach = None if low is None else [[max(value - low, 0)], [max(high - value, 0)]]
-            axes.errorbar(
-                best_epoch,
-                value,
-                reach,
-                fmt="D",
-                color="black",
-                markersize=5,
-                capsize=3,
-                zorder=3,
-                label="test, 95 % interval",
-            )
-        axes.set_title(title, fontsize=11)
-        axes.set_xlabel("epoch")
-        axes.set_xlim(first - margin, last + margin)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.grid(color="0.9")
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.axes[1].yaxis.set_major_formatter(PercentFormatter(1))
+    for axes, name in zip(figure.subplots(1, 3), CURVES, strict=True):
+        _curves(axes, name, [Course(history, best_epoch, test)])
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     save(figure, file)
+
+
+def curve_figure(name: str, courses: Sequence[Course]) -> Figure:
+    """Draw one of the figures of training and validation over the epochs, small enough for a phone.
+
+    Args:
+        name: "loss", "acc" or "kappa".
+        courses: One; or those of several folds or seeds, laid over each other.
+    """
+    figure = Figure(figsize=(3.6, 3.3), layout="constrained")
+    axes = figure.subplots()
+    _curves(axes, name, courses)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    return figure
+
+
+def _curves(axes: Axes, name: str, courses: Sequence[Course]) -> None:
+    numbers = [row["epoch"] for course in courses for row in course.history]
+    numbers += [course.best_epoch for course in courses]
+    first, last = min(numbers), max(numbers)
+    alone = len(courses) == 1
+    shown = []
+    for place, course in enumerate(courses):
+        epochs = [row["epoch"] for row in course.history]
+        marker, width = ("o", 1.6) if alone and len(epochs) <= 40 else ("", 1.1)
+        for part, label, colour in (("train", "training", BLUE), ("val", "validation", ORANGE)):
+            values = [row.get(f"{part}/{name}", math.nan) for row in course.history]
+            shown += values
+            axes.plot(
+                epochs,
+                values,
+                color=colour,
+                marker=marker,
+                markersize=3.5,
+                linewidth=width,
+                alpha=1 if alone else 0.6,
+                label=None if place else label,
+            )
+        if alone:
+            label = f"best epoch: {course.best_epoch}"
+            axes.axvline(course.best_epoch, color="0.45", linestyle="--", linewidth=1, label=label, zorder=1.5)
+        if course.test and course.test[name]["value"] is not None:
+            value, low, high = (course.test[name][key] for key in ("value", "low", "high"))
+            shown.append(value)
+            axes.errorbar(
+                course.best_epoch,
+                value,
+                None if low is None or not alone else [[max(value - low, 0)], [max(high - value, 0)]],
+                fmt="D",
+                color="black",
+                markersize=5 if alone else 4,
+                capsize=3,
+                zorder=3,
+                label=None if place else "test, 95 % interval" if alone else "test, at the best epoch",
+            )
+    axes.set_title(CURVES[name], fontsize=11)
+    axes.set_xlabel("epoch")
+    margin = 0.04 * (last - first) or 0.5
+    axes.set_xlim(first - margin, last + margin)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    finite = [value for value in shown if math.isfinite(value)]
+    if name == "loss" and finite and 0 < 20 * min(finite) < max(finite):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    if name == "acc":
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+    _plain(axes)
+
+
+def reliability_figure(
+    labels: npt.NDArray[np.int64],
+    probabilities: npt.NDArray[np.floating],
+    calibrated: npt.NDArray[np.floating] | None = None,
+) -> Figure:
+    """Draw accuracy against confidence, with Wilson's 95 % intervals, above how many pictures each confidence has.
+
+    Args:
+        labels: Places of the true classes, shape [N].
+        probabilities: Shape [N, C].
+        calibrated: The same after the temperature, shape [N, C].
+    """
+    figure = Figure(figsize=(3.6, 4.1), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    upper.plot([0, 1], [0, 1], color="0.45", linestyle="--", linewidth=1, label="confidence = accuracy")
+    edges = np.linspace(0, 1, BINS + 1)
+    drawn = [("as trained", BLUE, "o", probabilities)]
+    if calibrated is not None:
+        drawn.append(("after temperature", ORANGE, "s", calibrated))
+    for label, colour, marker, given in drawn:
+        counts, right, confidence = reliability(labels, given)
+        some = counts > 0
+        shares = right[some] / counts[some]
+        bounds = np.array([accuracy_interval(*each) for each in zip(right[some], counts[some], strict=True)])
+        reach = np.abs(bounds.T - shares)
+        places = confidence[some] / counts[some]
+        upper.errorbar(places, shares, reach, fmt="none", ecolor=colour, elinewidth=1, alpha=0.35, zorder=2)
+        upper.scatter(
+            places,
+            shares,
+            s=14 + 110 * counts[some] / len(labels),
+            color=colour,
+            marker=marker,
+            clip_on=False,
+            alpha=0.85,
+            zorder=3,
+        )
+        upper.scatter([], [], s=28, color=colour, marker=marker, label=label)
+        lower.stairs(counts, edges, color=colour, fill=calibrated is None, linewidth=1.4)
+    upper.set_ylabel("accuracy")
+    upper.set_ylim(0, 1)
+    lower.set_xlim(0, 1)
+    lower.set_xlabel("confidence")
+    lower.set_ylabel("pictures")
+    lower.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True, min_n_ticks=1))
+    for axis in (upper.yaxis, lower.xaxis):
+        axis.set_major_formatter(PercentFormatter(1))
+    figure.align_ylabels()
+    figure.legend(loc="outside lower center", ncols=1, frameon=False, fontsize=9)
+    for axes in (upper, lower):
+        _plain(axes)
+    return figure
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Name a trained model, what it took and what it is worth.
+
+    Attributes:
+        name: Stands beside its point.
+        seconds: Of training, in all.
+        acc: Test accuracy.
+        low: Lower end of its 95 % interval, or None.
+        high: Upper end, or None.
+        reference: Whether it is the article's.
+    """
+
+    name: str
+    seconds: float
+    acc: float
+    low: float | None
+    high: float | None
+    reference: bool = False
+
+
+def time_figure(models: Sequence[Trained]) -> Figure:
+    """Draw test accuracy, with its 95 % interval, against the seconds of training on a logarithmic axis."""
+    figure = Figure(figsize=(4.4, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for model in models:
+        low, high = (model.acc if bound is None else bound for bound in (model.low, model.high))
+        colour = "0.45" if model.reference else BLUE
+        axes.errorbar(
+            model.seconds,
+            model.acc,
+            [[max(model.acc - low, 0)], [max(high - model.acc, 0)]],
+            fmt="o",
+            color=colour,
+            markerfacecolor="white" if model.reference else colour,
+            markersize=6,
+            elinewidth=1.2,
+            capsize=3,
+        )
+        axes.annotate(
+            shortened(model.name), (model.seconds, model.acc), (7, 0), textcoords="offset points", va="center",
+            fontsize=10, color="0.3" if model.reference else "black",
+        )  # fmt: skip
+    seconds = [model.seconds for model in models]
+    axes.set_xscale("log")
+    low, high = max(min(seconds), 0.1) / 2, max(*seconds, 1) * 6
+    axes.set_xlim(low, high)
+    ticks = [tick for tick in TIMES if low <= tick <= high]
+    axes.xaxis.set_major_locator(FixedLocator(ticks[:: max(math.ceil(len(ticks) / 6), 1)]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(_duration))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.set_xlabel("training time (logarithmic)")
+    bounded = any(model.low is not None for model in models)
+    axes.set_ylabel("test accuracy, 95 % interval" if bounded else "test accuracy")
+    _plain(axes)
+    return figure
+
+
+def _duration(seconds: float, _: int | None = None) -> str:
+    if seconds < 60:
+        return f"{seconds:g} s"
+    return f"{seconds / 60:g} min" if seconds < 3600 else f"{seconds / 3600:g} h"
+
+
+def _plain(axes: Axes) -> None:
+    axes.grid(color="0.9")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def confusion_figure(matrix: npt.NDArray[np.integer], class_names: Sequence[str]) -> Figure:
@@ -76,8 +262,8 @@ def confusion_figure(matrix: npt.NDArray[np.integer], class_names: Sequence[str]
         class_names: C of them.
     """
     classes = len(class_names)
-    cell = min(0.36, 18 / classes)  # inches
-    side = max(cell * classes, 1.8)
+    named = classes <= 92
+    side = max(min(0.36 * classes, 18), 1.8) if named else 8  # inches
     figure = Figure(figsize=(side + 2.4, side + 1.8), layout="compressed")
     axes = figure.subplots()
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
@@ -90,9 +276,9 @@ def confusion_figure(matrix: npt.NDArray[np.integer], class_names: Sequence[str]
     axes.set_yticks([])
     axes.spines[:].set_color("0.6")
 
-    points = side / classes * 72
-    if points >= 14:
-        names = [_shortened(name) for name in class_names]
+    if named:
+        points = side / classes * 72
+        names = [shortened(name) for name in class_names]
         size = min(9, 0.6 * points)
         axes.set_xticks(range(classes), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=size)
         axes.set_yticks(range(classes), names, fontsize=size)
@@ -114,5 +300,14 @@ def save(figure: Figure, file: Path) -> None:
     figure.savefig(file, format="png", dpi=150, bbox_inches="tight")
 
 
-def _shortened(name: str) -> str:
+def svg_uri(figure: Figure) -> str:
+    """Return a figure as a data URI that an <img> shows sharp at any size; the same figure gives the same text."""
+    stream = io.BytesIO()
+    with rc_context({"svg.hashsalt": "kth_lightning"}):
+        figure.savefig(stream, format="svg", metadata={"Date": None})
+    return f"data:image/svg+xml;base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def shortened(name: str) -> str:
+    """Return a class's name, its middle left out where it is long."""
     return name if len(name) <= 24 else f"{name[:14]}…{name[-9:]}"

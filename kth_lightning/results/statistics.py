@@ -1,6 +1,8 @@
 """How good a classifier is on a test set, and how sure that is."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +50,82 @@ def macro_recall(labels: npt.NDArray[np.int64], predictions: npt.NDArray[np.int6
     hits = np.bincount(labels[labels == predictions], minlength=classes)
     seen = true + np.bincount(predictions, minlength=classes) > 0
     return float(np.mean(hits[seen] / np.maximum(true[seen], 1)))
+
+
+@dataclass(frozen=True)
+class PerClass:
+    """Hold how well each class is told from the others; each of shape [C].
+
+    Attributes:
+        precision: Share of the pictures given this class that are of it; 0 where there are none.
+        recall: Share of the class's pictures that are given it; 0 where there are none.
+        f1: Harmonic mean of the two.
+        support: How many pictures of the class there are.
+    """
+
+    precision: npt.NDArray[np.float64]
+    recall: npt.NDArray[np.float64]
+    f1: npt.NDArray[np.float64]
+    support: npt.NDArray[np.int64]
+
+
+def confusion_matrix(labels: npt.NDArray[np.int64], predictions: npt.NDArray[np.int64], classes: int) -> npt.NDArray:
+    """Count pictures by true class (down) and predicted class (across), shape [classes, classes]."""
+    return np.bincount(labels * classes + predictions, minlength=classes**2).reshape(classes, classes)
+
+
+def per_class(labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.floating]) -> PerClass:
+    """Measure each class alone.
+
+    Args:
+        labels: Places of the true classes, shape [N].
+        probabilities: Shape [N, C].
+    """
+    matrix = confusion_matrix(labels, probabilities.argmax(axis=1), probabilities.shape[1])
+    hits, support, given = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
+    return PerClass(
+        precision=hits / np.maximum(given, 1),
+        recall=hits / np.maximum(support, 1),
+        f1=2 * hits / np.maximum(support + given, 1),
+        support=support,
+    )
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Hold what McNemar's exact test says of two models on the same pictures.
+
+    Attributes:
+        first_only: How many pictures the first alone names rightly.
+        second_only: How many the second alone does.
+        p: The chance of counts at least this uneven if neither were better.
+    """
+
+    first_only: int
+    second_only: int
+    p: float
+
+
+def mcnemar(first_right: npt.NDArray[np.bool_], second_right: npt.NDArray[np.bool_]) -> PairedTest:
+    """Compare two models by the pictures that one alone names rightly: McNemar's test, exact and two-sided.
+
+    Args:
+        first_right: Whether the first is right on each picture, shape [N].
+        second_right: The same for the second.
+    """
+    first, second = int((first_right & ~second_right).sum()), int((second_right & ~first_right).sum())
+    p = binomtest(first, first + second).pvalue if first + second else 1.0
+    return PairedTest(first, second, float(p))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust the p values of several tests such that 5 % is the chance of any false alarm among them (Holm, 1979)."""
+    adjusted = [0.0] * len(p_values)
+    reached = 0.0
+    for rank, place in enumerate(np.argsort(p_values)):
+        reached = max(reached, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = reached
+    return adjusted
 
 
 def summarise(labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.floating]) -> dict[str, int | Estimate]:

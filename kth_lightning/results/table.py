@@ -11,7 +11,7 @@ import numpy as np
 import tabulate
 
 from kth_lightning.errors import InputError
-from kth_lightning.results.run_folder import RunFolder, write_atomically
+from kth_lightning.results.run_folder import LOCALISATION, RunFolder, write_atomically
 from kth_lightning.results.statistics import accuracy_interval, summarise
 
 tabulate.MIN_PADDING = 0  # its two spaces beside every heading would take the table beyond 120 columns
@@ -35,6 +35,10 @@ ARTICLE: dict[str, dict[str, float]] = {
 ARTICLE_NOTE = (
     f"article: of 2017, tested on {ARTICLE_PICTURES} pictures; its seconds include a pass over validation AND test "
     "after each epoch,\non a GPU of 2017; ours: training + validation."
+)
+LOCALISATION_HEADER = ["activation maps", "pictures", "pointing game (95 % CI)", "IoU with masks", "IoU of boxes"]
+LOCALISATION_NOTE = (
+    "activation maps: share of them whose highest place lies on the object, and how far their high part overlaps it."
 )
 RUNS_NOTE = "± sd (n): standard deviation over n runs, under their mean"
 FOLDS_NOTE = "; the interval is that of all folds' predictions together"
@@ -63,16 +67,16 @@ def table(parts: Sequence[Part], reference: bool) -> str:
     Raises:
         InputError: A run has no figures, or damaged ones.
     """
-    return _markdown([_figures(part, reference) for part in parts])
+    return _markdown([figures(part, reference) for part in parts])
 
 
 def write_table(parts: Sequence[Part], folder: Path, reference: bool) -> str:
     """Write table.md and table.json into a folder and return the Markdown.
 
     The JSON is a list with an entry a model: "model", "runs", "n" (test pictures, of all folds together), for each
-    score "value", "sd", "low" and "high", for each cost "value" and "sd"; with `reference` also "article". Over several
-    runs "value" is the mean and "sd" the standard deviation; the bounds are those of the pooled predictions where no
-    picture is tested twice (folds), else null (seeds).
+    score "value", "sd", "low" and "high", for each cost "value" and "sd"; with `reference` also "article", and where
+    pictures have masks "localisation". Over several runs "value" is the mean and "sd" the standard deviation; the
+    bounds are those of the pooled predictions where no picture is tested twice (folds), else null (seeds).
 
     Args:
         parts: One a model, in the order of the rows.
@@ -82,14 +86,19 @@ def write_table(parts: Sequence[Part], folder: Path, reference: bool) -> str:
     Raises:
         InputError: A run has no figures, or damaged ones.
     """
-    entries = [_figures(part, reference) for part in parts]
+    entries = [figures(part, reference) for part in parts]
     markdown = _markdown(entries)
     write_atomically(markdown + "\n", folder / "table.md")
     write_atomically(json.dumps(entries, indent=2, allow_nan=False) + "\n", folder / "table.json")
     return markdown
 
 
-def _figures(part: Part, reference: bool) -> dict[str, Any]:
+def figures(part: Part, reference: bool) -> dict[str, Any]:
+    """Return a model's entry of table.json, as `write_table` describes it.
+
+    Raises:
+        InputError: A run has no figures, or damaged ones.
+    """
     metrics = [_checked(run) for run in part.runs]
     test = metrics[0]["test"] if len(metrics) == 1 else _pooled(part.runs)
     entry: dict[str, Any] = {"model": part.model, "runs": len(metrics), "n": test.get("n", metrics[0]["test"]["n"])}
@@ -99,6 +108,14 @@ def _figures(part: Part, reference: bool) -> dict[str, Any]:
         entry[name] = _mean(values) | {"low": bounds.get("low"), "high": bounds.get("high")}
     for name in COSTS:
         entry[name] = _mean([run[name] for run in metrics])
+    if found := [run["test"]["localisation"] for run in metrics if run["test"].get("localisation")]:
+        bounds = found[0] if len(metrics) == 1 else {}
+        entry["localisation"] = {"n": sum(each["n"] for each in found)} | {
+            name: _mean([each[name]["value"] for each in found])
+            | {end: bounds.get(name, {}).get(end) for end in ("low", "high")}
+            for name in LOCALISATION
+            if name != "n"
+        }
     if reference and part.model in ARTICLE:
         entry["article"] = ARTICLE[part.model] | {"n": ARTICLE_PICTURES}
     return entry
@@ -139,6 +156,18 @@ def _mean(values: Sequence[float | None]) -> dict[str, float | None]:
 
 
 def _markdown(entries: Sequence[dict[str, Any]]) -> str:
+    alignment = ["left"] + ["right"] * (len(HEADER) - 1)
+    text = tabulate.tabulate(table_rows(entries), HEADER, "github", disable_numparse=True, colalign=alignment)
+    parts = [text, *table_notes(entries)]
+    if rows := localisation_rows(entries):
+        alignment = ["left"] + ["right"] * (len(LOCALISATION_HEADER) - 1)
+        table = tabulate.tabulate(rows, LOCALISATION_HEADER, "github", disable_numparse=True, colalign=alignment)
+        parts += [table, LOCALISATION_NOTE]
+    return "\n\n".join(parts)
+
+
+def table_rows(entries: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """Return the table's rows as text, under `HEADER`: each model's, its spread over runs, and the article's."""
     rows = []
     for entry in entries:
         value, low, high = (entry["acc"][key] for key in ("value", "low", "high"))
@@ -150,12 +179,24 @@ def _markdown(entries: Sequence[dict[str, Any]]) -> str:
         if article := entry.get("article"):
             interval = _interval(*accuracy_interval(round(article["acc"] * article["n"]), article["n"]))
             rows.append(_row("(article)", article, f"{100 * article['acc']:.0f} %{interval}"))
-    alignment = ["left"] + ["right"] * (len(HEADER) - 1)
-    text = tabulate.tabulate(rows, HEADER, "github", disable_numparse=True, colalign=alignment)
-    return "\n\n".join([text, *_notes(entries)])
+    return rows
 
 
-def _notes(entries: Sequence[dict[str, Any]]) -> list[str]:
+def localisation_rows(entries: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """Return the rows under `LOCALISATION_HEADER`, of the models whose test pictures have masks."""
+    rows = []
+    for entry in entries:
+        if found := entry.get("localisation"):
+            pointing = found["pointing"]
+            interval = "" if pointing["low"] is None else _interval(pointing["low"], pointing["high"])
+            share = "–" if pointing["value"] is None else f"{100 * pointing['value']:.1f} %{interval}"
+            overlaps = [_number(found[name]["value"], ".3f") for name in ("iou_mask", "iou_box")]
+            rows.append([entry["model"], str(found["n"]), share, *overlaps])
+    return rows
+
+
+def table_notes(entries: Sequence[dict[str, Any]]) -> list[str]:
+    """Return what must be said under the table."""
     notes = []
     if several := [entry for entry in entries if entry["runs"] > 1]:
         pooled = any(entry["acc"]["low"] is not None for entry in several)

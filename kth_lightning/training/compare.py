@@ -18,6 +18,7 @@ from kth_lightning.data.sample import ATTRIBUTION
 from kth_lightning.errors import InputError
 from kth_lightning.models.weights import find_weights
 from kth_lightning.parser import Parser
+from kth_lightning.results.report import write_report
 from kth_lightning.results.run_folder import RunFolder
 from kth_lightning.results.table import Part, write_table
 from kth_lightning.training.run import train
@@ -59,9 +60,8 @@ def compare(words: list[str]) -> None:
     print(write_table([Part(model, done) for model, done in runs.items()], folder, reference=source == "kth"))
     if source == "sample":
         print(f"\n{ATTRIBUTION}")
-    print(
-        f"\nThe table is in {folder / 'table.md'}, every run beside it; to look inside: tensorboard --logdir {folder}"
-    )
+    print(f"\nThe report, to look at in a browser: {write_report(folder)}")
+    print(f"The table is in {folder / 'table.md'}, every run beside it; to look inside: tensorboard --logdir {folder}")
 
 
 def _parser() -> Parser:

@@ -7,7 +7,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kth_lightning.results.figures import BLUE, ORANGE, confusion_figure, draw_curves, save
+from kth_lightning.results.figures import (
+    BLUE,
+    ORANGE,
+    Course,
+    Trained,
+    confusion_figure,
+    curve_figure,
+    draw_curves,
+    reliability_figure,
+    save,
+    svg_uri,
+    time_figure,
+)
 
 TEST = {name: {"value": 0.8, "low": 0.7, "high": 0.9} for name in ("loss", "acc", "kappa")}
 
@@ -71,9 +83,49 @@ def test_long_class_names_keep_their_beginning_and_end():
     assert figure.axes[0].get_yticklabels()[0].get_text() == "Pan troglodyte…hii, no 1"
 
 
+def test_loss_that_falls_far_is_drawn_on_a_logarithmic_axis():
+    steep = [row | {"train/loss": 7 / 10 ** row["epoch"]} for row in history(3)]
+    assert curve_figure("loss", [Course(steep, 2, TEST)]).axes[0].get_yscale() == "log"
+    assert curve_figure("loss", [Course(history(3), 2, TEST)]).axes[0].get_yscale() == "linear"
+    undefined = [row | {"train/loss": math.nan, "val/loss": math.nan} for row in history(3)]
+    assert curve_figure("loss", [Course(undefined, 2, None)]).axes[0].get_yscale() == "linear"
+
+
+def test_curves_of_several_runs_share_a_panel_and_one_legend():
+    axes = curve_figure("acc", [Course(history(3), 1, TEST), Course(history(5), 4, TEST)]).axes[0]
+    assert len(axes.lines) >= 6
+    labels = [label for label in axes.get_legend_handles_labels()[1] if not label.startswith("_")]
+    assert labels == ["training", "validation", "test, at the best epoch"]
+
+
+def test_reliability_has_a_point_for_each_confidence_that_occurs():
+    labels = np.array([0, 0, 1, 1])
+    probabilities = np.array([[0.99, 0.01], [0.98, 0.02], [0.7, 0.3], [0.31, 0.69]])
+    upper, lower = reliability_figure(labels, probabilities).axes
+    points = upper.collections[1].get_offsets()
+    np.testing.assert_allclose(points, [[0.695, 0.5], [0.985, 1]])
+    assert lower.patches[0].get_data().values.sum() == 4
+
+
+@pytest.mark.parametrize("seconds", [(0.01, 0.02), (5, 585), (3e6, 2e7)])
+def test_time_axis_names_times_that_people_use(seconds: tuple[float, float]):
+    models = [Trained("head", seconds[0], 0.9, 0.8, 0.95), Trained("finetune", seconds[1], 0.95, None, None)]
+    figure = time_figure(models)
+    assert [text.get_text() for text in figure.axes[0].texts] == ["head", "finetune"]
+    ticks = [text.get_text() for text in figure.axes[0].get_xticklabels()]
+    assert len(ticks) <= 6
+    assert all(tick.endswith((" s", " min", " h")) for tick in ticks)
+
+
+def test_the_same_figure_gives_the_same_svg():
+    first, second = (svg_uri(curve_figure("acc", [Course(history(3), 1, TEST)])) for _ in range(2))
+    assert first == second
+    assert first.startswith("data:image/svg+xml;base64,")
+
+
 def test_results_need_neither_torch_nor_a_display():
     code = """
-import sys, kth_lightning.results.figures, kth_lightning.results.table
+import sys, kth_lightning.results.report
 sys.exit(any(name in sys.modules for name in ("torch", "lightning", "matplotlib.pyplot")))
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

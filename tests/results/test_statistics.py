@@ -5,7 +5,17 @@ import pytest
 import torch
 from torchmetrics.functional import classification as reference
 
-from kth_lightning.results.statistics import accuracy_interval, cross_entropies, kappa, macro_recall, summarise
+from kth_lightning.results.statistics import (
+    accuracy_interval,
+    confusion_matrix,
+    cross_entropies,
+    holm,
+    kappa,
+    macro_recall,
+    mcnemar,
+    per_class,
+    summarise,
+)
 
 
 def drawn(pictures: int, classes: int, strength: float = 1.5) -> tuple[np.ndarray, np.ndarray]:
@@ -95,3 +105,36 @@ def test_no_error_leaves_kappa_without_bounds_and_accuracy_with_them():
 def test_diverged_model_gives_none_in_place_of_nan():
     found = summarise(np.array([0, 1]), np.full((2, 2), np.nan))
     assert found["loss"] == {"value": None, "low": None, "high": None}
+
+
+def test_figures_of_each_class_are_those_of_torchmetrics():
+    labels, probabilities = drawn(120, 19, strength=0.8)
+    labels[labels == 3] = 4
+    probabilities[:, 5] = 0
+    found = per_class(labels, probabilities)
+    target, given = torch.from_numpy(labels), torch.from_numpy(probabilities)
+    for values, name in ((found.precision, "precision"), (found.recall, "recall"), (found.f1, "f1_score")):
+        expected = getattr(reference, f"multiclass_{name}")(given, target, 19, average="none")
+        np.testing.assert_allclose(values, expected, atol=1e-6)
+    assert found.support.tolist() == torch.bincount(target, minlength=19).tolist()
+    assert found.support[3] == found.recall[3] == found.precision[5] == 0
+
+
+def test_confusion_has_true_classes_down():
+    assert confusion_matrix(np.array([0, 0, 2]), np.array([0, 1, 1]), 3).tolist() == [[1, 1, 0], [0, 0, 0], [0, 1, 0]]
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 0), (2, 0), (3, 10), (10, 1)])
+def test_paired_test_is_mcnemars_exact_one(first: int, second: int):
+    right = np.array([True] * 5 + [True] * first + [False] * second)
+    other = np.array([True] * 5 + [False] * first + [True] * second)
+    found = mcnemar(right, other)
+    assert (found.first_only, found.second_only) == (first, second)
+    tail = sum(math.comb(first + second, each) for each in range(min(first, second) + 1)) / 2 ** (first + second)
+    assert found.p == pytest.approx(min(1, 2 * tail))
+
+
+def test_holms_correction_multiplies_by_the_tests_that_remain():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.7]) == [1, 1]
+    assert holm([]) == []

@@ -120,3 +120,28 @@ def test_folds_of_different_classes_are_refused(tmp_path: Path):
     runs[1].write_predictions(["z.jpg"], np.array([0]), ["cat", "yak"], np.array([[0.9, 0.1]]))
     with pytest.raises(InputError, match="other classes"):
         table([Part("head", runs)], reference=False)
+
+
+def test_models_whose_pictures_have_masks_are_compared_by_where_they_look(tmp_path: Path):
+    def located(folder: Path, pointing: float) -> RunFolder:
+        run = finished_run(folder, pictures(0, 30), 20)
+        metrics = run.read_metrics()
+        bounds = {"low": pointing - 0.1, "high": pointing + 0.1}
+        metrics["test"]["localisation"] = {"n": 25} | {
+            name: {"value": value} | bounds
+            for name, value in (("pointing", pointing), ("iou_mask", 0.4), ("iou_box", 0.5))
+        }
+        run.write_metrics(metrics)
+        return run
+
+    parts = [
+        Part("benchmark", [finished_run(tmp_path / "benchmark", pictures(0, 30), 20)]),
+        Part("head", [located(tmp_path / "head", 0.8)]),
+        Part("finetune", [located(tmp_path / "a", 0.7), located(tmp_path / "b", 0.9)]),
+    ]
+    below = write_table(parts, tmp_path, reference=False).partition("activation maps")[2]
+    assert cells(below, "head") == ["head", "25", "80.0 % (70.0–90.0)", "0.400", "0.500"]
+    assert cells(below, "finetune") == ["finetune", "50", "80.0 %", "0.400", "0.500"]
+    assert "benchmark" not in below
+    assert max(len(line) for line in below.splitlines()) <= 120
+    assert json.loads((tmp_path / "table.json").read_text())[2]["localisation"]["pointing"]["sd"] > 0.1
