@@ -1,0 +1,83 @@
+"""Show where a tested classifier looked: at its mistakes, and on the animals where masks show them."""
+
+from typing import Any
+
+import numpy as np
+
+from kth_lightning.data.module import PictureData
+from kth_lightning.errors import InputError
+from kth_lightning.models import Classifier
+from kth_lightning.results.run_folder import Mistake, RunFolder
+from kth_lightning.use.explanation import Explanation, explain
+from kth_lightning.use.localisation import localise
+from kth_lightning.use.overlay import overlay
+
+MOST_MISTAKES = 24
+
+_SIDE = 360  # pixels
+
+
+def explain_test(
+    model: Classifier,
+    data: PictureData,
+    index: list[int],
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    run: RunFolder,
+) -> dict[str, Any] | None:
+    """Write pictures of the most confident mistakes and, where there are masks, how well the maps find the animals.
+
+    A network that has no maps gets neither.
+
+    Args:
+        model: On whatever device.
+        data: The pictures.
+        index: Places of the test pictures in the catalogue, N of them.
+        labels: Places of the true classes, int64 [N].
+        probabilities: Shape [N, C].
+        run: The folder to write `mistakes/` and `localisation.csv` into.
+
+    Returns:
+        `Localisation.summary`, or None.
+    """
+    try:
+        _write_mistakes(model, data, index, labels, probabilities, run)
+        found = localise(model, data.catalogue, index)
+    except InputError:
+        return None
+    if found is None:
+        return None
+    run.write_localisation(found.rows)
+    return found.summary
+
+
+def _write_mistakes(
+    model: Classifier,
+    data: PictureData,
+    index: list[int],
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    run: RunFolder,
+) -> None:
+    predictions, confidences = probabilities.argmax(1), probabilities.max(1)
+    wrong = [row for row in np.argsort(-confidences, kind="stable") if predictions[row] != labels[row]][:MOST_MISTAKES]
+    explanations = explain(model, [data.catalogue.file(index[row]) for row in wrong], predictions[wrong].tolist())
+    mistakes = []
+    for number, (row, explanation) in enumerate(zip(wrong, explanations, strict=True), start=1):
+        if not isinstance(explanation, Explanation):
+            continue
+        mistake = Mistake(
+            path=data.catalogue.pictures[index[row]].path,
+            label=data.class_names[labels[row]],
+            prediction=data.class_names[predictions[row]],
+            confidence=float(confidences[row]),
+            picture=f"{number:02d}-picture.jpg",
+            map=f"{number:02d}-map.jpg",
+        )
+        explanation.picture.thumbnail((_SIDE, _SIDE))
+        run.mistakes.mkdir(parents=True, exist_ok=True)
+        explanation.picture.save(run.mistakes / mistake.picture, quality=85)
+        overlay(explanation.picture, explanation.map).save(run.mistakes / mistake.map, quality=85)
+        mistakes.append(mistake)
+    if mistakes:
+        run.write_mistakes(mistakes)

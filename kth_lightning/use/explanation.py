@@ -1,0 +1,84 @@
+"""What a classifier says of picture files, and where it looks."""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from kth_lightning.data.images import UnreadablePicture, read_rgb
+from kth_lightning.data.pixels import resize
+from kth_lightning.models import Classifier
+from kth_lightning.models.activation import activation_maps
+
+LONGEST = 1024
+"""Longest side in pixels of the pictures kept beside their maps."""
+
+_BATCH = 16
+_MIN_SIDE = 16  # pixels, as in training
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Hold what a classifier says of one picture.
+
+    Attributes:
+        picture: RGB, upright, in its own shape, with no side above `LONGEST`.
+        probabilities: float32 [C].
+        map: What each place adds to the logit of the class asked for, float32 [h, w].
+    """
+
+    picture: Image.Image
+    probabilities: npt.NDArray[np.float32]
+    map: npt.NDArray[np.float32]
+
+
+def explain(
+    model: Classifier, files: Sequence[Path], classes: Sequence[int] | None = None
+) -> Iterator[Explanation | UnreadablePicture]:
+    """Yield for each file, in order, what the classifier makes of it or why it cannot be read.
+
+    Args:
+        model: On whatever device.
+        files: Pictures.
+        classes: The class whose map is wanted, one a file; the predicted class's where left out.
+
+    Raises:
+        InputError: The network has no maps.
+    """
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(files), _BATCH):
+            read = list(pool.map(lambda file: _read(file, model), files[start : start + _BATCH]))
+            usable = [place for place, each in enumerate(read) if not isinstance(each, UnreadablePicture)]
+            found: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+            if usable:
+                pixels = np.stack([each[1] for each in read if not isinstance(each, UnreadablePicture)])
+                images = torch.from_numpy(pixels).to(model.device).permute(0, 3, 1, 2)
+                wanted = None if classes is None else torch.tensor([[classes[start + place]] for place in usable])
+                logits, maps = activation_maps(model, images, "predicted" if wanted is None else wanted)
+                found = dict(
+                    zip(usable, zip(logits.softmax(1).cpu(), maps[:, 0].nan_to_num().cpu(), strict=True), strict=True)
+                )
+            for place, each in enumerate(read):
+                if isinstance(each, UnreadablePicture):
+                    yield each
+                else:
+                    probabilities, map_ = found[place]
+                    yield Explanation(each[0], probabilities.numpy(), map_.numpy())
+
+
+def _read(file: Path, model: Classifier) -> tuple[Image.Image, npt.NDArray[np.uint8]] | UnreadablePicture:
+    try:
+        picture = read_rgb(file, at_least=model.image_size)
+    except UnreadablePicture as error:
+        return error
+    if min(picture.size) < _MIN_SIDE:
+        return UnreadablePicture(f"too small: {picture.width}x{picture.height} pixels, a side needs {_MIN_SIDE}")
+    pixels = resize(picture, model.image_size, model.interpolation)
+    picture.thumbnail((LONGEST, LONGEST))
+    return picture, pixels
