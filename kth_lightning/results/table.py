@@ -38,7 +38,8 @@ ARTICLE_NOTE = (
 )
 LOCALISATION_HEADER = ["activation maps", "pictures", "pointing game (95 % CI)", "IoU with masks", "IoU of boxes"]
 LOCALISATION_NOTE = (
-    "activation maps: share of them whose highest place lies on the object, and how far their high part overlaps it."
+    "activation maps: share of them whose highest place lies on the object, and how far their high part overlaps it; "
+    "(whole picture): the same for a map that is high everywhere."
 )
 RUNS_NOTE = "± sd (n): standard deviation over n runs, under their mean"
 FOLDS_NOTE = "; the interval is that of all folds' predictions together"
@@ -116,6 +117,11 @@ def figures(part: Part, reference: bool) -> dict[str, Any]:
             for name in LOCALISATION
             if name != "n"
         }
+        entry["localisation"]["whole_picture"] = {
+            name: _mean([each.get("whole_picture", {}).get(name) for each in found])["value"]
+            for name in LOCALISATION
+            if name != "n"
+        }
     if reference and part.model in ARTICLE:
         entry["article"] = ARTICLE[part.model] | {"n": ARTICLE_PICTURES}
     return entry
@@ -183,8 +189,9 @@ def table_rows(entries: Sequence[dict[str, Any]]) -> list[list[str]]:
 
 
 def localisation_rows(entries: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """Return the rows under `LOCALISATION_HEADER`, of the models whose test pictures have masks."""
-    rows = []
+    """Return the rows under `LOCALISATION_HEADER`: the models whose test pictures have masks, and a yardstick."""
+    rows: list[list[str]] = []
+    whole: dict[str, float | None] = {}
     for entry in entries:
         if found := entry.get("localisation"):
             pointing = found["pointing"]
@@ -192,6 +199,10 @@ def localisation_rows(entries: Sequence[dict[str, Any]]) -> list[list[str]]:
             share = "–" if pointing["value"] is None else f"{100 * pointing['value']:.1f} %{interval}"
             overlaps = [_number(found[name]["value"], ".3f") for name in ("iou_mask", "iou_box")]
             rows.append([entry["model"], str(found["n"]), share, *overlaps])
+            whole = whole or found["whole_picture"]
+    if whole and whole["pointing"] is not None:
+        overlaps = [_number(whole[name], ".3f") for name in ("iou_mask", "iou_box")]
+        rows.append(["(whole picture)", rows[0][1], f"{100 * whole['pointing']:.1f} %", *overlaps])
     return rows
 
 

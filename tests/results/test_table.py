@@ -131,6 +131,7 @@ def test_models_whose_pictures_have_masks_are_compared_by_where_they_look(tmp_pa
             name: {"value": value} | bounds
             for name, value in (("pointing", pointing), ("iou_mask", 0.4), ("iou_box", 0.5))
         }
+        metrics["test"]["localisation"]["whole_picture"] = {"pointing": 0.25, "iou_mask": 0.25, "iou_box": 0.3}
         run.write_metrics(metrics)
         return run
 
@@ -142,6 +143,7 @@ def test_models_whose_pictures_have_masks_are_compared_by_where_they_look(tmp_pa
     below = write_table(parts, tmp_path, reference=False).partition("activation maps")[2]
     assert cells(below, "head") == ["head", "25", "80.0 % (70.0–90.0)", "0.400", "0.500"]
     assert cells(below, "finetune") == ["finetune", "50", "80.0 %", "0.400", "0.500"]
+    assert cells(below, "(whole picture)") == ["(whole picture)", "25", "25.0 %", "0.250", "0.300"]
     assert "benchmark" not in below
     assert max(len(line) for line in below.splitlines()) <= 120
     assert json.loads((tmp_path / "table.json").read_text())[2]["localisation"]["pointing"]["sd"] > 0.1
