@@ -65,7 +65,7 @@ def main(args: list[str] | None = None) -> None:
     except (MemoryError, RuntimeError) as error:
         if not _is_of_memory(error):
             raise
-        _stop("the memory is exhausted; give a smaller --data.batch_size, or a smaller --data.image_size")
+        _stop("the memory is exhausted; give a smaller --data.batch_size (predict: --batch_size) or --data.image_size")
 
 
 def _verb(name: str) -> Callable[[list[str]], object]:

@@ -10,6 +10,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 
+MIN_SIDE = 16
+"""Pixels that both sides of a picture need."""
+
 # A file's content may differ from what its suffix says; formats that start other programs (EPS) stay out.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 _ORIENTATION = 0x0112
@@ -59,8 +62,7 @@ def decode(stream: IO[bytes], at_least: int | None = None) -> tuple[Image.Image,
             image.load()
             if _orientation(image) >= 5:
                 size = size[1], size[0]
-            upright = ImageOps.exif_transpose(image) if _orientation(image) > 1 else image
-            return _to_rgb(upright), size
+            return upright_rgb(image), size
     except Image.DecompressionBombError:
         raise UnreadablePicture(f"too large: more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels") from None
     except UnidentifiedImageError:
@@ -68,6 +70,11 @@ def decode(stream: IO[bytes], at_least: int | None = None) -> tuple[Image.Image,
     except Exception as error:  # Pillow's parsers raise whatever the broken bytes make them stumble over
         kind = "truncated" if "truncated" in str(error).lower() else "unreadable"
         raise UnreadablePicture(f"{kind}: {' '.join(str(error).split()) or type(error).__name__}") from None
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Turn a picture upright as its EXIF tag says, lay transparency over white, and scale 16 bits to 8."""
+    return _to_rgb(ImageOps.exif_transpose(image) if _orientation(image) > 1 else image)
 
 
 def _orientation(image: Image.Image) -> int:

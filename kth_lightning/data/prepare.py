@@ -17,12 +17,11 @@ from tqdm import tqdm
 
 from kth_lightning.data.catalogue import Catalogue, Picture, read_catalogue, write_catalogue
 from kth_lightning.data.duplicates import Fingerprint, duplicate_groups, fingerprint
-from kth_lightning.data.images import UnreadablePicture, decode
+from kth_lightning.data.images import MIN_SIDE, UnreadablePicture, decode
 from kth_lightning.data.source import Candidate, Listing, Source
 from kth_lightning.errors import InputError
 
 _FORMAT = "1"  # raise it when the same files would give other tables
-_MIN_SIDE = 16
 _MAX_CLASSES_SHOWN = 40
 
 
@@ -170,8 +169,8 @@ def _read(candidate: Candidate) -> _Reading | str:
         return str(error)
     except OSError as error:
         return f"unreadable: {error.strerror or error}"
-    if min(width, height) < _MIN_SIDE:
-        return f"too small: {width}x{height} pixels, a side needs {_MIN_SIDE}"
+    if min(width, height) < MIN_SIDE:
+        return f"too small: {width}x{height} pixels, a side needs {MIN_SIDE}"
     return _Reading(width, height, sha256, fingerprint(picture))
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from kth_lightning.data.images import UnreadablePicture, read_rgb
+from kth_lightning.data.images import MIN_SIDE, UnreadablePicture, read_rgb
 from kth_lightning.data.pixels import resize
 from kth_lightning.models import Classifier
 from kth_lightning.models.activation import activation_maps
@@ -20,7 +20,6 @@ LONGEST = 1024
 """Longest side in pixels of the pictures kept beside their maps."""
 
 _BATCH = 16
-_MIN_SIDE = 16  # pixels, as in training
 
 
 @dataclass(frozen=True)
@@ -77,8 +76,8 @@ def _read(file: Path, model: Classifier) -> tuple[Image.Image, npt.NDArray[np.ui
         picture = read_rgb(file, at_least=model.image_size)
     except UnreadablePicture as error:
         return error
-    if min(picture.size) < _MIN_SIDE:
-        return UnreadablePicture(f"too small: {picture.width}x{picture.height} pixels, a side needs {_MIN_SIDE}")
+    if min(picture.size) < MIN_SIDE:
+        return UnreadablePicture(f"too small: {picture.width}x{picture.height} pixels, a side needs {MIN_SIDE}")
     pixels = resize(picture, model.image_size, model.interpolation)
     picture.thumbnail((LONGEST, LONGEST))
     return picture, pixels

@@ -67,7 +67,7 @@ def test_what_is_no_completed_checkpoint_of_ours_is_refused_in_a_sentence(head: 
             load_classifier(tmp_path / f"{name}.ckpt")
     with pytest.raises(InputError, match="there is no file"):
         load_classifier(tmp_path / "missing.ckpt")
-    with pytest.raises(InputError, match="trained part alone; give checkpoints/best.ckpt"):
+    with pytest.raises(InputError, match=r"trained part alone; give checkpoints/best\.ckpt"):
         load_classifier(head.last_checkpoint)
 
 
