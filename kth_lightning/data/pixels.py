@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import PIL
 import torch
 from filelock import FileLock
 from PIL import Image
@@ -57,7 +58,8 @@ def open_pixels(catalogue: Catalogue, size: int, interpolation: str, cache_dir: 
     Raises:
         InputError: A picture cannot be read any more.
     """
-    key = hashlib.sha256(f"{_VERSION} {size} {interpolation}".encode())
+    # Versions of Pillow differ in the last bits of what they resize.
+    key = hashlib.sha256(f"{_VERSION} {PIL.__version__} {size} {interpolation}".encode())
     for picture in catalogue.pictures:
         key.update(bytes.fromhex(picture.sha256))
     file = cache_dir / "pixels" / f"{key.hexdigest()[:24]}.npy"

@@ -3,6 +3,7 @@
 import hashlib
 
 import lightning as L
+import PIL
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
@@ -82,7 +83,7 @@ class StoreFeatures(L.Callback):
 
 def _trunk_key(trainer: L.Trainer, model: Classifier, data: PictureData) -> str:
     """Name what a clean picture's features depend on, apart from the picture."""
-    settings = f"{model.trunk} {trainer.precision} {data.image_size} {data.interpolation}"
+    settings = f"{model.trunk} {trainer.precision} {data.image_size} {data.interpolation} {PIL.__version__}"
     key = hashlib.sha256(settings.encode())
     for tensor in (*model.preprocess.state_dict().values(), *model.frozen_state().values()):
         key.update(tensor.cpu().contiguous().numpy().tobytes())
