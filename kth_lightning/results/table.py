@@ -38,7 +38,7 @@ ARTICLE_NOTE = (
 )
 LOCALISATION_HEADER = ["activation maps", "pictures", "pointing game (95 % CI)", "IoU with masks", "IoU of boxes"]
 LOCALISATION_NOTE = (
-    "activation maps: share of them whose highest place lies on the object, and how far their high part overlaps it; "
+    "activation maps: share of them whose highest place lies on the object, and how far their high part overlaps it;\n"
     "(whole picture): the same for a map that is high everywhere."
 )
 RUNS_NOTE = "± sd (n): standard deviation over n runs, under their mean"
