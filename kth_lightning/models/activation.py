@@ -26,8 +26,8 @@ def activation_maps(model: Classifier, images: Tensor, classes: Classes = "all")
     2017), not negative and of no unit, at one pass forth and back for every column of `classes`: then ask for the few
     that are needed.
 
-    The model runs in evaluation mode, its modes and hooks are restored, and no gradient is kept. All is computed in
-    float32, whatever mixed precision is on.
+    The model runs in evaluation mode, its modes and hooks are restored, and no gradient is kept. Under mixed precision
+    the network uses it, as in training; the dense layer and all that Grad-CAM computes are float32.
 
     Args:
         model: The classifier.
@@ -42,7 +42,7 @@ def activation_maps(model: Classifier, images: Tensor, classes: Classes = "all")
     Raises:
         InputError: The network has no maps, such as a plain vision transformer.
     """
-    with _evaluating(model), torch.autocast(images.device.type, enabled=False):
+    with _evaluating(model):
         pool = next((module for module in model.modules() if isinstance(module, GlobalMean)), None)
         if pool is None:
             return _grad_cam(model, images, classes)
@@ -76,7 +76,11 @@ def _grad_cam(model: Classifier, images: Tensor, classes: Classes) -> tuple[Tens
     from captum.attr import LayerGradCam
 
     # Tensors of inference mode, which Lightning tests in, take no part in a gradient: hence the clone.
-    with torch.inference_mode(False), torch.enable_grad():
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast(images.device.type, enabled=False),
+    ):
         inputs = images.clone().float().requires_grad_()
         layer = _layer_of_maps(model, inputs[:1])
         with torch.no_grad():

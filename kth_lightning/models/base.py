@@ -39,6 +39,7 @@ class Classifier(LightningModule):
         schedule: "constant", or "cosine" down to 0 over the run.
         warmup: Share of the run in which the learning rate rises linearly from 0.
         label_smoothing: In the training loss.
+        temperature: What calibrated probabilities divide the logits by; fitted and kept when training has ended.
         seed: Of all that is drawn in training.
     """
 
@@ -59,6 +60,7 @@ class Classifier(LightningModule):
         schedule: Literal["constant", "cosine"] = "constant",
         warmup: float = 0.0,
         label_smoothing: float = 0.0,
+        temperature: float = 1.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -66,7 +68,7 @@ class Classifier(LightningModule):
         self.class_names = class_names or [str(place) for place in range(num_classes)]
         self.image_size = image_size
         self.interpolation = interpolation
-        self.temperature = 1.0  # fitted when training has ended; dividing the logits by it calibrates the probabilities
+        self.temperature = temperature
         self.seed = seed
         self.optimizer = optimizer
         self.optimizer_options = _ARTICLE_OPTIONS.get(optimizer, {}) if optimizer_options is None else optimizer_options

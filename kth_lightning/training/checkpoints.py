@@ -38,10 +38,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             temporary.unlink(missing_ok=True)
 
 
-def complete_checkpoint(file: Path, model: Classifier) -> None:
-    """Put the trunk into the best checkpoint and take the optimiser out, so that it alone predicts."""
+def complete_checkpoint(file: Path, model: Classifier, temperature: float) -> None:
+    """Put trunk and temperature into the best checkpoint and take the optimiser out, so that it alone predicts."""
     checkpoint = torch.load(file, weights_only=True, map_location="cpu")
     checkpoint["state_dict"] |= {key: value.cpu() for key, value in model.frozen_state().items()}
+    checkpoint["hyper_parameters"]["temperature"] = temperature
     checkpoint["class_path"] = f"{type(model).__module__}.{type(model).__name__}"
     checkpoint["complete"] = True
     checkpoint["optimizer_states"] = checkpoint["lr_schedulers"] = []
@@ -50,4 +51,13 @@ def complete_checkpoint(file: Path, model: Classifier) -> None:
 
 def is_complete(file: Path) -> bool:
     """Tell whether training has ended and its best checkpoint was completed."""
-    return file.exists() and torch.load(file, weights_only=True, mmap=True, map_location="cpu").get("complete", False)
+    return file.exists() and _read(file).get("complete", False)
+
+
+def read_temperature(file: Path) -> float:
+    """Return the temperature of a completed checkpoint, 1 where it was completed without one."""
+    return _read(file)["hyper_parameters"].get("temperature", 1.0)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    return torch.load(file, weights_only=True, mmap=True, map_location="cpu")

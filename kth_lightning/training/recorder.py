@@ -1,10 +1,9 @@
-"""The callback that writes the run folder and what TensorBoard shows."""
+"""The callback that writes the run folder."""
 
 import hashlib
 import platform
 import statistics
 import time
-import warnings
 from importlib.metadata import version
 from typing import Any
 
@@ -12,18 +11,19 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
-from torchvision.utils import make_grid
 
 from kth_lightning.data.module import PictureData
 from kth_lightning.data.split import write_split
 from kth_lightning.models import Classifier
+from kth_lightning.results.calibration import apply_temperature, expected_calibration_error, fit_temperature
 from kth_lightning.results.figures import confusion_figure, draw_curves, save
+from kth_lightning.results.report import write_report
 from kth_lightning.results.run_folder import RunFolder, write_atomically
-from kth_lightning.results.statistics import summarise
-
-_EXAMPLES = 16
+from kth_lightning.results.statistics import cross_entropies, summarise
+from kth_lightning.training.checkpoints import complete_checkpoint, read_temperature
+from kth_lightning.training.explain_test import explain_test
 
 
 class RunRecorder(Checkpoint):
@@ -54,11 +54,9 @@ class RunRecorder(Checkpoint):
 
     @rank_zero_only
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Forget epochs that the checkpoint does not know, and show TensorBoard the network and some pictures."""
+        """Forget epochs that the checkpoint does not know."""
         self.ahead_seconds = time.perf_counter() - self._started
         self.run.truncate_history(trainer.current_epoch)
-        if trainer.current_epoch == 0:
-            self._show_examples(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
@@ -74,6 +72,16 @@ class RunRecorder(Checkpoint):
             "lr": trainer.optimizers[0].param_groups[0]["lr"],
         }
         self.run.append_history(row | dict(sorted(figures.items())))
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Complete the best checkpoint, with a temperature fitted to its validation predictions."""
+        if trainer.state.fn != TrainerFn.VALIDATING:
+            return
+        assert isinstance(pl_module, Classifier)
+        _, labels, logits = pl_module.predictions("val")
+        if trainer.is_global_zero:
+            temperature = fit_temperature(labels.numpy(), logits.numpy())
+            complete_checkpoint(self.run.best_checkpoint, pl_module, temperature)
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the test predictions and the run's figures."""
@@ -91,19 +99,22 @@ class RunRecorder(Checkpoint):
         confusion = np.zeros((data.num_classes, data.num_classes), dtype=np.int64)
         np.add.at(confusion, (labels, probabilities.argmax(1)), 1)
         self.run.write_confusion(confusion, data.class_names)
-        test: dict[str, Any] = summarise(labels, probabilities)
+        temperature = read_temperature(self.run.best_checkpoint)
+        test = _judge(labels, probabilities, temperature)
         best = min(history, key=lambda row: row["val/loss"])
-        figure = confusion_figure(confusion, data.class_names)
-        save(figure, self.run.figures / "confusion.png")
-        values = {name: test[name]["value"] for name in ("loss", "acc", "kappa", "recall")}
+        save(confusion_figure(confusion, data.class_names), self.run.figures / "confusion.png")
         draw_curves(history, int(best["epoch"]), test, self.run.figures / "curves.png")
-        self._log_results(trainer, model, values, best, figure)
+        with trainer.precision_plugin.forward_context():
+            located = explain_test(model, data, index, labels, probabilities, self.run)
+        if located is not None:
+            test["localisation"] = located
         seconds = [row["seconds"] for row in history]
         self.run.write_metrics(
             {
                 "model": type(model).__name__,
                 "val": {name.removeprefix("val/"): value for name, value in best.items() if name.startswith("val/")},
                 "test": test,
+                "temperature": temperature,
                 "epochs": len(history),
                 "best_epoch": int(best["epoch"]),
                 "seconds_per_epoch": statistics.median(seconds[1:] or seconds),
@@ -124,31 +135,7 @@ class RunRecorder(Checkpoint):
                 },
             }
         )
-
-    def _show_examples(self, trainer: L.Trainer, model: L.LightningModule) -> None:
-        data = _data(trainer)
-        train = data.split.indices("train")
-        # Spread over the catalogue, which is sorted by class.
-        index = torch.from_numpy(train[np.linspace(0, len(train) - 1, min(_EXAMPLES, len(train))).astype(int)])
-        for view in (data.views_of("train") or [0, 1, 2])[:3]:
-            images = data.images(index, torch.full_like(index, view), torch.device("cpu"))
-            _board(trainer).add_image("train/examples", make_grid(images.to(torch.uint8), nrow=8), view)
-        with warnings.catch_warnings(), torch.no_grad():
-            # Tracing warns of all that it will fix, and is deprecated; TensorBoard's graph has no other way.
-            warnings.simplefilter("ignore")
-            model.eval()
-            _board(trainer).add_graph(model, images[:1].to(model.device))
-            model.train()
-
-    def _log_results(
-        self, trainer: L.Trainer, model: Classifier, values: dict[str, float], best: dict[str, float], figure: Any
-    ) -> None:
-        _board(trainer).add_figure("test/confusion", figure)
-        plain = {name: value for name, value in model.hparams.items() if isinstance(value, int | float | str | bool)}
-        final = {f"final/test_{name}": value for name, value in values.items()}
-        final |= {f"final/val_{name}": best[f"val/{name}"] for name in values}
-        assert isinstance(trainer.logger, TensorBoardLogger)
-        trainer.logger.log_hyperparams(plain, final)
+        write_report(self.run.path)
 
 
 class StopWhereStopped(L.Callback):
@@ -167,9 +154,14 @@ def _data(trainer: L.Trainer) -> PictureData:
     return data
 
 
-def _board(trainer: L.Trainer) -> Any:
-    assert isinstance(trainer.logger, TensorBoardLogger)
-    return trainer.logger.experiment
+def _judge(labels: np.ndarray, probabilities: np.ndarray, temperature: float) -> dict[str, Any]:
+    """Measure predictions, as they are and as the temperature mends them."""
+    calibrated = apply_temperature(probabilities, temperature)
+    return summarise(labels, probabilities) | {
+        "ece": expected_calibration_error(labels, probabilities),
+        "ece_calibrated": expected_calibration_error(labels, calibrated),
+        "loss_calibrated": float(cross_entropies(labels, calibrated).mean()),
+    }
 
 
 def _device_name(trainer: L.Trainer) -> str:

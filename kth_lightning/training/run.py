@@ -5,17 +5,15 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import lightning as L
-import torch
 import yaml
 from jsonargparse import Namespace
-from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from kth_lightning import __version__
@@ -24,13 +22,16 @@ from kth_lightning.errors import InputError
 from kth_lightning.models import Classifier
 from kth_lightning.models.weights import find_weights
 from kth_lightning.parser import Parser
+from kth_lightning.results.report import write_report
 from kth_lightning.results.run_folder import RunFolder
 from kth_lightning.training.allocation import keep_freed_memory
-from kth_lightning.training.checkpoints import AtomicCheckpointIO, complete_checkpoint, is_complete
+from kth_lightning.training.board import Board
+from kth_lightning.training.checkpoints import AtomicCheckpointIO, is_complete
 from kth_lightning.training.precision import choose_precision
 from kth_lightning.training.progress import RunProgress
 from kth_lightning.training.recorder import RunRecorder, StopWhereStopped
 from kth_lightning.training.store_features import StoreFeatures
+from kth_lightning.use.checkpoint import read_checkpoint
 
 VERBS = {
     "fit": "Train one model into a run folder, then test its best checkpoint.",
@@ -39,6 +40,12 @@ VERBS = {
 }
 
 _LINKS = ("num_classes", "class_names", "class_weights", "image_size", "interpolation", "seed")
+
+_OWN = {
+    "logger": "a run is logged in its run folder, for TensorBoard",
+    "plugins": "how checkpoints are written is the run's own",
+    "default_root_dir": "--run_dir says where a run is written",
+}
 
 _NOISE = (
     ".*LightningCLI's args parameter is intended.*",
@@ -120,6 +127,9 @@ class TrainingCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Settle what the hardware and the network decide, and find out which run this is."""
         config = self.config[self.subcommand]
+        for name, reason in _OWN.items():
+            if config.trainer[name]:
+                raise InputError(f"--trainer.{name} cannot be chosen ({reason}); leave it out")
         if config.trainer.precision is None:
             config.trainer.precision = choose_precision(str(config.trainer.accelerator))
         settings = config.model.init_args
@@ -129,7 +139,9 @@ class TrainingCLI(LightningCLI):
             settings.weights, settings.weights_sha256 = found.choice, found.sha256 or None
             _say(f"weights of {settings.backbone}: {found.origin} (sha256 {found.sha256[:12] or '-'})")
         if self.subcommand != "fit":
-            check_checkpoint(config.ckpt_path)
+            if config.ckpt_path is None:
+                raise InputError("--ckpt_path is missing; give a run's checkpoints/best.ckpt")
+            read_checkpoint(config.ckpt_path)
         self.resolved = self._resolved_text(config)
         self.run = RunFolder(Path(config.run_dir or _default_run_dir(config, self.resolved)))
         if self.subcommand == "fit":
@@ -156,14 +168,12 @@ class TrainingCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Make the trainer with what every run has: stored features and, for `fit`, all that the run folder holds."""
         callbacks: list[L.Callback] = [StoreFeatures(), RunProgress()]
-        logger: TensorBoardLogger | bool = False
         if self.subcommand == "fit":
-            logger = TensorBoardLogger(str(self.run.path), name="", version="", default_hp_metric=False)
             callbacks += [
                 RunRecorder(self.run, self.resolved),
+                Board(self.run),
                 EarlyStopping("val/loss", patience=self.config[self.subcommand].patience),
                 StopWhereStopped(),
-                LearningRateMonitor("epoch"),
                 ModelCheckpoint(
                     dirpath=str(self.run.checkpoints),
                     filename="best",
@@ -175,7 +185,7 @@ class TrainingCLI(LightningCLI):
                 ),
             ]
         self.trainer_defaults["callbacks"] = callbacks
-        own = {"logger": logger, "default_root_dir": str(self.run.path), "plugins": [AtomicCheckpointIO()]}
+        own = {"logger": False, "default_root_dir": str(self.run.path), "plugins": [AtomicCheckpointIO()]}
         return super().instantiate_trainer(**own, **kwargs)
 
     def before_fit(self) -> None:
@@ -189,20 +199,22 @@ class TrainingCLI(LightningCLI):
         )
 
     def fit(self, model: Classifier, datamodule: PictureData) -> None:
-        """Train from the last checkpoint, if there is one, then test the best one."""
-        if not is_complete(self.run.best_checkpoint):
-            last = self.run.last_checkpoint
-            resume = str(last) if last.exists() else None
-            try:
+        """Train from the last checkpoint, if there is one, then complete the best one and test it."""
+        try:
+            if not is_complete(self.run.best_checkpoint):
+                last = self.run.last_checkpoint
+                resume = str(last) if last.exists() else None
                 self.trainer.fit(model, datamodule=datamodule, ckpt_path=resume, weights_only=True)
-            except SystemExit:  # Lightning's answer to Ctrl-C
-                raise KeyboardInterrupt from None
-            self.trainer.strategy.barrier()
-            if self.trainer.is_global_zero:
-                complete_checkpoint(self.run.best_checkpoint, model)
-            self.trainer.strategy.barrier()
+                self._evaluate(self.trainer.validate)
+            self._evaluate(self.trainer.test)
+        except SystemExit:  # Lightning's answer to Ctrl-C
+            raise KeyboardInterrupt from None
+
+    def _evaluate(self, loop: Callable[..., object]) -> None:
+        """Have the best checkpoint evaluated: `RunRecorder` and `Board` take what comes of it."""
+        self.trainer.strategy.barrier()
         best = str(self.run.best_checkpoint)
-        self.trainer.test(model, datamodule=datamodule, ckpt_path=best, weights_only=True, verbose=False)
+        loop(self.model, datamodule=self.datamodule, ckpt_path=best, weights_only=True, verbose=False)
 
 
 def train(args: list[str] | None = None) -> RunFolder:
@@ -241,6 +253,8 @@ def _check_same_run(run: RunFolder, resolved: str) -> None:
             "give another --run_dir, or the same settings to go on with that run"
         )
     if run.finished:
+        if not run.report.exists():
+            write_report(run.path)
         accuracy = run.read_metrics()["test"]["acc"]["value"]
         _say(f"{run.path} is finished (test accuracy {accuracy:.1%}); delete it to train it again")
         raise _FinishedError(run)
@@ -259,24 +273,6 @@ def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
 def _default_run_dir(config: Namespace, resolved: str) -> Path:
     name = config.model.class_path.rsplit(".", 1)[-1].lower()
     return Path("runs") / f"{name}-{hashlib.sha256(resolved.encode()).hexdigest()[:10]}"
-
-
-def check_checkpoint(path: str | None) -> None:
-    """Refuse a file that is no checkpoint of ours.
-
-    Raises:
-        InputError: The path is missing, or the file cannot be read or is another program's.
-    """
-    if path is None:
-        raise InputError("--ckpt_path is missing; give a run's checkpoints/best.ckpt")
-    if not Path(path).is_file():
-        raise InputError(f"--ckpt_path: there is no file {path}; give a run's checkpoints/best.ckpt")
-    try:
-        checkpoint = torch.load(path, weights_only=True, mmap=True, map_location="cpu")
-    except (RuntimeError, OSError, EOFError, ValueError, UnpicklingError):
-        checkpoint = None
-    if not isinstance(checkpoint, dict) or "weights_sha256" not in checkpoint:
-        raise InputError(f"--ckpt_path: {path} is no checkpoint of kth_lightning, or was cut short")
 
 
 def _say(text: str) -> None:

@@ -30,7 +30,6 @@ def load_classifier(path: str | Path, device: torch.device | str = "cpu") -> Cla
             f"--ckpt_path: {path} holds the trained part alone; give checkpoints/best.ckpt of a run that has finished"
         )
     settings = dict(checkpoint["hyper_parameters"])
-    temperature = settings.pop("temperature", 1.0)
     kind = getattr(kth_lightning.models, str(checkpoint["class_path"]).rpartition(".")[2], None)
     if not (isinstance(kind, type) and issubclass(kind, Classifier)):
         raise InputError(f"--ckpt_path: {path} was made by a newer kth_lightning ({checkpoint['class_path']}); update")
@@ -42,7 +41,6 @@ def load_classifier(path: str | Path, device: torch.device | str = "cpu") -> Cla
     except (RuntimeError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"--ckpt_path: {path} does not fit this version of kth_lightning ({reason})") from None
-    model.temperature = temperature
     return model.eval().requires_grad_(False).to(device)
 
 

@@ -64,14 +64,16 @@ def test_the_wanted_maps_are_picked_for_each_picture(images: Tensor) -> None:
 
 
 @pytest.mark.parametrize("backbone", ["test_efficientnet", "test_convnext"])
-def test_mixed_precision_and_inference_mode_change_nothing(backbone: str, images: Tensor) -> None:
+def test_mixed_precision_and_inference_mode_change_no_more_than_rounding(backbone: str, images: Tensor) -> None:
     model = shaken(FeatureHead(5, backbone, weights="none"))
     logits, maps = activation_maps(model, images)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         mixed_logits, mixed_maps = activation_maps(model, images)
     assert (mixed_logits.dtype, mixed_maps.dtype) == (torch.float32, torch.float32)
-    assert torch.equal(mixed_logits, logits)
-    assert torch.equal(mixed_maps, maps)
+    assert torch.allclose(mixed_logits, logits, atol=0.02 * float(logits.abs().max()))
+    assert torch.allclose(mixed_maps, maps, atol=0.02 * float(maps.abs().max()))
+    if backbone == "test_efficientnet":
+        assert torch.allclose(mixed_maps.mean((2, 3)), mixed_logits - mixed_logits.mean(1, keepdim=True), atol=1e-4)
 
 
 @pytest.mark.parametrize("backbone", ["test_efficientnet", "test_convnext"])

@@ -7,6 +7,7 @@ import torch
 from kth_lightning.cli import main
 from kth_lightning.data.module import PictureData
 from kth_lightning.errors import InputError
+from kth_lightning.models import FeatureHead
 from kth_lightning.results.run_folder import RunFolder
 from kth_lightning.use.checkpoint import load_classifier
 
@@ -88,3 +89,9 @@ def test_settings_that_this_version_does_not_know_are_refused_in_a_sentence(head
     torch.save(checkpoint, tmp_path / "newer.ckpt")
     with pytest.raises(InputError, match="does not fit this version of kth_lightning"):
         load_classifier(tmp_path / "newer.ckpt")
+
+
+def test_lightning_itself_loads_a_checkpoint(head: RunFolder) -> None:
+    ours, lightnings = load_classifier(head.best_checkpoint), FeatureHead.load_from_checkpoint(head.best_checkpoint)
+    assert lightnings.temperature == ours.temperature
+    assert all(value.equal(lightnings.state_dict()[key]) for key, value in ours.state_dict().items())

@@ -1,0 +1,368 @@
+"""The callback that shows a run in TensorBoard."""
+
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property, wraps
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import matplotlib
+import numpy as np
+import torch
+import torch.nn.functional as F
+import yaml
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.trainer.states import TrainerFn
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from kth_lightning.data.module import CLEAN, PictureData
+from kth_lightning.errors import InputError
+from kth_lightning.models import Classifier
+from kth_lightning.models.activation import activation_maps
+from kth_lightning.models.layers import GlobalMean
+from kth_lightning.results.figures import confusion_figure
+from kth_lightning.results.run_folder import RunFolder
+
+_FIGURES = {
+    "loss": "cross-entropy",
+    "acc": "accuracy",
+    "kappa": "Cohen's kappa",
+    "recall": "mean recall of the classes",
+}
+_PICTURES, _COLUMNS = 8, 4
+_POINTS = 1000
+_TILE, _THUMBNAIL = 128, 48
+_BATCH = 32
+
+
+def _harmless(show: Callable[..., None]) -> Callable[..., None]:
+    """Have a failure to show something cost the run nothing."""
+
+    @wraps(show)
+    def attempt(*args: Any) -> None:
+        try:
+            show(*args)
+        except Exception as error:  # whatever it is, the run goes on
+            what = show.__name__.removeprefix("_show_").replace("_", " ")
+            warnings.warn(f"TensorBoard will lack the {what}: {type(error).__name__}: {error}", stacklevel=2)
+
+    return attempt
+
+
+class Board(Checkpoint):
+    """Write what TensorBoard shows into the run folder, from one process.
+
+    Steps are epochs; a test figure stands at the best epoch. Lightning calls this kind of callback when the module has
+    logged the epoch's figures.
+
+    Args:
+        run: The folder; the figures that are shown at the end are read from it.
+    """
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+        self._first_epoch: int | None = None
+        self._last_epoch = -1
+        self._watched: WatchedPictures | None = None
+
+    @cached_property
+    def _writer(self) -> SummaryWriter:
+        return SummaryWriter(str(self.run.path), purge_step=self._first_epoch)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Forget epochs that the checkpoint does not know, and show the network and some pictures."""
+        self._first_epoch = trainer.current_epoch
+        if trainer.is_global_zero and trainer.current_epoch == 0:
+            self._show_layout()
+            self._show_examples(trainer)
+            self._show_graph(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Show the epoch's figures and, ever more rarely, what the network looks at."""
+        self._last_epoch = trainer.current_epoch
+        if trainer.is_global_zero:
+            self._show_curves(trainer)
+            if (trainer.current_epoch + 1).bit_count() == 1:
+                self._show_activation_maps(trainer, pl_module)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Show what the network looks at in the end."""
+        if trainer.is_global_zero and (self._last_epoch + 1).bit_count() > 1:
+            self._show_activation_maps(trainer, pl_module)
+        self._watched = None
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Show which validation pictures the best checkpoint mistakes for what."""
+        if trainer.state.fn != TrainerFn.VALIDATING:
+            return
+        assert isinstance(pl_module, Classifier)
+        _, labels, logits = pl_module.predictions("val")
+        if trainer.is_global_zero:
+            self._show_validation_confusion(pl_module.class_names, labels.numpy(), logits.argmax(1).numpy())
+
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Show what the run is worth, once its folder is complete."""
+        if trainer.is_global_zero:
+            self._show_final_figures()
+            self._show_test_confusion()
+            self._show_embedding(trainer, pl_module)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Close the file of events."""
+        if stage == "test" and trainer.is_global_zero:
+            self._show_last_events()
+
+    @_harmless
+    def _show_layout(self) -> None:
+        charts = {
+            title: ["Multiline", [f"{part}/{name}$" for part in ("train", "val", "test")]]
+            for name, title in _FIGURES.items()
+        }
+        self._writer.add_custom_scalars({"training, validation and test": charts})
+
+    @_harmless
+    def _show_examples(self, trainer: L.Trainer) -> None:
+        data = _data(trainer)
+        views = (data.views_of("train") or [0, 1, 2])[:3]
+        index = _spread(data.split.indices("train"), _PICTURES if len(views) == 1 else _COLUMNS)
+        images = torch.cat([data.images(index, torch.full_like(index, view), torch.device("cpu")) for view in views])
+        names = [data.class_names[label] for label in data.labels[index]]
+        captions = [name if view == CLEAN else f"{name}, view {view}" for view in views for name in names]
+        self._writer.add_image("train/examples", _sheet(_tiles(images), captions), 0, dataformats="HWC")
+
+    @_harmless
+    def _show_graph(self, trainer: L.Trainer, model: Classifier) -> None:
+        data = _data(trainer)
+        image = data.images(_spread(data.split.indices("train"), 1), torch.tensor([CLEAN]), model.device)
+        with warnings.catch_warnings(), _looking(trainer, model):
+            # Tracing warns of all that it will fix, and is deprecated; TensorBoard's graph has no other way.
+            warnings.simplefilter("ignore")
+            self._writer.add_graph(model, image)
+
+    @_harmless
+    def _show_curves(self, trainer: L.Trainer) -> None:
+        figures = {name: float(value) for name, value in trainer.logged_metrics.items()}
+        for number, group in enumerate(trainer.optimizers[0].param_groups):
+            figures[f"train/lr_{number}" if number else "train/lr"] = group["lr"]
+        for name, value in figures.items():
+            self._writer.add_scalar(name, value, trainer.current_epoch)
+        self._writer.flush()
+
+    @_harmless
+    def _show_activation_maps(self, trainer: L.Trainer, model: Classifier) -> None:
+        with _looking(trainer, model):
+            if self._watched is None:
+                data = _data(trainer)
+                index = _spread(data.split.indices("val"), _PICTURES)
+                images = data.images(index, torch.full_like(index, CLEAN), model.device)
+                self._watched = WatchedPictures(model, images, data.labels[index].to(model.device))
+            try:
+                sheet = self._watched.sheet()
+            except InputError:  # a network without maps
+                return
+        self._writer.add_image("val/activation_maps", sheet, self._last_epoch, dataformats="HWC")
+
+    @_harmless
+    def _show_validation_confusion(self, names: list[str], labels: np.ndarray, predictions: np.ndarray) -> None:
+        confusion = np.zeros((len(names), len(names)), dtype=np.int64)
+        np.add.at(confusion, (labels, predictions), 1)
+        best = min(self.run.read_history(), key=lambda row: row["val/loss"])
+        self._writer.add_figure("val/confusion", confusion_figure(confusion, names), int(best["epoch"]))
+
+    @_harmless
+    def _show_test_confusion(self) -> None:
+        best = self.run.read_metrics()["best_epoch"]
+        with Image.open(self.run.figures / "confusion.png") as picture:
+            self._writer.add_image("test/confusion", np.asarray(picture.convert("RGB")), best, dataformats="HWC")
+
+    @_harmless
+    def _show_final_figures(self) -> None:
+        metrics = self.run.read_metrics()
+        final = {f"test/{name}": metrics["test"][name]["value"] for name in _FIGURES}
+        final |= {f"val_best/{name}": metrics["val"][name] for name in _FIGURES}
+        for name, value in final.items():
+            if value is not None:
+                self._writer.add_scalar(name, value, metrics["best_epoch"])
+        settings = _settings(yaml.safe_load(self.run.config.read_text(encoding="utf-8")))
+        # Without the first of the three summaries, TensorBoard makes its table from all the runs it sees and puts what
+        # they differ in first; with it, the columns would be those of any one of them.
+        for summary in hparams(settings, {})[1:]:
+            self._writer._get_file_writer().add_summary(summary)
+
+    @_harmless
+    def _show_embedding(self, trainer: L.Trainer, model: Classifier) -> None:
+        data, predicted = _data(trainer), self.run.read_predictions()
+        chosen = _spread(np.arange(len(predicted.paths)), _POINTS).tolist()
+        place = {picture.path: number for number, picture in enumerate(data.catalogue.pictures)}
+        index = torch.tensor([place[predicted.paths[row]] for row in chosen])
+        store, vectors, thumbnails = data.stores["test"], [], []
+        with _looking(trainer, model), _inputs_of(model.head) as heads:
+            for some in index.split(_BATCH):
+                clean = torch.full_like(some, CLEAN)
+                images = data.images(some, clean, model.device)
+                thumbnails.append(_resized(images, _THUMBNAIL).cpu() / 255)
+                stored = store.field == "features"
+                model.tail(store.fetch(some, clean).to(model.device) if stored else model.features(images))
+                vectors.append(heads.pop().float().cpu())
+        names, metadata = predicted.class_names, []
+        for row in chosen:
+            label, guess = predicted.labels[row], predicted.probabilities[row].argmax()
+            verdict, confidence = "right" if guess == label else "wrong", f"{predicted.probabilities[row, guess]:.3f}"
+            metadata.append([names[label], names[guess], verdict, confidence, " ".join(predicted.paths[row].split())])
+        shutil.rmtree(self.run.path / "projector", ignore_errors=True)  # of a test that was repeated
+        self._writer.add_embedding(
+            torch.cat(vectors),
+            metadata,
+            torch.cat(thumbnails),
+            global_step="projector",  # names the folder
+            tag="test_features",
+            metadata_header=["label", "prediction", "verdict", "confidence", "path"],
+        )
+
+    @_harmless
+    def _show_last_events(self) -> None:
+        self._writer.close()
+
+
+class WatchedPictures:
+    """Look at some pictures again and again; what the frozen trunk makes of them is computed once.
+
+    Args:
+        model: In evaluation mode whenever this is used.
+        images: RGB pictures [B, 3, H, W] in 0..255, on the model's device.
+        labels: Their true classes, int64 [B], there too.
+    """
+
+    def __init__(self, model: Classifier, images: Tensor, labels: Tensor) -> None:
+        self.model = model
+        self.images = images
+        self.labels = labels
+        self.pool = next((module for module in model.modules() if isinstance(module, GlobalMean)), None)
+        if self.pool is not None:
+            with _inputs_of(self.pool) as unpooled:
+                self.features = model.features(images)
+            self.unpooled = unpooled  # empty where the tail pools
+
+    def sheet(self) -> np.ndarray:
+        """Lay over each picture what speaks for its true class; uint8 [height, width, 3]."""
+        logits, maps = self.maps()
+        found = _resized(maps[:, None], _TILE)[:, 0].clamp(min=0)
+        heat = (found / found.amax((1, 2), keepdim=True).clamp(min=1e-6)).cpu().numpy()
+        colours = 255 * matplotlib.colormaps["inferno"](heat)[..., :3]
+        opacity = 0.75 * heat[..., None]
+        tiles = ((1 - opacity) * _tiles(self.images) + opacity * colours).astype(np.uint8)
+        names, captions = self.model.class_names, []
+        for row, label in zip(logits.float().softmax(1), self.labels.tolist(), strict=True):
+            guess = int(row.argmax())
+            mistake = "" if guess == label else f"\nsays {names[guess]} {row[guess]:.0%}"
+            captions.append(f"{names[label]} {row[label]:.0%}{mistake}")
+        return _sheet(tiles, captions)
+
+    def maps(self) -> tuple[Tensor, Tensor]:
+        """Return logits [B, C] and maps [B, h, w] of what speaks for the true class, above the mean of all classes.
+
+        Softmax does not see what a place adds to all logits alike.
+
+        Raises:
+            InputError: The network has no maps.
+        """
+        if self.pool is None:
+            logits, maps = activation_maps(self.model, self.images, self.labels[:, None])
+            return logits, maps[:, 0]
+        with _inputs_of(self.pool) as unpooled:
+            logits = self.model.tail(self.features)
+        maps = self.model.head((self.unpooled or unpooled)[0].movedim(1, -1)).movedim(-1, 1)
+        maps = maps - maps.mean(1, keepdim=True)
+        return logits, maps[torch.arange(len(maps)), self.labels]
+
+
+@contextmanager
+def _looking(trainer: L.Trainer, model: nn.Module) -> Iterator[None]:
+    """Run a model as in evaluation, and leave it as it was."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), trainer.precision_plugin.forward_context():
+            yield
+    finally:
+        model.train(training)
+
+
+@contextmanager
+def _inputs_of(module: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect what goes into a module."""
+    collected: list[Tensor] = []
+    hook = module.register_forward_pre_hook(lambda _, inputs: collected.append(inputs[0]))
+    try:
+        yield collected
+    finally:
+        hook.remove()
+
+
+def _settings(config: dict[str, Any]) -> dict[str, Any]:
+    """Choose what one compares runs by, under the same names for every model."""
+    model, data = config["model"]["init_args"], config["data"]
+    return {
+        "model": config["model"]["class_path"].rpartition(".")[2],
+        "backbone": model.get("backbone", "none"),
+        "feeding": model.get("feeding", "blog"),
+        "trained_stages": model.get("trained_stages", 0),
+        "dropout": model["dropout"],
+        "optimizer": model["optimizer"],
+        "batch_size": data["batch_size"],
+        **{name: model[name] for name in ("lr", "schedule", "warmup", "label_smoothing")},
+        **{name: data[name] for name in ("image_size", "augmentation", "split_seed", "fold")},
+        "views": "each epoch its own" if data["views"] is None else str(data["views"]),
+        "balance": str(data["balance"]).lower(),
+        "seed": config["seed_everything"],
+        "precision": config["trainer"]["precision"],
+    }
+
+
+def _data(trainer: L.Trainer) -> PictureData:
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    assert isinstance(data, PictureData)
+    return data
+
+
+def _spread(index: np.ndarray, number: int) -> Tensor:
+    """Choose pictures evenly from a list, which is sorted by class: int64 [at most `number`]."""
+    return torch.from_numpy(index[np.linspace(0, len(index) - 1, min(number, len(index))).astype(int)])
+
+
+def _resized(images: Tensor, size: int) -> Tensor:
+    return F.interpolate(images.float(), size=(size, size), mode="bilinear", antialias=True)
+
+
+def _tiles(images: Tensor) -> np.ndarray:
+    """Turn pictures [N, 3, H, W] in 0..255 into uint8 [N, tile, tile, 3]."""
+    return _resized(images, _TILE).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def _sheet(tiles: np.ndarray, captions: list[str]) -> np.ndarray:
+    """Lay tiles out in rows, each above its caption; uint8 [height, width, 3]."""
+    font = ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", 13)
+    gap, line = 8, 17
+    width = _TILE + gap
+    height = width + line * max(caption.count("\n") + 1 for caption in captions)
+    sheet = Image.new("RGB", (_COLUMNS * width + gap, -(-len(tiles) // _COLUMNS) * height + gap), "white")
+    draw = ImageDraw.Draw(sheet)
+    for number, (tile, caption) in enumerate(zip(tiles, captions, strict=True)):
+        left, top = number % _COLUMNS * width + gap, number // _COLUMNS * height + gap
+        sheet.paste(Image.fromarray(tile), (left, top))
+        for row, text in enumerate(caption.split("\n")):
+            place = (left + _TILE / 2, top + _TILE + 3 + row * line)
+            draw.text(place, _fitting(text, font), "black", font, anchor="ma")
+    return np.asarray(sheet)
+
+
+def _fitting(text: str, font: ImageFont.FreeTypeFont) -> str:
+    while font.getlength(text) > _TILE:
+        text = f"{text[:-2]}…"
+    return text
