@@ -27,6 +27,7 @@ def test_compare_trains_the_three_on_one_split_and_writes_the_table(
     assert table.strip() in printed
     assert [line.split("|")[1].strip() for line in table.splitlines()[2:5]] == ["benchmark", "head", "finetune"]
     assert "article" not in table
+    assert "McNemar" in (tmp_path / "report.html").read_text()
     runs = {name: RunFolder(tmp_path / name) for name in ("benchmark", "head", "finetune")}
     assert len({run.splits.read_text() for run in runs.values()}) == 1
     assert len({tuple(run.read_predictions().paths) for run in runs.values()}) == 1
