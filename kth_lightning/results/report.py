@@ -80,7 +80,7 @@ def write_report(folder: Path) -> Path:
         heading=_heading(models, entries, titles),
         lead=_lead(models, entries, titles, pairs),
         header=_accuracy_first(HEADER),
-        rows=[_accuracy_first(row) for row in table_rows(entries)],
+        rows=[_accuracy_first(row) for row in table_rows(entries, all_intervals=True)],
         notes=table_notes(entries),
         localisation_header=LOCALISATION_HEADER,
         localisation_rows=localisation_rows(entries),

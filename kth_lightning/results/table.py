@@ -20,6 +20,7 @@ SCORES = ("loss", "acc", "kappa", "recall")
 COSTS = ("seconds_per_epoch", "best_epoch", "epochs", "parameters_trained", "seconds_total")
 HEADER = ["model", "s/epoch", "cross-entropy", "accuracy (95 % CI)", "kappa"]
 HEADER += ["best epoch", "epochs", "params trained", "total"]
+_COLUMNS = {"loss": HEADER.index("cross-entropy"), "kappa": HEADER.index("kappa")}
 
 ARTICLE_PICTURES = 140
 # E. He, "Transfer Learning with Keras", 2017, table 1
@@ -172,13 +173,22 @@ def _markdown(entries: Sequence[dict[str, Any]]) -> str:
     return "\n\n".join(parts)
 
 
-def table_rows(entries: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """Return the table's rows as text, under `HEADER`: each model's, its spread over runs, and the article's."""
+def table_rows(entries: Sequence[dict[str, Any]], all_intervals: bool = False) -> list[list[str]]:
+    """Return the table's rows as text, under `HEADER`: each model's, its spread over runs, and the article's.
+
+    Args:
+        entries: As `figures` makes them.
+        all_intervals: Write the intervals of cross-entropy and kappa too, which a terminal has no room for.
+    """
     rows = []
     for entry in entries:
         value, low, high = (entry["acc"][key] for key in ("value", "low", "high"))
         interval = "" if low is None else _interval(low, high)
-        rows.append(_row(entry["model"], _column(entry, "value"), f"{100 * value:.1f} %{interval}"))
+        row = _row(entry["model"], _column(entry, "value"), f"{100 * value:.1f} %{interval}")
+        for name, form in (("loss", ".2g"), ("kappa", ".2f")):
+            if all_intervals and entry[name]["low"] is not None:
+                row[_COLUMNS[name]] += f" ({entry[name]['low']:{form}}–{entry[name]['high']:{form}})"
+        rows.append(row)
         if entry["runs"] > 1:
             deviations = _column(entry, "sd") | {"parameters_trained": None}
             rows.append(_row(f"± sd ({entry['runs']})", deviations, f"{100 * entry['acc']['sd']:.1f} %"))

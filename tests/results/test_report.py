@@ -127,7 +127,12 @@ def test_report_of_a_run_says_the_result_in_words_and_in_a_table(tmp_path: Path)
     page = Page(write_report(run.path))
     assert page.html.count("<h1>The head on VGG19 names 27 of 30 test pictures rightly</h1>") == 1
     assert "With 95 % certainty it is right on 74.4 to 96.5 % of pictures like these." in page.text
-    assert page.row("head")[1:3] == ["90.0 % (74.4–96.5)", "0.8500"]
+    loss, kappa = (run.read_metrics()["test"][name] for name in ("loss", "kappa"))
+    assert page.row("head")[1:4] == [
+        "90.0 % (74.4–96.5)",
+        f"0.8500 ({kappa['low']:.2f}–{kappa['high']:.2f})",
+        f"{loss['value']:.3g} ({loss['low']:.2g}–{loss['high']:.2g})",
+    ]
     assert "article" not in page.text
     assert page.row("device") == ["device", "abacus"]
     assert page.row("seed_everything") == ["seed_everything", "0"]
