@@ -115,7 +115,7 @@ class Page(HTMLParser):
         if not self.hidden and data.strip():
             self.lines.append(data.strip())
             if self.in_cell:
-                self.rows[-1][-1] += data.strip()
+                self.rows[-1][-1] = f"{self.rows[-1][-1]} {data.strip()}".strip()
 
     def row(self, *first: str) -> list[str]:
         (row,) = [row for row in self.rows if tuple(row[: len(first)]) == first]

@@ -71,9 +71,14 @@ def interrupt(command: list[str], folder: Path) -> None:
             time.sleep(0.001)
         os.kill(os.getpid(), signal.SIGINT)
 
+    # Where the tests run in the background, the shell has Ctrl-C ignored.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=press).start()
-    with pytest.raises(SystemExit) as stopped:
-        main(command)
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            main(command)
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert stopped.value.code == 130
 
 
