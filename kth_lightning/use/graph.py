@@ -29,8 +29,9 @@ class PictureClassifier(nn.Module):
         _, height, width, _ = pictures.shape
         size = self.model.image_size
         # Sums of products of 8 and 22 bits are exact in double precision only.
-        operands = (pictures.permute(0, 3, 1, 2).double(), self._filter(height), self._filter(width))
+        operands = (pictures.permute(0, 3, 1, 2).double(), self._filter(height), self._filter(width).T)
         if _HIGH_PICTURES_BY_COLUMNS:
+            # A transpose inside a branch would be a view of its operand, which torch.cond refuses.
             high = (height > size) & (2 * width < height + size)
             values = torch.cond(high, _columns_first, _rows_first, operands)
         else:
@@ -59,11 +60,11 @@ _HIGH_PICTURES_BY_COLUMNS = int(version("pillow").split(".")[0]) >= 13
 
 
 def _rows_first(values: Tensor, for_columns: Tensor, for_rows: Tensor) -> Tensor:
-    return _rounded(for_columns @ _rounded(values @ for_rows.T))
+    return _rounded(for_columns @ _rounded(values @ for_rows))
 
 
 def _columns_first(values: Tensor, for_columns: Tensor, for_rows: Tensor) -> Tensor:
-    return _rounded(_rounded(for_columns @ values) @ for_rows.T)
+    return _rounded(_rounded(for_columns @ values) @ for_rows)
 
 
 def _cubic(x: Tensor) -> Tensor:
