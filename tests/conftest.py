@@ -1,5 +1,7 @@
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,3 +39,18 @@ def make_folder() -> Callable[..., Path]:
 def pictures(tmp_path_factory: pytest.TempPathFactory, make_folder: Callable[..., Path]) -> Path:
     """Give a folder of three classes with 20 pictures each."""
     return make_folder(tmp_path_factory.mktemp("pictures") / "animals", pictures=20)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """Start the browser, where there is one."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("there is no chromium")
+    with playwright.sync_playwright() as started:
+        # TensorBoard's projector draws with WebGL, here without a graphics card.
+        arguments = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+        browser = started.chromium.launch(executable_path=program, args=arguments)
+        yield browser
+        browser.close()

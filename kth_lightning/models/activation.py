@@ -50,6 +50,11 @@ def activation_maps(model: Classifier, images: Tensor, classes: Classes = "all")
             return _cam(model, pool, images, classes)
 
 
+def class_maps(model: Classifier, unpooled: Tensor) -> Tensor:
+    """Return the exact map of every class, float32 [B, C, h, w], from what the global average takes, [B, D, h, w]."""
+    return _centred(model.head(unpooled.movedim(1, -1)).movedim(-1, 1))
+
+
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
@@ -68,7 +73,7 @@ def _cam(model: Classifier, pool: GlobalMean, images: Tensor, classes: Classes) 
         logits = model(images)
     finally:
         hook.remove()
-    maps = _centred(model.head(pooled[0].movedim(1, -1)).movedim(-1, 1))
+    maps = class_maps(model, pooled[0])
     return logits, maps[torch.arange(len(maps), device=maps.device)[:, None], _columns(logits, classes)]
 
 

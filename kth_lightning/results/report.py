@@ -3,7 +3,6 @@
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from kth_lightning.results.figures import (
 )
 from kth_lightning.results.model_runs import ModelRuns, find_models
 from kth_lightning.results.run_folder import RunFolder, write_atomically
-from kth_lightning.results.statistics import accuracy_interval, confusion_matrix, holm, mcnemar, per_class
+from kth_lightning.results.statistics import accuracy_interval, confusion_matrix, per_class
 from kth_lightning.results.table import (
     HEADER,
     LOCALISATION_HEADER,
@@ -40,6 +39,7 @@ from kth_lightning.results.table import (
     table_notes,
     table_rows,
 )
+from kth_lightning.results.verdict import capital, heading, lead, paired, score, titles_of
 
 MISTAKES_SHOWN, PAIRS_SHOWN = 12, 10
 PICTURE_SIDE = 480
@@ -67,18 +67,18 @@ def write_report(folder: Path) -> Path:
     models, left_out = find_models(folder)
     entries = [figures(model.part, reference=model.source == "kth") for model in models]
     single = models[0].part.runs[0].path == folder
-    titles = _titles(models)
+    titles = titles_of(models)
     views = [
         _view(model, entry, title, f"model-{place}")
         for place, (model, entry, title) in enumerate(zip(models, entries, titles, strict=True), start=1)
     ]
-    pairs = _paired(models, titles)
+    pairs = paired(models, titles)
     trained = [point for model, entry in zip(models, entries, strict=True) for point in _trained(model, entry)]
     page = _templates().get_template("report.html").render(
         name=folder.resolve().name,
         single=single,
-        heading=_heading(models, entries, titles),
-        lead=_lead(models, entries, titles, pairs),
+        heading=heading(models, entries, titles),
+        lead=lead(models, entries, titles, pairs),
         header=_accuracy_first(HEADER),
         rows=[_accuracy_first(row) for row in table_rows(entries, all_intervals=True)],
         notes=table_notes(entries),
@@ -127,112 +127,6 @@ def report_command(words: list[str]) -> None:
     print(f"The report is in {write_report(Path(parser.parse_args(words).folder))}")
 
 
-def _titles(models: Sequence[ModelRuns]) -> list[str]:
-    titles = []
-    for model in models:
-        backbone = str(model.configs[0].get("model.init_args.backbone")).replace("vgg", "VGG")
-        kind = str(model.metrics[0].get("model"))
-        titles.append(
-            {
-                "BenchmarkCNN": "the benchmark CNN",
-                "FeatureHead": f"the head on {backbone}",
-                "FineTuned": f"fine-tuned {backbone}",
-            }.get(kind, model.part.model)
-        )
-    return [
-        title if titles.count(title) == 1 else model.part.model for title, model in zip(titles, models, strict=True)
-    ]
-
-
-def _score(model: ModelRuns, entry: Mapping[str, Any]) -> str:
-    """Say how many test pictures a model names rightly."""
-    if not model.repeated:
-        return f"{model.right.sum()} of {len(model.right)} test pictures"
-    return f"{100 * entry['acc']['value']:.1f} ± {100 * entry['acc']['sd']:.1f} % of the test pictures"
-
-
-def _heading(models: Sequence[ModelRuns], entries: Sequence[Mapping[str, Any]], titles: Sequence[str]) -> str:
-    best = _best(entries)
-    names, score = _capital(_listed([titles[place] for place in best])), _score(models[best[0]], entries[best[0]])
-    if len(models) == 1:
-        return f"{names} names {score} rightly"
-    if len(best) == 1:
-        return f"{names} does best and names {score} rightly"
-    return f"{names} do {'equally well' if len(best) == len(models) else 'best'}: each names {score} rightly"
-
-
-def _lead(
-    models: Sequence[ModelRuns],
-    entries: Sequence[Mapping[str, Any]],
-    titles: Sequence[str],
-    pairs: Sequence[Mapping[str, Any]],
-) -> str:
-    best, *others = _best(entries)
-    name = titles[best] if others else "it"
-    sentences = []
-    acc = entries[best]["acc"]
-    if models[best].repeated:
-        sentences.append(f"That is the mean of {len(models[best].metrics)} runs and their standard deviation.")
-    if acc["low"] is not None:
-        subject = "that is" if others else "it is right on"
-        bounds = f"{100 * acc['low']:.1f} to {100 * acc['high']:.1f} %"
-        sentences.append(f"With 95 % certainty {subject} {bounds} of pictures like these.")
-    if mine := [pair for pair in pairs if best in pair["places"]]:
-        beaten = [titles[sum(pair["places"]) - best] for pair in mine if pair["verdict"] == "better"]
-        equal = [titles[sum(pair["places"]) - best] for pair in mine if pair["verdict"] == "open"]
-        if beaten:
-            sentences.append(f"{_capital(name)} is better than {_listed(beaten)}, beyond chance.")
-        if equal:
-            sentences.append(f"These pictures do not tell {name} apart from {_listed(equal)}.")
-    if articles := [entry["article"] for entry in entries if "article" in entry]:
-        top = max(article["acc"] for article in articles)
-        which = "The article's model of this kind" if len(articles) == 1 else "The article's best"
-        sentences.append(f"{which} named {100 * top:.0f} % of {articles[0]['n']} pictures rightly.")
-    return " ".join(sentences)
-
-
-def _best(entries: Sequence[Mapping[str, Any]]) -> list[int]:
-    top = max(entry["acc"]["value"] for entry in entries)
-    return [place for place, entry in enumerate(entries) if entry["acc"]["value"] == top]
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def _paired(models: Sequence[ModelRuns], titles: Sequence[str]) -> list[Views]:
-    """Compare each two models that were tested once on the same pictures."""
-    pairs: list[Views] = []
-    for (first, one), (second, other) in combinations(enumerate(models), 2):
-        if one.repeated or other.repeated or set(one.paths) != set(other.paths):
-            continue
-        right = [dict(zip(model.paths, model.right.tolist(), strict=True)) for model in (one, other)]
-        test = mcnemar(*(np.array([each[path] for path in one.paths]) for each in right))
-        pairs.append({"places": (first, second), "names": (one.part.model, other.part.model), "test": test})
-    for pair, adjusted in zip(pairs, holm([pair["test"].p for pair in pairs]), strict=True):
-        test, (one_title, other_title) = pair["test"], (titles[place] for place in pair["places"])
-        pair["p"], pair["adjusted"] = _p(test.p), _p(adjusted)
-        better, worse = (one_title, other_title) if test.first_only > test.second_only else (other_title, one_title)
-        pair["verdict"] = "better" if adjusted < 0.05 else "open"
-        if adjusted < 0.05:
-            pair["sentence"] = f"{_capital(better)} is better than {worse}: chance hardly makes such a difference."
-        elif test.first_only + test.second_only == 0:
-            pair["sentence"] = f"{_capital(one_title)} and {other_title} are right on the very same pictures."
-        else:
-            pair["sentence"] = (
-                f"These pictures do not tell {one_title} and {other_title} apart: chance alone makes such differences."
-            )
-    return pairs
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.2g}"
-
-
 def _trained(model: ModelRuns, entry: Mapping[str, Any]) -> list[Trained]:
     found = []
     if entry["seconds_total"]["value"] is not None:
@@ -265,8 +159,8 @@ def _view(model: ModelRuns, entry: Mapping[str, Any], title: str, name: str) -> 
     matrix = confusion_matrix(labels, predictions, len(model.class_names))
     return {
         "id": name,
-        "title": _capital(title),
-        "score": _score(model, entry),
+        "title": capital(title),
+        "score": score(model, entry),
         "runs": len(model.metrics),
         "repeated": model.repeated,
         "mistakes": _mistakes(model),

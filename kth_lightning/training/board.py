@@ -5,18 +5,15 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property, wraps
-from pathlib import Path
 from typing import Any
 
 import lightning as L
-import matplotlib
 import numpy as np
 import torch
-import torch.nn.functional as F
 import yaml
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
@@ -24,10 +21,11 @@ from torch.utils.tensorboard.summary import hparams
 from kth_lightning.data.module import CLEAN, PictureData
 from kth_lightning.errors import InputError
 from kth_lightning.models import Classifier
-from kth_lightning.models.activation import activation_maps
-from kth_lightning.models.layers import GlobalMean
 from kth_lightning.results.figures import confusion_figure
 from kth_lightning.results.run_folder import RunFolder
+from kth_lightning.results.statistics import confusion_matrix
+from kth_lightning.training.contact_sheet import COLUMNS, contact_sheet, resized, tiles
+from kth_lightning.training.watched import WatchedPictures, inputs_of
 
 _FIGURES = {
     "loss": "cross-entropy",
@@ -35,9 +33,9 @@ _FIGURES = {
     "kappa": "Cohen's kappa",
     "recall": "mean recall of the classes",
 }
-_PICTURES, _COLUMNS = 8, 4
+_PICTURES = 8
 _POINTS = 1000
-_TILE, _THUMBNAIL = 128, 48
+_THUMBNAIL = 48
 _BATCH = 32
 
 
@@ -130,11 +128,11 @@ class Board(Checkpoint):
     def _show_examples(self, trainer: L.Trainer) -> None:
         data = _data(trainer)
         views = (data.views_of("train") or [0, 1, 2])[:3]
-        index = _spread(data.split.indices("train"), _PICTURES if len(views) == 1 else _COLUMNS)
+        index = _spread(data.split.indices("train"), _PICTURES if len(views) == 1 else COLUMNS)
         images = torch.cat([data.images(index, torch.full_like(index, view), torch.device("cpu")) for view in views])
         names = [data.class_names[label] for label in data.labels[index]]
         captions = [name if view == CLEAN else f"{name}, view {view}" for view in views for name in names]
-        self._writer.add_image("train/examples", _sheet(_tiles(images), captions), 0, dataformats="HWC")
+        self._writer.add_image("train/examples", contact_sheet(tiles(images), captions), 0, dataformats="HWC")
 
     @_harmless
     def _show_graph(self, trainer: L.Trainer, model: Classifier) -> None:
@@ -170,8 +168,7 @@ class Board(Checkpoint):
 
     @_harmless
     def _show_validation_confusion(self, names: list[str], labels: np.ndarray, predictions: np.ndarray) -> None:
-        confusion = np.zeros((len(names), len(names)), dtype=np.int64)
-        np.add.at(confusion, (labels, predictions), 1)
+        confusion = confusion_matrix(labels, predictions, len(names))
         best = min(self.run.read_history(), key=lambda row: row["val/loss"])
         self._writer.add_figure("val/confusion", confusion_figure(confusion, names), int(best["epoch"]))
 
@@ -202,11 +199,11 @@ class Board(Checkpoint):
         place = {picture.path: number for number, picture in enumerate(data.catalogue.pictures)}
         index = torch.tensor([place[predicted.paths[row]] for row in chosen])
         store, vectors, thumbnails = data.stores["test"], [], []
-        with _looking(trainer, model), _inputs_of(model.head) as heads:
+        with _looking(trainer, model), inputs_of(model.head) as heads:
             for some in index.split(_BATCH):
                 clean = torch.full_like(some, CLEAN)
                 images = data.images(some, clean, model.device)
-                thumbnails.append(_resized(images, _THUMBNAIL).cpu() / 255)
+                thumbnails.append(resized(images, _THUMBNAIL).cpu() / 255)
                 stored = store.field == "features"
                 model.tail(store.fetch(some, clean).to(model.device) if stored else model.features(images))
                 vectors.append(heads.pop().float().cpu())
@@ -230,58 +227,6 @@ class Board(Checkpoint):
         self._writer.close()
 
 
-class WatchedPictures:
-    """Look at some pictures again and again; what the frozen trunk makes of them is computed once.
-
-    Args:
-        model: In evaluation mode whenever this is used.
-        images: RGB pictures [B, 3, H, W] in 0..255, on the model's device.
-        labels: Their true classes, int64 [B], there too.
-    """
-
-    def __init__(self, model: Classifier, images: Tensor, labels: Tensor) -> None:
-        self.model = model
-        self.images = images
-        self.labels = labels
-        self.pool = next((module for module in model.modules() if isinstance(module, GlobalMean)), None)
-        if self.pool is not None:
-            with _inputs_of(self.pool) as unpooled:
-                self.features = model.features(images)
-            self.unpooled = unpooled  # empty where the tail pools
-
-    def sheet(self) -> np.ndarray:
-        """Lay over each picture what speaks for its true class; uint8 [height, width, 3]."""
-        logits, maps = self.maps()
-        found = _resized(maps[:, None], _TILE)[:, 0].clamp(min=0)
-        heat = (found / found.amax((1, 2), keepdim=True).clamp(min=1e-6)).cpu().numpy()
-        colours = 255 * matplotlib.colormaps["inferno"](heat)[..., :3]
-        opacity = 0.75 * heat[..., None]
-        tiles = ((1 - opacity) * _tiles(self.images) + opacity * colours).astype(np.uint8)
-        names, captions = self.model.class_names, []
-        for row, label in zip(logits.float().softmax(1), self.labels.tolist(), strict=True):
-            guess = int(row.argmax())
-            mistake = "" if guess == label else f"\nsays {names[guess]} {row[guess]:.0%}"
-            captions.append(f"{names[label]} {row[label]:.0%}{mistake}")
-        return _sheet(tiles, captions)
-
-    def maps(self) -> tuple[Tensor, Tensor]:
-        """Return logits [B, C] and maps [B, h, w] of what speaks for the true class, above the mean of all classes.
-
-        Softmax does not see what a place adds to all logits alike.
-
-        Raises:
-            InputError: The network has no maps.
-        """
-        if self.pool is None:
-            logits, maps = activation_maps(self.model, self.images, self.labels[:, None])
-            return logits, maps[:, 0]
-        with _inputs_of(self.pool) as unpooled:
-            logits = self.model.tail(self.features)
-        maps = self.model.head((self.unpooled or unpooled)[0].movedim(1, -1)).movedim(-1, 1)
-        maps = maps - maps.mean(1, keepdim=True)
-        return logits, maps[torch.arange(len(maps)), self.labels]
-
-
 @contextmanager
 def _looking(trainer: L.Trainer, model: nn.Module) -> Iterator[None]:
     """Run a model as in evaluation, and leave it as it was."""
@@ -292,17 +237,6 @@ def _looking(trainer: L.Trainer, model: nn.Module) -> Iterator[None]:
             yield
     finally:
         model.train(training)
-
-
-@contextmanager
-def _inputs_of(module: nn.Module) -> Iterator[list[Tensor]]:
-    """Collect what goes into a module."""
-    collected: list[Tensor] = []
-    hook = module.register_forward_pre_hook(lambda _, inputs: collected.append(inputs[0]))
-    try:
-        yield collected
-    finally:
-        hook.remove()
 
 
 def _settings(config: dict[str, Any]) -> dict[str, Any]:
@@ -334,35 +268,3 @@ def _data(trainer: L.Trainer) -> PictureData:
 def _spread(index: np.ndarray, number: int) -> Tensor:
     """Choose pictures evenly from a list, which is sorted by class: int64 [at most `number`]."""
     return torch.from_numpy(index[np.linspace(0, len(index) - 1, min(number, len(index))).astype(int)])
-
-
-def _resized(images: Tensor, size: int) -> Tensor:
-    return F.interpolate(images.float(), size=(size, size), mode="bilinear", antialias=True)
-
-
-def _tiles(images: Tensor) -> np.ndarray:
-    """Turn pictures [N, 3, H, W] in 0..255 into uint8 [N, tile, tile, 3]."""
-    return _resized(images, _TILE).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
-
-
-def _sheet(tiles: np.ndarray, captions: list[str]) -> np.ndarray:
-    """Lay tiles out in rows, each above its caption; uint8 [height, width, 3]."""
-    font = ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", 13)
-    gap, line = 8, 17
-    width = _TILE + gap
-    height = width + line * max(caption.count("\n") + 1 for caption in captions)
-    sheet = Image.new("RGB", (_COLUMNS * width + gap, -(-len(tiles) // _COLUMNS) * height + gap), "white")
-    draw = ImageDraw.Draw(sheet)
-    for number, (tile, caption) in enumerate(zip(tiles, captions, strict=True)):
-        left, top = number % _COLUMNS * width + gap, number // _COLUMNS * height + gap
-        sheet.paste(Image.fromarray(tile), (left, top))
-        for row, text in enumerate(caption.split("\n")):
-            place = (left + _TILE / 2, top + _TILE + 3 + row * line)
-            draw.text(place, _fitting(text, font), "black", font, anchor="ma")
-    return np.asarray(sheet)
-
-
-def _fitting(text: str, font: ImageFont.FreeTypeFont) -> str:
-    while font.getlength(text) > _TILE:
-        text = f"{text[:-2]}…"
-    return text

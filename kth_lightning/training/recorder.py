@@ -21,7 +21,7 @@ from kth_lightning.results.calibration import apply_temperature, expected_calibr
 from kth_lightning.results.figures import confusion_figure, draw_curves, save
 from kth_lightning.results.report import write_report
 from kth_lightning.results.run_folder import RunFolder, write_atomically
-from kth_lightning.results.statistics import cross_entropies, summarise
+from kth_lightning.results.statistics import confusion_matrix, cross_entropies, summarise
 from kth_lightning.training.checkpoints import complete_checkpoint, read_temperature
 from kth_lightning.training.explain_test import explain_test
 
@@ -96,8 +96,7 @@ class RunRecorder(Checkpoint):
         data, history = _data(trainer), self.run.read_history()
         paths = [data.catalogue.pictures[each].path for each in index]
         self.run.write_predictions(paths, labels, data.class_names, probabilities)
-        confusion = np.zeros((data.num_classes, data.num_classes), dtype=np.int64)
-        np.add.at(confusion, (labels, probabilities.argmax(1)), 1)
+        confusion = confusion_matrix(labels, probabilities.argmax(1), data.num_classes)
         self.run.write_confusion(confusion, data.class_names)
         temperature = read_temperature(self.run.best_checkpoint)
         test = _judge(labels, probabilities, temperature)

@@ -50,14 +50,15 @@ def captioned(picture: Image.Image, names: Sequence[str], probabilities: Sequenc
     middle, right = width // 2, width - margin - pen.textlength("100.0 %", font)
     for row, (name, probability, figure) in enumerate(zip(names, probabilities, figures, strict=True)):
         y = picture.height + margin + row * line + line // 2
-        pen.text((margin, y), _shortened(name, middle - 2 * margin, font), _INK, font, anchor="lm")
+        pen.text((margin, y), fitted(name, middle - 2 * margin, font), _INK, font, anchor="lm")
         length = (right - middle - margin) * probability
         pen.rectangle((middle, y - text // 3, middle + max(1, round(length)), y + text // 3), _BAR)
         pen.text((width - margin, y), figure, _INK, font, anchor="rm")
     return sheet
 
 
-def _shortened(name: str, room: float, font: ImageFont.FreeTypeFont) -> str:
+def fitted(name: str, room: float, font: ImageFont.FreeTypeFont) -> str:
+    """Shorten a name with an ellipsis to so many pixels, where it is longer."""
     if font.getlength(name) <= room:
         return name
     while name and font.getlength(f"{name}…") > room:

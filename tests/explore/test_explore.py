@@ -3,6 +3,7 @@ import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,6 @@ from kth_lightning.data.catalogue import Catalogue, Picture
 from kth_lightning.data.module import PictureData
 from kth_lightning.explore.colours import colour_densities
 from kth_lightning.explore.photos import VIEWS, augmented_rows, odd_sizes, seen_rows
-
-CHROMIUM = shutil.which("chromium")
 
 
 class _Page(HTMLParser):
@@ -200,29 +199,23 @@ def test_a_split_asked_for_that_cannot_be_read_is_an_error(
     assert "there is no such file" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium")
 @pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1280, "dark")])
-def test_the_page_is_sound_in_a_browser(explored: Path, width: int, scheme: str) -> None:
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
-        messages: list[str] = []
-        requests: list[str] = []
-        page.on("console", lambda message: messages.append(message.text))
-        page.on("pageerror", lambda error: messages.append(str(error)))
-        page.on("request", lambda request: requests.append(request.url))
-        page.goto((explored / "explore.html").as_uri())
-        images = page.evaluate(
-            "[...document.images].map(i => [i.alt, i.naturalWidth, i.getBoundingClientRect().width])"
-        )
-        overflow = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-        headings = page.evaluate("[...document.querySelectorAll('h1, h2')].map(h => h.textContent)")
-        lettering, background = page.evaluate(
-            "(s => [s.color, s.backgroundColor].map(c => c.match(/[0-9]+/g).slice(0, 3).map(Number)))"
-            "(getComputedStyle(document.body))"
-        )
-        browser.close()
+def test_the_page_is_sound_in_a_browser(chromium: Any, explored: Path, width: int, scheme: str) -> None:
+    page = chromium.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    messages: list[str] = []
+    requests: list[str] = []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto((explored / "explore.html").as_uri())
+    images = page.evaluate("[...document.images].map(i => [i.alt, i.naturalWidth, i.getBoundingClientRect().width])")
+    overflow = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    headings = page.evaluate("[...document.querySelectorAll('h1, h2')].map(h => h.textContent)")
+    lettering, background = page.evaluate(
+        "(s => [s.color, s.backgroundColor].map(c => c.match(/[0-9]+/g).slice(0, 3).map(Number)))"
+        "(getComputedStyle(document.body))"
+    )
+    page.close()
     assert not messages
     assert [url for url in requests if not url.startswith("data:")] == [(explored / "explore.html").as_uri()]
     assert overflow <= 0

@@ -1,7 +1,6 @@
 import io
 import json
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from kth_lightning.cli import main
 from kth_lightning.models import BenchmarkCNN, Classifier, FeatureHead, FineTuned
 from kth_lightning.models.activation import activation_maps
 from kth_lightning.results.run_folder import RunFolder
-from kth_lightning.training.board import WatchedPictures
+from kth_lightning.training.watched import WatchedPictures
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--data.image_size", "64", "--trainer.accelerator", "cpu", "--trainer.devices", "1"]
@@ -170,32 +169,18 @@ def test_projector_has_the_features_that_enter_the_dense_layer(server: Server, c
     assert [row.split("\t")[0] for row in rows] == [predictions.class_names[label] for label in predictions.labels]
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    program = shutil.which("chromium")
-    if program is None:
-        pytest.skip("there is no chromium here")
-    with playwright.sync_playwright() as started:
-        # The projector draws with WebGL, here without a graphics card.
-        arguments = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-        browser = started.chromium.launch(executable_path=program, args=arguments)
-        yield browser
-        browser.close()
-
-
-def test_a_browser_shows_both_runs_in_the_table_of_hyperparameters(server: Server, browser: Any) -> None:
-    page = browser.new_page()
+def test_a_browser_shows_both_runs_in_the_table_of_hyperparameters(server: Server, chromium: Any) -> None:
+    page = chromium.new_page()
     page.goto(f"{server.address}/#hparams")
     for text in ("BenchmarkCNN", "FeatureHead", "test/acc"):
         page.get_by_text(text, exact=True).last.wait_for(state="attached", timeout=90_000)
     page.close()
 
 
-def test_a_browser_draws_the_test_features_as_points(server: Server, browser: Any, compared: Path) -> None:
+def test_a_browser_draws_the_test_features_as_points(server: Server, chromium: Any, compared: Path) -> None:
     playwright = pytest.importorskip("playwright.sync_api")
     number = len(RunFolder(compared / "head").read_predictions().paths)
-    page = browser.new_page()
+    page = chromium.new_page()
     page.goto(f"{server.address}/#projector")
     projector = page.frame_locator("iframe").frame_locator("iframe")
     playwright.expect(projector.locator(".numDataPoints")).to_have_text(str(number), timeout=90_000)
