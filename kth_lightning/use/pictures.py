@@ -31,7 +31,9 @@ def find_pictures(paths: Sequence[str]) -> Iterator[Path]:
 
 def _pictures(path: str) -> Iterator[Path]:
     place = Path(path).expanduser()
-    if path and place.exists():
+    if not path:  # which a path takes for the folder one is in
+        return
+    if place.exists():
         yield from _walk(place) if place.is_dir() else [place]
         return
     for match in map(Path, sorted(glob.glob(str(place), recursive=True))):  # noqa: PTH207  (Path.glob shows hidden files)

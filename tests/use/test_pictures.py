@@ -71,6 +71,7 @@ def test_what_gives_no_picture_is_an_error_before_any_picture_is_given_out(tree:
         find_pictures([str(tree / "a.JPG"), str(tree / path)])
 
 
-def test_an_empty_word_is_not_the_folder_one_is_in() -> None:
+def test_an_empty_word_is_not_the_folder_one_is_in(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(pictures)
     with pytest.raises(InputError, match="''"):
         find_pictures([""])
