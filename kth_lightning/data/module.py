@@ -25,8 +25,10 @@ from kth_lightning.data.split import Part, Size, Split, make_split, read_split
 from kth_lightning.errors import InputError
 
 CLEAN = 0
-"""The view that is the picture itself; the others are draws of the augmentation."""
+"""The view that is the picture itself; those above are draws of the augmentation."""
 
+MIRRORED = -1
+"""The view that is the picture's mirror image."""
 
 SourceName = Literal["sample", "kth", "folder"]
 
@@ -68,6 +70,8 @@ class PictureData(LightningDataModule):
         augmentation_seed: Of the views.
         views: Number of views of every training picture, seen in turns, an epoch each; 0 for the clean pictures; left
             out, every epoch draws afresh. What a frozen trunk makes of a finite number of views is computed once.
+        mirror: Average the logits of every validation and test picture, and of what is predicted later, with those of
+            its mirror image.
         balance: Weigh every class alike in the training loss, however many pictures it has.
         seed: Of the order of pictures.
 
@@ -95,6 +99,7 @@ class PictureData(LightningDataModule):
         augmentation: str = "none",
         augmentation_seed: int = 0,
         views: int | None = None,
+        mirror: bool = False,
         balance: bool = False,
         seed: int = 0,
     ) -> None:
@@ -130,6 +135,7 @@ class PictureData(LightningDataModule):
         self.fold = fold
         self.augmentation = Augmentation(augmentation, augmentation_seed)
         self.views = views
+        self.mirror = mirror
         self.balance = balance
         self.seed = seed
         self.stores: dict[Part, Store] = {}
@@ -228,10 +234,11 @@ class PictureData(LightningDataModule):
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Fetch the batch's rows from the store of its part."""
         store = self.stores[batch["part"]]
-        rows = store.fetch(batch["index"], batch["view"])
         batch["augmented"] = store is self.pixels and bool((batch["view"] != CLEAN).any())
         batch["key"] = self.keys[batch["index"]]
-        batch[store.field] = rows.pin_memory() if torch.cuda.is_available() else rows
+        batch[store.field] = _pinned(store.fetch(batch["index"], batch["view"]))
+        if self.mirror and batch["part"] != "train" and store is not self.pixels:
+            batch["mirrored"] = _pinned(store.fetch(batch["index"], torch.full_like(batch["view"], MIRRORED)))
         return batch
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
@@ -243,11 +250,16 @@ class PictureData(LightningDataModule):
     def images(self, index: Tensor, view: Tensor, device: torch.device) -> Tensor:
         """Return pictures int64 [B] in the views int64 [B], as a model takes them: [B, 3, H, W] in 0..255."""
         pixels = self.pixels.fetch(index, view).to(device, non_blocking=True)
-        return self._augment(pixels, self.keys[index], view, bool((view != CLEAN).any()))
+        images = self._augment(pixels, self.keys[index], view.clamp(min=CLEAN), bool((view > CLEAN).any()))
+        return torch.where((view == MIRRORED).to(device)[:, None, None, None], images.flip(3), images)
 
     def _augment(self, pixels: Tensor, keys: Tensor, views: Tensor, augmented: bool) -> Tensor:
         images = pixels.permute(0, 3, 1, 2)
         return self.augmentation(images, keys, views) if augmented else images
+
+
+def _pinned(rows: Tensor) -> Tensor:
+    return rows.pin_memory() if torch.cuda.is_available() else rows
 
 
 def default_cache_dir() -> Path:

@@ -24,7 +24,7 @@ def activation_maps(model: Classifier, images: Tensor, classes: Classes = "all")
     Discriminative Localization", 2016): the dense layer is applied to every place before the average, and the mean of
     a map over its places is the logit less the mean logit. For other networks they are Grad-CAM's (Selvaraju et al.,
     2017), not negative and of no unit, at one pass forth and back for every column of `classes`: then ask for the few
-    that are needed.
+    that are needed. Where the model looks at mirror images too, its maps are averaged as its logits are.
 
     The model runs in evaluation mode, its modes and hooks are restored, and no gradient is kept. Under mixed precision
     the network uses it, as in training; the dense layer and all that Grad-CAM computes are float32.
@@ -73,7 +73,7 @@ def _cam(model: Classifier, pool: GlobalMean, images: Tensor, classes: Classes) 
         logits = model(images)
     finally:
         hook.remove()
-    maps = class_maps(model, pooled[0])
+    maps = class_maps(model, pooled[0] if len(pooled) == 1 else (pooled[0] + pooled[1].flip(3)) / 2)
     return logits, maps[torch.arange(len(maps), device=maps.device)[:, None], _columns(logits, classes)]
 
 
@@ -92,8 +92,15 @@ def _grad_cam(model: Classifier, images: Tensor, classes: Classes) -> tuple[Tens
             logits = model(inputs)
         chosen = _columns(logits, classes)
         method = LayerGradCam(lambda inputs: _with_gradient(model, inputs), layer)
-        columns = [method.attribute(inputs, target, relu_attributions=True).detach() for target in chosen.unbind(1)]
-    return logits, torch.cat(columns, dim=1).float()
+
+        def attribute(inputs: Tensor) -> Tensor:
+            columns = [method.attribute(inputs, target, relu_attributions=True).detach() for target in chosen.unbind(1)]
+            return torch.cat(columns, dim=1).float()
+
+        maps = attribute(inputs)
+        if model.mirror:
+            maps = (maps + attribute(inputs.flip(3)).flip(3)) / 2
+    return logits, maps
 
 
 def _with_gradient(model: Classifier, images: Tensor) -> Tensor:

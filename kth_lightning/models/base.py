@@ -32,6 +32,7 @@ class Classifier(LightningModule):
         class_weights: Factor of each class in the training loss; None weighs every picture alike.
         image_size: Side of the square pictures; kept for prediction.
         interpolation: How pictures are resized; kept for prediction.
+        mirror: Average a picture's logits with those of its mirror image, except in training.
         optimizer: Name of a class in torch.optim.
         optimizer_options: Its arguments beside the learning rate; None gives RMSprop and SGD the article's (rho .9,
             epsilon 1e-7; momentum .9).
@@ -54,6 +55,7 @@ class Classifier(LightningModule):
         class_weights: list[float] | None = None,
         image_size: int = 224,
         interpolation: str = "bilinear",
+        mirror: bool = False,
         optimizer: str = "RMSprop",
         optimizer_options: dict[str, Any] | None = None,
         lr: float = 1e-3,
@@ -68,6 +70,7 @@ class Classifier(LightningModule):
         self.class_names = class_names or [str(place) for place in range(num_classes)]
         self.image_size = image_size
         self.interpolation = interpolation
+        self.mirror = mirror
         self.temperature = temperature
         self.seed = seed
         self.optimizer = optimizer
@@ -108,7 +111,10 @@ class Classifier(LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map RGB pictures [B, 3, H, W] of any dtype in 0..255 to float32 logits [B, num_classes]."""
-        return self.tail(self.features(images)).float()
+        logits = self.tail(self.features(images)).float()
+        if not self.mirror or self.training:
+            return logits
+        return (logits + self.tail(self.features(images.flip(3))).float()) / 2
 
     def train(self, mode: bool = True) -> "Classifier":
         """Keep the trunk in evaluation mode, so that its features never depend on the batch."""
@@ -136,9 +142,8 @@ class Classifier(LightningModule):
         self._step(batch, "test")
 
     def _step(self, batch: Batch, stage: str) -> Tensor:
-        features = batch["features"] if "features" in batch else self.features(batch["images"])
-        logits, labels = self.tail(features).float(), batch["label"]
-        training = stage == "train"
+        labels, training = batch["label"], stage == "train"
+        logits = self._logits_of_features(batch) if "features" in batch else self(batch["images"])
         losses = F.cross_entropy(
             logits,
             labels,
@@ -157,6 +162,10 @@ class Classifier(LightningModule):
             kept["logits"].append(logits.detach())
             kept["index"].append(batch["index"])
         return losses
+
+    def _logits_of_features(self, batch: Batch) -> Tensor:
+        logits = self.tail(batch["features"]).float()
+        return (logits + self.tail(batch["mirrored"]).float()) / 2 if "mirrored" in batch else logits
 
     def on_train_epoch_end(self) -> None:
         """Log the figures of the epoch."""

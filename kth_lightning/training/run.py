@@ -39,7 +39,7 @@ VERBS = {
     "test": "Evaluate a checkpoint, given with --ckpt_path, on the test pictures.",
 }
 
-_LINKS = ("num_classes", "class_names", "class_weights", "image_size", "interpolation", "seed")
+_LINKS = ("num_classes", "class_names", "class_weights", "image_size", "interpolation", "mirror", "seed")
 
 _OWN = {
     "logger": "a run is logged in its run folder, for TensorBoard",

@@ -9,7 +9,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 from tqdm import tqdm
 
-from kth_lightning.data.module import CLEAN, PictureData
+from kth_lightning.data.module import CLEAN, MIRRORED, PictureData
 from kth_lightning.data.split import Part
 from kth_lightning.models import Classifier
 from kth_lightning.training.feature_store import CHUNK, FeatureStore
@@ -40,7 +40,7 @@ class StoreFeatures(L.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, PictureData)
         assert isinstance(model, Classifier)
-        views = {part: found for part in parts if (found := data.views_of(part)) is not None}
+        views = {part: found for part in parts if (found := _views_to_store(data, part)) is not None}
         if model.trunk is None or not views:
             return
         keys = {view: _view_key(data, view) for part in views for view in views[part]}
@@ -90,9 +90,16 @@ def _trunk_key(trainer: L.Trainer, model: Classifier, data: PictureData) -> str:
     return key.hexdigest()[:24]
 
 
+def _views_to_store(data: PictureData, part: Part) -> list[int] | None:
+    views = data.views_of(part)
+    if views is None or part == "train" or not data.mirror:
+        return views
+    return [*views, MIRRORED]
+
+
 def _view_key(data: PictureData, view: int) -> int:
     """Return a number for a view that is the same in every run that draws it alike."""
-    if view == CLEAN:
-        return CLEAN
+    if view in (CLEAN, MIRRORED):
+        return view
     settings = f"{data.augmentation.preset} {data.augmentation.seed} {view}"
     return int.from_bytes(hashlib.sha256(settings.encode()).digest()[:8]) >> 1

@@ -16,7 +16,7 @@ from kth_lightning.use.overlay import overlay
 
 
 class WatchedPictures:
-    """Look at some pictures again and again; what the frozen trunk makes of them is computed once.
+    """Look at some pictures again and again; what the frozen trunk makes of them is computed once where that suffices.
 
     Args:
         model: In evaluation mode whenever this is used.
@@ -28,7 +28,8 @@ class WatchedPictures:
         self.model = model
         self.images = images
         self.labels = labels
-        self.pool = next((module for module in model.modules() if isinstance(module, GlobalMean)), None)
+        pools = (module for module in model.modules() if isinstance(module, GlobalMean))
+        self.pool = None if model.mirror else next(pools, None)
         if self.pool is not None:
             with inputs_of(self.pool) as unpooled:
                 self.features = model.features(images)

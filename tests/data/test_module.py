@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from kth_lightning.data.batch import PADDING, Batch
-from kth_lightning.data.module import PictureData, default_cache_dir, infer_source
+from kth_lightning.data.module import CLEAN, MIRRORED, PictureData, default_cache_dir, infer_source
 from kth_lightning.data.split import write_split
 from kth_lightning.errors import InputError
 
@@ -134,6 +134,17 @@ def test_images_are_what_a_batch_shows(data_of: Callable[..., PictureData]) -> N
     batch = batches(data, epoch=1)[0]
     shown = data.images(batch["index"], batch["view"], torch.device("cpu"))
     assert shown.equal(fetched(data, batch))
+
+
+def test_the_mirrored_view_is_the_mirror_image(data_of: Callable[..., PictureData]) -> None:
+    data = data_of(augmentation="standard")
+    data.setup("fit")
+    index = torch.tensor([3, 4, 5])
+    clean = data.images(index, torch.full_like(index, CLEAN), torch.device("cpu"))
+    mixed = data.images(index, torch.tensor([MIRRORED, CLEAN, 1]), torch.device("cpu"))
+    assert mixed[0].equal(clean[0].flip(2))
+    assert mixed[1].equal(clean[1])
+    assert not mixed[2].equal(clean[2])
 
 
 def test_pictures_of_the_same_content_have_the_same_key(data_of: Callable[..., PictureData], tmp_path: Path) -> None:

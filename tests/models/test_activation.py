@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -28,9 +30,11 @@ def images() -> Tensor:
     return torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.mark.parametrize("mirror", [False, True])
 @pytest.mark.parametrize("kind", EXACT)
-def test_the_mean_of_a_map_is_its_logit_above_the_mean_logit(kind: str, images: Tensor) -> None:
+def test_the_mean_of_a_map_is_its_logit_above_the_mean_logit(kind: str, mirror: bool, images: Tensor) -> None:
     model = shaken(EXACT[kind]())
+    model.mirror = mirror
     logits, maps = activation_maps(model, images)
     with torch.no_grad():
         assert torch.allclose(logits, model.eval()(images), atol=1e-5)
@@ -52,6 +56,19 @@ def test_a_map_lies_where_its_class_is_seen(images: Tensor) -> None:
     place[:8, 16:24] = True
     assert maps[0, 0][place].min() > 0.6
     assert maps[0, 0][~place].abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("model", [EXACT["benchmark"], lambda: FeatureHead(5, "test_byobnet", weights="none")])
+def test_maps_of_a_model_that_looks_at_mirror_images_are_mirrored_with_the_picture(
+    model: Callable[[], Classifier], images: Tensor
+) -> None:
+    mirroring = shaken(model())
+    mirroring.mirror = True
+    logits, maps = activation_maps(mirroring, images)
+    other_logits, other_maps = activation_maps(mirroring, images.flip(3))
+    assert torch.allclose(logits, other_logits, atol=1e-5)
+    assert torch.allclose(maps, other_maps.flip(3), atol=1e-5)
+    assert not torch.allclose(maps, maps.flip(3), atol=1e-3)
 
 
 def test_the_wanted_maps_are_picked_for_each_picture(images: Tensor) -> None:

@@ -100,15 +100,15 @@ def losses(model: L.LightningModule, data: PictureData, stored: bool) -> list[fl
     return kept.found
 
 
-@pytest.mark.parametrize("kind", [FeatureHead, FineTuned])
+@pytest.mark.parametrize(("kind", "mirror"), [(FeatureHead, False), (FineTuned, False), (FineTuned, True)])
 def test_a_store_gives_the_figures_that_pictures_give(
-    kind: type[FeatureHead | FineTuned], data: Callable[..., PictureData]
+    kind: type[FeatureHead | FineTuned], mirror: bool, data: Callable[..., PictureData]
 ) -> None:
     found = []
     for stored in (False, True):
         L.seed_everything(0, verbose=False)
-        model = kind(num_classes=3, backbone="resnet18", weights="none", image_size=64)
-        found.append(losses(model, data(augmentation="standard", views=2), stored))
+        model = kind(num_classes=3, backbone="resnet18", weights="none", image_size=64, mirror=mirror)
+        found.append(losses(model, data(augmentation="standard", views=2, mirror=mirror), stored))
     assert found[1] == pytest.approx(found[0], rel=1e-4)
 
 

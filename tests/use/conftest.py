@@ -10,11 +10,12 @@ from kth_lightning.results.run_folder import RunFolder
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> RunFolder:
-    """Train a small CNN in float32, for a second."""
+    """Train a small CNN in float32 that looks at mirror images too, for a second."""
     run = tmp_path_factory.mktemp("runs") / "tiny"
     flags = ["--model.filters", "[8,16]", "--model.block_dropout", "[0,0]", "--model.lr", "0.01"]
     flags += ["--data.root", str(pictures), "--data.image_size", "32", "--data.interpolation", "bicubic"]
-    flags += ["--trainer.max_epochs", "3", "--trainer.accelerator", "cpu", "--trainer.precision", "32"]
+    flags += ["--data.mirror", "true", "--trainer.max_epochs", "3", "--trainer.accelerator", "cpu"]
+    flags += ["--trainer.precision", "32"]
     main(["fit", "--model", "BenchmarkCNN", "--run_dir", str(run), *flags])
     return RunFolder(run)
 
