@@ -354,7 +354,12 @@ def _recipe(model: ModelRuns) -> dict[str, str]:
     idle |= {"data.sample_size"} if config.get("data.archive") or config.get("data.root") else set()
     kept = {}
     for key in config:
-        chosen = key.startswith(("model.", "data.")) or key in ("seed_everything", "trainer.max_epochs", "patience")
+        chosen = key.startswith(("model.", "data.")) or key in (
+            "seed_everything",
+            "trainer.max_epochs",
+            "patience",
+            "weight_averaging",
+        )
         values = dict.fromkeys(str(each[key]) for each in model.configs if each.get(key) not in (None, "", [], {}))
         if chosen and values and key not in idle:
             name = "model" if key == "model.class_path" else key.replace("model.init_args.", "model.")

@@ -39,13 +39,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def complete_checkpoint(file: Path, model: Classifier, temperature: float) -> None:
-    """Put trunk and temperature into the best checkpoint and take the optimiser out, so that it alone predicts."""
+    """Put trunk and temperature into the best checkpoint and take out what is for training: it alone predicts."""
     checkpoint = torch.load(file, weights_only=True, map_location="cpu")
     checkpoint["state_dict"] |= {key: value.cpu() for key, value in model.frozen_state().items()}
     checkpoint["hyper_parameters"]["temperature"] = temperature
     checkpoint["class_path"] = f"{type(model).__module__}.{type(model).__name__}"
     checkpoint["complete"] = True
     checkpoint["optimizer_states"] = checkpoint["lr_schedulers"] = []
+    for key in ("current_model_state", "averaging_state"):
+        checkpoint.pop(key, None)
     AtomicCheckpointIO().save_checkpoint(checkpoint, file)
 
 

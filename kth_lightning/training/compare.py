@@ -23,8 +23,9 @@ from kth_lightning.results.run_folder import RunFolder
 from kth_lightning.results.table import Part, write_table
 from kth_lightning.training.run import train
 
-Model = Literal["benchmark", "head", "finetune"]
+Model = Literal["benchmark", "head", "finetune", "best"]
 MODELS: tuple[Model, ...] = get_args(Model)
+ARTICLE_MODELS = MODELS[:3]
 
 _TRAINER_FLAGS = {
     "accelerator", "strategy", "devices", "num_nodes", "precision", "max_epochs", "deterministic",
@@ -67,9 +68,15 @@ def compare(words: list[str]) -> None:
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m kth_lightning compare",
-        description="Train, test and compare the three models on one split. With no data given: on the drawn sample.",
+        description="Train, test and compare models on one split. With no data given: on the drawn sample.",
     )
-    parser.add_argument("--models", nargs="+", type=Model, default=list(MODELS), help="Which, of all three.")
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        type=Model,
+        default=list(ARTICLE_MODELS),
+        help="Which; the article's three where left out.",
+    )
     parser.add_argument(
         "--recipe", type=Literal["default", "blog"], default="default", help="Ours, or the article's to the letter."
     )
@@ -114,7 +121,10 @@ def _recipe(recipe: str, source: str, model: Model) -> Path:
     package = Path(kth_lightning.__file__).parent
     # A wheel carries the recipes inside the package; in a checkout they stand beside it.
     configs = next(folder for folder in (package / "configs", package.parent / "configs") if folder.is_dir())
-    folder = "blog" if recipe == "blog" else "sample" if source == "sample" else "."
+    if model == "best" and recipe == "blog":
+        raise InputError("--models best: the article has no such recipe; leave --recipe blog out")
+    sized = source == "sample" and model != "best"
+    folder = "blog" if recipe == "blog" else "sample" if sized else "."
     return configs / folder / f"{model}.yaml"
 
 

@@ -25,6 +25,7 @@ from kth_lightning.parser import Parser
 from kth_lightning.results.report import write_report
 from kth_lightning.results.run_folder import RunFolder
 from kth_lightning.training.allocation import keep_freed_memory
+from kth_lightning.training.averaging import AveragedWeights
 from kth_lightning.training.board import Board
 from kth_lightning.training.checkpoints import AtomicCheckpointIO, is_complete
 from kth_lightning.training.precision import choose_precision
@@ -116,6 +117,12 @@ class TrainingCLI(LightningCLI):
         parser.add_argument(
             "--patience", type=int, default=10, help="Epochs without a lower val/loss until training stops."
         )
+        parser.add_argument(
+            "--weight_averaging",
+            type=float | None,
+            default=None,
+            help="Validate and keep an exponential moving average of the weights, of which a step keeps this share.",
+        )
         for name in _LINKS:
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
         parser.link_arguments("seed_everything", "data.seed")
@@ -167,12 +174,14 @@ class TrainingCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Make the trainer with what every run has: stored features and, for `fit`, all that the run folder holds."""
+        config = self.config[self.subcommand]
         callbacks: list[L.Callback] = [StoreFeatures(), RunProgress()]
         if self.subcommand == "fit":
             callbacks += [
+                *([AveragedWeights(config.weight_averaging)] if config.weight_averaging is not None else []),
                 RunRecorder(self.run, self.resolved),
                 Board(self.run),
-                EarlyStopping("val/loss", patience=self.config[self.subcommand].patience),
+                EarlyStopping("val/loss", patience=config.patience),
                 StopWhereStopped(),
                 ModelCheckpoint(
                     dirpath=str(self.run.checkpoints),

