@@ -40,6 +40,9 @@ class Classifier(LightningModule):
         schedule: "constant", or "cosine" down to 0 over the run.
         warmup: Share of the run in which the learning rate rises linearly from 0.
         label_smoothing: In the training loss.
+        mixup: Train on mixtures of two pictures (of their features, where a trunk is frozen) and of their losses, whose
+            shares are drawn from Beta(mixup, mixup); 0 for none (Zhang et al., "mixup: Beyond Empirical Risk
+            Minimization", 2018). The figures of training are then those of mixtures.
         temperature: What calibrated probabilities divide the logits by; fitted and kept when training has ended.
         seed: Of all that is drawn in training.
     """
@@ -62,6 +65,7 @@ class Classifier(LightningModule):
         schedule: Literal["constant", "cosine"] = "constant",
         warmup: float = 0.0,
         label_smoothing: float = 0.0,
+        mixup: float = 0.0,
         temperature: float = 1.0,
         seed: int = 0,
     ) -> None:
@@ -81,6 +85,9 @@ class Classifier(LightningModule):
         self.schedule = schedule
         self.warmup = warmup
         self.label_smoothing = label_smoothing
+        if mixup < 0:
+            raise InputError(f"--model.mixup {mixup}: give 0 for none, or a number above it")
+        self.mixup = mixup
         self.register_buffer("class_weights", torch.tensor(class_weights) if class_weights else None, persistent=False)
         metrics = MetricCollection(
             {
@@ -129,39 +136,47 @@ class Classifier(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of the whole batch, as far as it is this process's."""
-        losses = self._step(batch, "train")
+        features = batch["features"] if "features" in batch else self.features(batch["images"])
+        labels = batch["label"]
+        if self.mixup:
+            share = float(torch.distributions.Beta(self.mixup, self.mixup).sample())
+            partners = torch.randperm(len(labels)).to(features.device)
+            logits = self.tail(torch.lerp(features[partners], features, share)).float()
+            losses = share * self._losses(logits, labels) + (1 - share) * self._losses(logits, labels[partners])
+        else:
+            logits = self.tail(features).float()
+            losses = self._losses(logits, labels)
+        self._keep("train", label=labels, losses=losses.detach(), logits=logits.detach().argmax(1))
         # DDP averages the gradients over processes; the pictures of a batch count alike all the same.
         return losses.sum() * (self.trainer.world_size / batch["count"])
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Keep the predictions for the figures of the epoch."""
-        self._step(batch, "val")
+        self._predict(batch, "val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Keep the predictions for the figures of the epoch."""
-        self._step(batch, "test")
+        self._predict(batch, "test")
 
-    def _step(self, batch: Batch, stage: str) -> Tensor:
-        labels, training = batch["label"], stage == "train"
-        logits = self._logits_of_features(batch) if "features" in batch else self(batch["images"])
-        losses = F.cross_entropy(
+    def _losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(
             logits,
             labels,
-            weight=self.class_weights if training else None,  # type: ignore[arg-type]
-            label_smoothing=self.label_smoothing if training else 0.0,
+            weight=self.class_weights if self.training else None,  # type: ignore[arg-type]
+            label_smoothing=self.label_smoothing if self.training else 0.0,
             ignore_index=PADDING,
             reduction="none",
         )
+
+    def _predict(self, batch: Batch, stage: str) -> None:
+        logits = self._logits_of_features(batch) if "features" in batch else self(batch["images"])
+        losses = self._losses(logits, batch["label"])
+        self._keep(stage, label=batch["label"], losses=losses, logits=logits, index=batch["index"])
+
+    def _keep(self, stage: str, **tensors: Tensor) -> None:
         # Metrics look at the epoch at its end: their updates would make a GPU wait at every step.
-        kept = self._kept[stage]
-        kept["label"].append(labels)
-        kept["losses"].append(losses.detach())
-        if training:
-            kept["logits"].append(logits.detach().argmax(1))
-        else:
-            kept["logits"].append(logits.detach())
-            kept["index"].append(batch["index"])
-        return losses
+        for name, tensor in tensors.items():
+            self._kept[stage][name].append(tensor)
 
     def _logits_of_features(self, batch: Batch) -> Tensor:
         logits = self.tail(batch["features"]).float()

@@ -200,6 +200,30 @@ def test_class_weights_and_smoothing_shape_the_training_loss_only() -> None:
     assert figures["val/loss"] == pytest.approx(F.cross_entropy(logits, batch["label"]).item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("field", ["images", "features"])
+def test_mixup_trains_on_mixtures_of_inputs_towards_the_same_mixtures_of_labels(field: str) -> None:
+    model = BenchmarkCNN(3, **SMALL, mixup=0.4)
+    images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+    batch = {"part": "train", "index": torch.arange(4), "label": torch.tensor([0, 1, 2, 2]), "count": 4}
+    model.trainer = SimpleNamespace(world_size=1)  # type: ignore[assignment]
+    torch.manual_seed(5)
+    given = images if field == "images" else model.features(images)
+    loss = model.training_step(batch | {field: given}, 0)
+    torch.manual_seed(5)
+    share, partners = torch.distributions.Beta(0.4, 0.4).sample(), torch.randperm(4)
+    inputs, targets = model.features(images), F.one_hot(batch["label"], 3).float()
+    mixed, wanted = (share * each + (1 - share) * each[partners] for each in (inputs, targets))
+    assert 0.01 < share < 0.99
+    assert loss.item() == pytest.approx(F.cross_entropy(model.tail(mixed), wanted).item(), rel=1e-5)
+    model.eval()
+    torch.testing.assert_close(model(images), model.tail(inputs))
+
+
+def test_mixup_below_zero_is_refused() -> None:
+    with pytest.raises(InputError, match=r"--model.mixup -1"):
+        BenchmarkCNN(3, **SMALL, mixup=-1)
+
+
 def test_predictions_are_gathered_in_the_order_of_the_catalogue_without_padding() -> None:
     model = BenchmarkCNN(3, **SMALL)
     index, labels = torch.tensor([4, 1, 3, 0]), torch.tensor([2, 1, 0, PADDING])
