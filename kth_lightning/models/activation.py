@@ -1,6 +1,6 @@
 """Class activation maps: which places of a picture speak for a class."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -50,8 +50,15 @@ def activation_maps(model: Classifier, images: Tensor, classes: Classes = "all")
             return _cam(model, pool, images, classes)
 
 
-def class_maps(model: Classifier, unpooled: Tensor) -> Tensor:
-    """Return the exact map of every class, float32 [B, C, h, w], from what the global average takes, [B, D, h, w]."""
+def class_maps(model: Classifier, looks: Sequence[Tensor]) -> Tensor:
+    """Return the exact map of every class, float32 [B, C, h, w].
+
+    Args:
+        model: The classifier.
+        looks: What the global average takes, [B, D, h, w]: of the pictures and, where the model looks at them, of their
+            mirror images.
+    """
+    unpooled = looks[0] if len(looks) == 1 else (looks[0] + looks[1].flip(3)) / 2
     return _centred(model.head(unpooled.movedim(1, -1)).movedim(-1, 1))
 
 
@@ -73,7 +80,7 @@ def _cam(model: Classifier, pool: GlobalMean, images: Tensor, classes: Classes) 
         logits = model(images)
     finally:
         hook.remove()
-    maps = class_maps(model, pooled[0] if len(pooled) == 1 else (pooled[0] + pooled[1].flip(3)) / 2)
+    maps = class_maps(model, pooled)
     return logits, maps[torch.arange(len(maps), device=maps.device)[:, None], _columns(logits, classes)]
 
 

@@ -76,9 +76,10 @@ def write_table(parts: Sequence[Part], folder: Path, reference: bool) -> str:
     """Write table.md and table.json into a folder and return the Markdown.
 
     The JSON is a list with an entry a model: "model", "runs", "n" (test pictures, of all folds together), for each
-    score "value", "sd", "low" and "high", for each cost "value" and "sd"; with `reference` also "article", and where
-    pictures have masks "localisation". Over several runs "value" is the mean and "sd" the standard deviation; the
-    bounds are those of the pooled predictions where no picture is tested twice (folds), else null (seeds).
+    score "value", "sd", "low" and "high", for each cost "value" and "sd", and so for "loss_calibrated", the
+    cross-entropy after temperature scaling; with `reference` also "article", and where pictures have masks
+    "localisation". Over several runs "value" is the mean and "sd" the standard deviation; the bounds are those of the
+    pooled predictions where no picture is tested twice (folds), else null (seeds).
 
     Args:
         parts: One a model, in the order of the rows.
@@ -110,6 +111,7 @@ def figures(part: Part, reference: bool) -> dict[str, Any]:
         entry[name] = _mean(values) | {"low": bounds.get("low"), "high": bounds.get("high")}
     for name in COSTS:
         entry[name] = _mean([run[name] for run in metrics])
+    entry["loss_calibrated"] = _mean([run["test"].get("loss_calibrated") for run in metrics])
     if found := [run["test"]["localisation"] for run in metrics if run["test"].get("localisation")]:
         bounds = found[0] if len(metrics) == 1 else {}
         entry["localisation"] = {"n": sum(each["n"] for each in found)} | {
@@ -222,6 +224,9 @@ def table_notes(entries: Sequence[dict[str, Any]]) -> list[str]:
     if several := [entry for entry in entries if entry["runs"] > 1]:
         pooled = any(entry["acc"]["low"] is not None for entry in several)
         notes.append(RUNS_NOTE + (FOLDS_NOTE if pooled else "") + ".")
+    scaled = [(entry["model"], entry["loss_calibrated"]["value"]) for entry in entries]
+    if known := [f"{model} {value:.3g}" for model, value in scaled if value is not None]:
+        notes.append(f"cross-entropy after temperature scaling, fitted on validation: {', '.join(known)}")
     if any("article" in entry for entry in entries):
         notes.append(ARTICLE_NOTE)
     return notes

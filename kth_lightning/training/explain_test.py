@@ -13,6 +13,8 @@ from kth_lightning.use.localisation import localise
 from kth_lightning.use.overlay import overlay
 
 MOST_MISTAKES = 24
+MOST_MEASURED = 100
+"""Pictures whose maps are measured at the end of a run; `explain --test_set true` measures all of them."""
 
 _SIDE = 360  # pixels
 
@@ -42,7 +44,7 @@ def explain_test(
     """
     try:
         _write_mistakes(model, data, index, labels, probabilities, run)
-        found = localise(model, data.catalogue, index)
+        found = localise(model, data.catalogue, index, MOST_MEASURED)
     except InputError:
         return None
     if found is None:

@@ -29,10 +29,11 @@ class WatchedPictures:
         self.images = images
         self.labels = labels
         pools = (module for module in model.modules() if isinstance(module, GlobalMean))
-        self.pool = None if model.mirror else next(pools, None)
+        self.pool = next(pools, None)
         if self.pool is not None:
+            shown = [images, images.flip(3)] if model.mirror else [images]
             with inputs_of(self.pool) as unpooled:
-                self.features = model.features(images)
+                self.features = [model.features(each) for each in shown]
             self.unpooled = unpooled  # empty where the tail pools
 
     def sheet(self) -> np.ndarray:
@@ -59,8 +60,8 @@ class WatchedPictures:
             logits, maps = activation_maps(self.model, self.images, self.labels[:, None])
             return logits, maps[:, 0]
         with inputs_of(self.pool) as unpooled:
-            logits = self.model.tail(self.features)
-        maps = class_maps(self.model, (self.unpooled or unpooled)[0])
+            logits = torch.stack([self.model.tail(each).float() for each in self.features]).mean(0)
+        maps = class_maps(self.model, self.unpooled or unpooled)
         return logits, maps[torch.arange(len(maps)), self.labels]
 
 

@@ -26,9 +26,6 @@ The value of Zhou et al., 2016. Of 0.05, 0.10 ... 0.70 it gives the validation p
 for a head on VGG19 (0.53), and within 0.02 and 0.04 of the best for the fine-tuned VGG19 and for EfficientNet-Lite0.
 """
 
-MOST = 2000
-"""Of more pictures than this, as many are drawn and measured."""
-
 
 class Score(NamedTuple):
     """Say how well one map finds the animals of its picture.
@@ -60,7 +57,9 @@ class Localisation:
     rows: list[dict[str, Any]]
 
 
-def localise(model: Classifier, catalogue: Catalogue, index: Sequence[int]) -> Localisation | None:
+def localise(
+    model: Classifier, catalogue: Catalogue, index: Sequence[int], most: int | None = None
+) -> Localisation | None:
     """Measure the maps of the true classes against the pictures' masks.
 
     The intervals are those of 95 %: Wilson's for pointing, for the others a percentile bootstrap over the pictures with
@@ -70,6 +69,7 @@ def localise(model: Classifier, catalogue: Catalogue, index: Sequence[int]) -> L
         model: On whatever device.
         catalogue: The pictures.
         index: Places in the catalogue; those without a mask are left out.
+        most: Of more pictures with masks than this, as many are drawn and measured; all where it is left out.
 
     Returns:
         None where no mask shows an animal.
@@ -78,8 +78,8 @@ def localise(model: Classifier, catalogue: Catalogue, index: Sequence[int]) -> L
         InputError: The network has no maps, or does not know the pictures' classes.
     """
     masked = [place for place in index if catalogue.mask_file(place)]
-    if len(masked) > MOST:
-        masked = sorted(np.random.default_rng(0).choice(masked, MOST, replace=False).tolist())
+    if most is not None and len(masked) > most:
+        masked = sorted(np.random.default_rng(0).choice(masked, most, replace=False).tolist())
     labels = [catalogue.pictures[place].label for place in masked]
     if unknown := sorted({*labels} - {*model.class_names}):
         raise InputError(f"--ckpt_path: the checkpoint does not know the class {unknown[0]!r} of the pictures")

@@ -94,6 +94,29 @@ def test_undefined_figures_are_dashes(tmp_path: Path):
     assert (row[1], row[4]) == ("–", "–")
 
 
+def test_cross_entropy_after_temperature_scaling_stands_below_the_table(tmp_path: Path):
+    def scaled(folder: Path, loss: float) -> RunFolder:
+        run = finished_run(folder, pictures(0, 30), 20)
+        metrics = run.read_metrics()
+        metrics["test"]["loss_calibrated"] = loss
+        run.write_metrics(metrics)
+        return run
+
+    parts = [
+        Part("benchmark", [finished_run(tmp_path / "benchmark", pictures(0, 30), 20)]),
+        Part("head", [scaled(tmp_path / "a", 0.12)]),
+        Part("finetune", [scaled(tmp_path / "b", 0.08), scaled(tmp_path / "c", 0.1)]),
+    ]
+    below = write_table(parts, tmp_path, reference=False).splitlines()
+    assert "cross-entropy after temperature scaling, fitted on validation: head 0.12, finetune 0.09" in below
+    entries = json.loads((tmp_path / "table.json").read_text())
+    assert entries[0]["loss_calibrated"]["value"] is None
+    assert entries[2]["loss_calibrated"] == {
+        "value": pytest.approx(0.09),
+        "sd": pytest.approx(statistics.stdev([0.08, 0.1])),
+    }
+
+
 def test_files_hold_the_table_and_every_figure(tmp_path: Path):
     run = finished_run(tmp_path / "a", pictures(0, 100), 95)
     markdown = write_table([Part("head", [run])], tmp_path / "out", reference=True)

@@ -187,11 +187,12 @@ def test_a_browser_draws_the_test_features_as_points(server: Server, chromium: A
     page.close()
 
 
+@pytest.mark.parametrize("mirror", [False, True])
 @pytest.mark.parametrize("kind", [BenchmarkCNN, FeatureHead, FineTuned])
-def test_watched_pictures_have_the_maps_of_the_whole_network(kind: Callable[..., Classifier]) -> None:
+def test_watched_pictures_have_the_maps_of_the_whole_network(kind: Callable[..., Classifier], mirror: bool) -> None:
     torch.manual_seed(0)
     settings = {} if kind is BenchmarkCNN else {"weights": "none"}
-    model = kind(3, image_size=64, **settings).eval()
+    model = kind(3, image_size=64, mirror=mirror, **settings).eval()
     images, labels = torch.randint(256, (4, 3, 64, 64)), torch.tensor([0, 1, 2, 1])
     with torch.no_grad():
         watched = WatchedPictures(model, images, labels)

@@ -93,6 +93,17 @@ def test_a_map_that_is_nowhere_positive_still_has_a_highest_place() -> None:
     assert 0 < score(coarse, animals((20, 20), (0, 0, 20, 20))).iou_mask <= 4 / 400
 
 
+def test_of_many_pictures_as_many_are_measured_as_asked_for(tmp_path: Path) -> None:
+    pictures = catalogue(tmp_path, 60)
+    some, again = (localise(colour_detector(), pictures, range(60), most=10) for _ in range(2))
+    assert some is not None
+    assert some.summary["n"] == 10
+    assert some == again
+    everything = localise(colour_detector(), pictures, range(60), most=40)
+    assert everything is not None
+    assert everything.summary["n"] == 40
+
+
 def test_maps_of_the_true_class_are_measured_in_the_pictures_own_shape(tmp_path: Path) -> None:
     by_class = sorted(range(60), key=lambda number: number % 3)
     found = localise(colour_detector(), catalogue(tmp_path, 60), by_class)
