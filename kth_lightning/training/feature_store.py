@@ -37,17 +37,18 @@ class FeatureStore:
         self.picture_keys = picture_keys.numpy()
         self.view_keys = view_keys
         self._pictures, self._place = np.unique(self.picture_keys, return_inverse=True)
+        self._chunks: list[Tensor] = []
+        self._rows = {view: np.full(len(self._pictures), -1) for view in view_keys}
+        self._known: set[str] = set()
         folder.mkdir(parents=True, exist_ok=True)
         self.open()
 
     def open(self) -> None:
-        """Find the rows that the files hold by now."""
-        self._chunks: list[Tensor] = []
-        self._rows = {view: np.full(len(self._pictures), -1) for view in self.view_keys}
+        """Find the rows that the files hold by now; a file that was read before is not read again."""
         for file in sorted(self.folder.glob("*.safetensors")):
-            chunk = _read(file)
-            if chunk is None:
+            if file.name in self._known or (chunk := _read(file)) is None:
                 continue
+            self._known.add(file.name)
             places = np.searchsorted(self._pictures, chunk["picture"].numpy()).clip(max=len(self._pictures) - 1)
             known = self._pictures[places] == chunk["picture"].numpy()
             for view, key in self.view_keys.items():

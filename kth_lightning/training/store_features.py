@@ -23,6 +23,9 @@ class StoreFeatures(L.Callback):
     A part of the split that is seen in new views every epoch stays on pictures, and so does a model without a trunk.
     """
 
+    def __init__(self) -> None:
+        self.store: FeatureStore | None = None
+
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Store what training and validation will look at."""
         self._store(trainer, pl_module, ["train", "val"])
@@ -43,9 +46,9 @@ class StoreFeatures(L.Callback):
         views = {part: found for part in parts if (found := _views_to_store(data, part)) is not None}
         if model.trunk is None or not views:
             return
-        keys = {view: _view_key(data, view) for part in views for view in views[part]}
         try:
-            store = FeatureStore(data.cache_dir / "features" / _trunk_key(trainer, model, data), data.keys, keys)
+            # Opened once a run: gigabytes are read and checked.
+            self.store = store = self.store or _open(trainer, model, data)
             wanted = [row for part in views for row in store.missing(data.split.indices(part), views[part])]
             self._fill(trainer, model, data, store, wanted)
             problem = None
@@ -79,6 +82,12 @@ class StoreFeatures(L.Callback):
                     parts.append(model.features(images).cpu())
                     bar.update(len(images) * trainer.world_size)
                 store.write(index, view, torch.cat(parts))
+
+
+def _open(trainer: L.Trainer, model: Classifier, data: PictureData) -> FeatureStore:
+    parts: tuple[Part, ...] = ("train", "val", "test")
+    keys = {view: _view_key(data, view) for part in parts for view in _views_to_store(data, part) or []}
+    return FeatureStore(data.cache_dir / "features" / _trunk_key(trainer, model, data), data.keys, keys)
 
 
 def _trunk_key(trainer: L.Trainer, model: Classifier, data: PictureData) -> str:

@@ -56,14 +56,14 @@ def test_the_same_content_twice_is_one_row(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "emptied", "text"])
 def test_a_damaged_file_is_dropped_with_one_warning_and_only_its_rows_are_missing(tmp_path: Path, damage: str) -> None:
-    store = filled(tmp_path, {0: 0})
+    filled(tmp_path, {0: 0})
     file = sorted(tmp_path.glob("*.safetensors"))[0]
     content = bytearray(file.read_bytes())
     content[-1] ^= 255
     damaged = {"cut": content[: len(content) // 2], "flipped": content, "emptied": b"", "text": b"no tensors at all"}
     file.write_bytes(damaged[damage])
     with pytest.warns(UserWarning, match="computed again") as caught:
-        store.open()
+        store = FeatureStore(tmp_path, KEYS, {0: 0})
     assert len(caught) == 1
     missing = len(store.missing(torch.arange(len(KEYS)).numpy(), [0]))
     assert 0 < missing < len(KEYS)
