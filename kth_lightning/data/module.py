@@ -192,10 +192,12 @@ class PictureData(LightningDataModule):
         counts = self.split.counts(self.catalogue)
         train = counts["train"].most_common()
         unused = f", {counts['unused'].total()} left out (they duplicate others)" if counts["unused"] else ""
+        untested = [name for name in self.class_names if not counts["test"][name]]
+        lack = f"; no test picture shows {', '.join(untested)}" if untested else ""
         return (
             f"{counts['train'].total()} training, {counts['val'].total()} validation and {counts['test'].total()} test "
             f"pictures in {self.num_classes} classes{unused}; training pictures a class: "
-            f"{train[-1][1]} ({train[-1][0]}) to {train[0][1]} ({train[0][0]})"
+            f"{train[-1][1]} ({train[-1][0]}) to {train[0][1]} ({train[0][0]}){lack}"
         )
 
     def prepare_data(self) -> None:

@@ -146,7 +146,9 @@ class Classifier(LightningModule):
         else:
             logits = self.tail(features).float()
             losses = self._losses(logits, labels)
-        self._keep("train", label=labels, losses=losses.detach(), logits=logits.detach().argmax(1))
+        self._keep(
+            "train", label=labels, losses=losses.detach(), logits=logits.detach().argmax(1), index=batch["index"]
+        )
         # DDP averages the gradients over processes; the pictures of a batch count alike all the same.
         return losses.sum() * (self.trainer.world_size / batch["count"])
 
@@ -205,6 +207,10 @@ class Classifier(LightningModule):
         self.log_dict({f"{stage}/loss": loss.compute(), **metrics.compute()}, prog_bar=stage != "test")
         metrics.reset()
         loss.reset()
+
+    def training_losses(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Return this process's pictures and their losses in the running epoch, each [B] for every step so far."""
+        return self._kept["train"]["index"], self._kept["train"]["losses"]
 
     def predictions(self, stage: Literal["val", "test"]) -> tuple[Tensor, Tensor, Tensor]:
         """Gather what the running epoch has predicted, from all processes.

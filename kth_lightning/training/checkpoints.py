@@ -1,14 +1,22 @@
 """Checkpoint files that are whole or not there."""
 
 import errno
+import math
 import os
+import time
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.pytorch.callbacks import Checkpoint
 
 from kth_lightning.models import Classifier
+from kth_lightning.training.seen import Seen
+
+SAVE_EVERY = 10.0
+"""Seconds of training that a kill may cost beside those of the running epoch."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -38,12 +46,43 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             temporary.unlink(missing_ok=True)
 
 
-def complete_checkpoint(file: Path, model: Classifier, temperature: float) -> None:
-    """Put trunk and temperature into the best checkpoint and take out what is for training: it alone predicts."""
+class LastCheckpoint(Checkpoint):
+    """Save where training stands, to go on from there.
+
+    Lightning's `save_last` writes when the best checkpoint is written: a run that is killed long after its best epoch
+    would train all epochs since again. Writing after every epoch would take longer than a short epoch itself.
+
+    Args:
+        file: The checkpoint.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._saved = -math.inf
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save after the first epoch, after the last, and after any other where the latest save is long ago."""
+        last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        due = last or time.monotonic() - self._saved >= SAVE_EVERY
+        if trainer.strategy.broadcast(due):
+            trainer.save_checkpoint(self.file)
+            self._saved = time.monotonic()
+
+
+def complete_checkpoint(file: Path, model: Classifier, temperature: float, seen: Seen) -> None:
+    """Put what prediction needs into the best checkpoint, and what it has seen, and take out what is for training.
+
+    Args:
+        file: The checkpoint.
+        model: Its model.
+        temperature: Fitted on the validation pictures.
+        seen: The pictures of each part.
+    """
     checkpoint = torch.load(file, weights_only=True, map_location="cpu")
     checkpoint["state_dict"] |= {key: value.cpu() for key, value in model.frozen_state().items()}
     checkpoint["hyper_parameters"]["temperature"] = temperature
     checkpoint["class_path"] = f"{type(model).__module__}.{type(model).__name__}"
+    checkpoint["pictures"] = seen
     checkpoint["complete"] = True
     checkpoint["optimizer_states"] = checkpoint["lr_schedulers"] = []
     for key in ("current_model_state", "averaging_state"):

@@ -24,6 +24,7 @@ from kth_lightning.results.run_folder import RunFolder, write_atomically
 from kth_lightning.results.statistics import confusion_matrix, cross_entropies, summarise
 from kth_lightning.training.checkpoints import complete_checkpoint, read_temperature
 from kth_lightning.training.explain_test import explain_test
+from kth_lightning.training.seen import pictures_of
 
 
 class RunRecorder(Checkpoint):
@@ -81,7 +82,7 @@ class RunRecorder(Checkpoint):
         _, labels, logits = pl_module.predictions("val")
         if trainer.is_global_zero:
             temperature = fit_temperature(labels.numpy(), logits.numpy())
-            complete_checkpoint(self.run.best_checkpoint, pl_module, temperature)
+            complete_checkpoint(self.run.best_checkpoint, pl_module, temperature, pictures_of(_data(trainer)))
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the test predictions and the run's figures."""

@@ -18,6 +18,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from kth_lightning import __version__
 from kth_lightning.data.module import PictureData
+from kth_lightning.data.split import Part
 from kth_lightning.errors import InputError
 from kth_lightning.models import Classifier
 from kth_lightning.models.weights import find_weights
@@ -27,11 +28,13 @@ from kth_lightning.results.run_folder import RunFolder
 from kth_lightning.training.allocation import keep_freed_memory
 from kth_lightning.training.averaging import AveragedWeights
 from kth_lightning.training.board import Board
-from kth_lightning.training.checkpoints import AtomicCheckpointIO, is_complete
+from kth_lightning.training.checkpoints import AtomicCheckpointIO, LastCheckpoint, is_complete
 from kth_lightning.training.precision import choose_precision
 from kth_lightning.training.progress import RunProgress
 from kth_lightning.training.recorder import RunRecorder, StopWhereStopped
+from kth_lightning.training.seen import objections
 from kth_lightning.training.store_features import StoreFeatures
+from kth_lightning.training.watch import TrainingWatch
 from kth_lightning.use.checkpoint import read_checkpoint
 
 VERBS = {
@@ -179,6 +182,7 @@ class TrainingCLI(LightningCLI):
         if self.subcommand == "fit":
             callbacks += [
                 *([AveragedWeights(config.weight_averaging)] if config.weight_averaging is not None else []),
+                TrainingWatch(self.run),
                 RunRecorder(self.run, self.resolved),
                 Board(self.run),
                 EarlyStopping("val/loss", patience=config.patience),
@@ -187,11 +191,11 @@ class TrainingCLI(LightningCLI):
                     dirpath=str(self.run.checkpoints),
                     filename="best",
                     monitor="val/loss",
-                    save_last=True,
                     auto_insert_metric_name=False,
                     enable_version_counter=False,
                     save_on_train_epoch_end=True,
                 ),
+                LastCheckpoint(self.run.last_checkpoint),
             ]
         self.trainer_defaults["callbacks"] = callbacks
         own = {"logger": False, "default_root_dir": str(self.run.path), "plugins": [AtomicCheckpointIO()]}
@@ -206,6 +210,19 @@ class TrainingCLI(LightningCLI):
             f"{type(self.model).__name__}: {trained:,} of {total:,} parameters trained, {self.trainer.precision}, "
             f"run folder {self.run.path}"
         )
+
+    def before_validate(self) -> None:
+        """Say where the validation pictures are not new to the checkpoint."""
+        self._object("val")
+
+    def before_test(self) -> None:
+        """Say where the test pictures are not new to the checkpoint."""
+        self._object("test")
+
+    def _object(self, part: Part) -> None:
+        checkpoint = read_checkpoint(self.config[self.subcommand].ckpt_path)
+        for sentence in objections(checkpoint, self.datamodule, part):
+            _say(f"warning: {sentence}")
 
     def fit(self, model: Classifier, datamodule: PictureData) -> None:
         """Train from the last checkpoint, if there is one, then complete the best one and test it."""

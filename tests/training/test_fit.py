@@ -1,5 +1,6 @@
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from kth_lightning import Predictor
 from kth_lightning.cli import main
+from kth_lightning.data.images import read_rgb
+from kth_lightning.data.module import PictureData
 from kth_lightning.models import BenchmarkCNN
 from kth_lightning.models.backbone import build_backbone
 from kth_lightning.models.weights import find_weights
@@ -164,6 +167,22 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_figures(
         assert all(torch.equal(ours[state][key], value) for key, value in theirs[state].items())
 
 
+def test_a_run_killed_long_after_its_best_epoch_trains_none_of_its_epochs_again(pictures: Path, tmp_path: Path) -> None:
+    args = fit("configs/head.yaml", tmp_path / "run", *EXACT, "--data.root", str(pictures), "--model.lr", "1.0")
+    args += ["--trainer.max_epochs", "12", "--patience", "8"]
+    main(args)
+    run = RunFolder(tmp_path / "run")
+    rows = history(run.path)
+    assert run.read_metrics()["best_epoch"] < len(rows) - 1
+    assert torch.load(run.last_checkpoint, weights_only=True)["epoch"] == len(rows) - 1
+    seconds = run.history.read_text()
+    run.metrics.unlink()
+    best = torch.load(run.best_checkpoint, weights_only=True)
+    torch.save({key: value for key, value in best.items() if key != "complete"}, run.best_checkpoint)
+    main(args)
+    assert run.history.read_text() == seconds
+
+
 def test_the_average_of_the_weights_is_what_is_kept_and_tested(pictures: Path, tmp_path: Path) -> None:
     flags = [*EXACT, "--data.root", str(pictures), "--trainer.max_epochs", "4", "--weight_averaging", "0.9"]
     main(fit("configs/head.yaml", tmp_path / "run", *flags, "--model.lr", "0.01", "--model.schedule", "constant"))
@@ -254,6 +273,39 @@ def test_a_checkpoint_is_evaluated_by_itself(
     value = metrics["test"]["acc"]["value"] if verb == "test" else metrics["val"]["acc"]
     assert str(value)[:6] in printed
     assert (finished / "config.yaml").stat().st_mtime_ns == before
+
+
+def test_what_a_checkpoint_has_seen_is_said_before_it_is_tested(
+    finished: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    parts = {"train": set(), "val": set(), "test": set()}
+    with (finished / "splits.csv").open() as stream:
+        for row in csv.DictReader(stream):
+            parts[row["part"]].add(row["path"])
+    test = ["test", "--config", str(finished / "config.yaml"), "--ckpt_path", str(finished / "checkpoints/best.ckpt")]
+    main(test)
+    assert "warning" not in capsys.readouterr().err
+    for seed in range(1, 100):
+        data = PictureData(root=str(pictures), split_seed=seed)
+        now = {data.catalogue.pictures[place].path for place in data.split.indices("test")}
+        if now & parts["train"] and now & parts["val"]:
+            break
+    main([*test, "--data.split_seed", str(seed)])
+    said = capsys.readouterr().err
+    assert (
+        f"warning: {len(now & parts['train'])} of the 9 test pictures are among those that this checkpoint was TR"
+        in said
+    )
+    assert f"warning: {len(now & parts['val'])} of the 9 test pictures are those by which" in said
+    assert "is not what it was" not in said
+    grown = tmp_path / "grown"
+    shutil.copytree(pictures, grown)
+    shutil.copy(next((grown / "class1").iterdir()), grown / "class1/again.png")
+    (grown / "class0/000.png").unlink()
+    changed = read_rgb(grown / "class2/001.png").rotate(90)
+    changed.save(grown / "class2/001.png")
+    main([*test, "--data.root", str(grown)])
+    assert "the data is not what it was in training: 1 pictures are new and 2 are gone" in capsys.readouterr().err
 
 
 def test_a_checkpoint_of_other_classes_is_refused(
