@@ -10,28 +10,32 @@ from scipy.special import log_softmax, softmax
 BINS = 15
 COOLEST, HOTTEST = 0.05, 20.0
 
+# Chosen on validation pictures of KTH-ANIMALS, of which 40, 90 or 180 gave the temperature of the others' logits: without
+# a prior a few pictures that are nearly all right ask for boundless confidence (docs/recipes.md).
+_PRIOR_SD = 0.3
+
 
 def fit_temperature(labels: npt.NDArray[np.int64], logits: npt.NDArray[np.floating]) -> float:
-    """Return the temperature that gives logits / temperature the lowest mean cross-entropy.
+    """Return the temperature by which to divide logits, the most probable one given the labels.
 
-    After Guo et al., "On Calibration of Modern Neural Networks", ICML 2017. The temperature lies between 0.05 and 20.
-    It is 1 where a logit is not finite, and where every prediction is right: nothing then says how much confidence
-    would be too much, and the lowest cross-entropy is that of boundless confidence.
+    After Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, who give logits / temperature the lowest
+    cross-entropy. Here its logarithm has a normal prior about 0 of standard deviation 0.3 as well, which some hundred
+    pictures overrule where they tell otherwise. The temperature lies between 0.05 and 20; it is 1 where a logit is not
+    finite.
 
     Args:
         labels: Places of the true classes of the validation pictures, shape [N].
         logits: Shape [N, C].
     """
     logits = logits.astype(np.float64)
-    if not np.isfinite(logits).all() or (logits.argmax(axis=1) == labels).all():
+    if not np.isfinite(logits).all():
         return 1.0
 
-    def loss(log_temperature: float) -> float:
+    def surprise(log_temperature: float) -> float:
         scaled = log_softmax(logits / math.exp(log_temperature), axis=1)
-        return -float(scaled[np.arange(len(labels)), labels].mean())
+        return (log_temperature / _PRIOR_SD) ** 2 / 2 - float(scaled[np.arange(len(labels)), labels].sum())
 
-    found = minimize_scalar(loss, bounds=(math.log(COOLEST), math.log(HOTTEST)), method="bounded")
-    return math.exp(found.x)  # no local minimum: the loss is convex in 1 / temperature
+    return math.exp(minimize_scalar(surprise, bounds=(math.log(COOLEST), math.log(HOTTEST)), method="bounded").x)
 
 
 def apply_temperature(probabilities: npt.NDArray[np.floating], temperature: float) -> npt.NDArray[np.float64]:

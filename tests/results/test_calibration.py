@@ -38,14 +38,18 @@ def test_fitted_temperature_never_makes_the_validation_loss_worse(seed: int):
     assert loss(labels, logits / fit_temperature(labels, logits)) <= loss(labels, logits) + 1e-9
 
 
-def test_temperature_stays_1_where_nothing_tells_how_sure_is_too_sure():
-    labels, logits = np.array([0, 1]), np.array([[2.0, 1.0], [1.0, 2.0]])
-    assert fit_temperature(labels, logits) == 1
-    assert fit_temperature(labels[::-1], np.full((2, 2), np.nan)) == 1
+def test_a_few_pictures_that_are_all_right_do_not_ask_for_boundless_confidence():
+    logits = np.random.default_rng(0).normal(size=(30, 5)) * 3
+    assert 0.4 < fit_temperature(logits.argmax(1), logits) < 1
+
+
+def test_temperature_stays_1_where_logits_are_no_numbers():
+    assert fit_temperature(np.array([1, 0]), np.full((2, 2), np.nan)) == 1
 
 
 def test_temperature_stays_within_its_bounds():
-    assert fit_temperature(np.array([0, 1]), np.array([[-9.0, 9.0], [9.0, -9.0]])) == pytest.approx(20, rel=0.01)
+    labels, logits = np.array([0, 1] * 1000), np.array([[-9.0, 9.0], [9.0, -9.0]] * 1000)
+    assert fit_temperature(labels, logits) == pytest.approx(20, rel=0.01)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
