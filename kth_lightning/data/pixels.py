@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import time
 import warnings
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,7 +26,8 @@ INTERPOLATIONS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
-_VERSION = 1
+_VERSION = 2
+_SEAL = len(f"{0:08x} {0:020d}\n")
 
 
 class PixelStore:
@@ -47,7 +50,8 @@ class PixelStore:
 def open_pixels(catalogue: Catalogue, size: int, interpolation: str, cache_dir: Path) -> PixelStore:
     """Open the store of a catalogue, after building it where there is none.
 
-    The aspect ratio is not kept. One process builds; others wait.
+    The aspect ratio is not kept. One process builds; others wait. A store whose time of change is not the one that it
+    was written with is summed up, and built again where it is damaged.
 
     Args:
         catalogue: The pictures.
@@ -66,11 +70,9 @@ def open_pixels(catalogue: Catalogue, size: int, interpolation: str, cache_dir: 
     shape = (len(catalogue.pictures), size, size, 3)
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{file}.lock"):
-        try:
-            return PixelStore(np.load(file, mmap_mode="r"))
-        except FileNotFoundError:
-            pass
-        except (ValueError, EOFError):
+        if file.exists():
+            if (pixels := _read(file)) is not None:
+                return PixelStore(pixels)
             warnings.warn(f"the pixel store {file} is damaged and built again", stacklevel=2)
         _build(catalogue, shape, lambda picture: resize(picture, size, interpolation), file)
         return PixelStore(np.load(file, mmap_mode="r"))
@@ -79,6 +81,20 @@ def open_pixels(catalogue: Catalogue, size: int, interpolation: str, cache_dir: 
 def resize(picture: Image.Image, size: int, interpolation: str) -> np.ndarray:
     """Resize an RGB picture to uint8 [size, size, 3]."""
     return np.asarray(picture.resize((size, size), INTERPOLATIONS[interpolation]))
+
+
+def _read(file: Path) -> np.ndarray | None:
+    """Open a store that is whole, which its last bytes tell: the pixels' checksum, and when it was written."""
+    try:
+        pixels = np.load(file, mmap_mode="r")
+        with file.open("rb") as stream:
+            stream.seek(-_SEAL, os.SEEK_END)
+            checksum, written = stream.read().decode("ascii").split(" ")
+        untouched = file.stat().st_mtime_ns == int(written) * 10**9
+        whole = untouched or int(checksum, 16) == zlib.crc32(pixels.reshape(-1).data)
+    except (ValueError, EOFError, OSError):
+        return None
+    return pixels if whole else None
 
 
 def _build(
@@ -101,10 +117,16 @@ def _build(
         with temporary.open("wb") as stream:
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(stream, header)
+            checksum = 0
             rows = pool.map(row, range(shape[0]))
-            stream.writelines(tqdm(rows, total=shape[0], desc="resizing pictures", unit="", leave=False))
+            for pixels in tqdm(rows, total=shape[0], desc="resizing pictures", unit="", leave=False):
+                checksum = zlib.crc32(pixels, checksum)
+                stream.write(pixels)
+            written = int(time.time())  # whole seconds, as the coarsest file systems keep
+            stream.write(f"{checksum:08x} {written:020d}\n".encode("ascii"))
             stream.flush()
             os.fsync(stream.fileno())
+        os.utime(temporary, (written, written))
         temporary.replace(file)
     finally:
         pool.shutdown(cancel_futures=True)  # so that Ctrl-C does not wait for all the rest

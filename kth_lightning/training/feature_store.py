@@ -1,6 +1,8 @@
 """The feature store: what a frozen trunk makes of a picture in a view, computed once and kept."""
 
 import hashlib
+import os
+import time
 import warnings
 import zlib
 from pathlib import Path
@@ -22,7 +24,8 @@ class FeatureStore:
 
     No split and no catalogue is part of a row's key: folds, reruns and grown data sets share rows. Each file is
     written under a temporary name by one process and renamed when whole; a damaged one is dropped with a warning and
-    its rows count as missing.
+    its rows count as missing. Rows are memory-mapped, and the checksum of a file is looked at only where its time of
+    change is not the one it was written with.
 
     Args:
         folder: Of one trunk on pictures of one size; made where it is missing.
@@ -79,8 +82,13 @@ class FeatureStore:
         name = hashlib.sha256(pictures.numpy().tobytes() + views.numpy().tobytes()).hexdigest()[:24]
         tensors = {"features": features.contiguous(), "picture": pictures, "view": views}
         temporary = self.folder / f"{name}.part"
+        written = int(time.time())  # whole seconds, as the coarsest file systems keep
+        metadata = {"version": _VERSION, "crc32": _checksum(tensors), "written": str(written)}
         try:
-            save_file(tensors, temporary, metadata={"version": _VERSION, "crc32": _checksum(tensors)})
+            save_file(tensors, temporary, metadata=metadata)
+            with temporary.open("rb") as stream:
+                os.fsync(stream.fileno())
+            os.utime(temporary, (written, written))
             temporary.replace(self.folder / f"{name}.safetensors")
         finally:
             temporary.unlink(missing_ok=True)
@@ -98,9 +106,10 @@ def _read(file: Path) -> dict[str, Tensor] | None:
         with safe_open(file, "pt") as opened:
             metadata = opened.metadata() or {}
         tensors = load_file(file)
-        if metadata.get("version") == _VERSION and metadata.get("crc32") == _checksum(tensors):
+        untouched = file.stat().st_mtime_ns == int(metadata.get("written", -1)) * 10**9
+        if metadata.get("version") == _VERSION and (untouched or metadata.get("crc32") == _checksum(tensors)):
             return tensors
-    except (SafetensorError, OSError, KeyError):
+    except (SafetensorError, OSError, KeyError, ValueError):
         pass
     warnings.warn(f"the feature store's file {file} is damaged and its features are computed again", stacklevel=2)
     file.unlink(missing_ok=True)

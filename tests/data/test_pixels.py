@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from kth_lightning.errors import InputError
 
 BUILDING = """
 import sys
+import warnings
 from pathlib import Path
 from kth_lightning.data.folder import FolderSource
 from kth_lightning.data.pixels import open_pixels
@@ -121,6 +123,34 @@ def test_a_store_that_was_cut_short_is_built_again_with_a_warning(
     os.truncate(file, left if left >= 0 else file.stat().st_size + left)
     with pytest.warns(UserWarning, match=r"pixel store .* is damaged and built again"):
         np.testing.assert_array_equal(open_pixels(catalogue, 40, "bilinear", cache).pixels, whole)
+
+
+@pytest.mark.parametrize("place", [150, 3000, -30])
+def test_a_store_with_a_wrong_byte_is_built_again_with_a_warning(
+    catalogue: Catalogue, tmp_path: Path, place: int
+) -> None:
+    cache = tmp_path / "cache"
+    whole = open_pixels(catalogue, 40, "bilinear", cache).pixels.copy()
+    (file,) = stores(cache)
+    content = bytearray(file.read_bytes())
+    content[place] ^= 1
+    file.write_bytes(content)
+    with pytest.warns(UserWarning, match=r"pixel store .* is damaged and built again"):
+        np.testing.assert_array_equal(open_pixels(catalogue, 40, "bilinear", cache).pixels, whole)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        open_pixels(catalogue, 40, "bilinear", cache)
+
+
+def test_a_store_that_was_copied_is_summed_up_and_used(catalogue: Catalogue, tmp_path: Path) -> None:
+    open_pixels(catalogue, 40, "bilinear", tmp_path / "cache")
+    (file,) = stores(tmp_path / "cache")
+    os.utime(file)
+    content = file.read_bytes()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        open_pixels(catalogue, 40, "bilinear", tmp_path / "cache")
+    assert file.read_bytes() == content
 
 
 @pytest.mark.parametrize("content", [None, b"no picture any more"])
