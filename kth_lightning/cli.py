@@ -21,6 +21,7 @@ USAGE = """usage: python -m kth_lightning VERB [flags]; python -m kth_lightning 
   predict   classify pictures with a checkpoint
   explain   show where in the pictures a checkpoint looks
   export    write a checkpoint as ONNX or torch.export file, preprocessing included
+  stores    list what was computed once and kept, and delete it
 
 Your own pictures, a folder for each class:  python -m kth_lightning compare --data.root DIR"""
 
@@ -36,6 +37,7 @@ _VERBS = {
     "predict": "use.predict:predict_command",
     "explain": "use.explain:explain_command",
     "export": "use.export:export_command",
+    "stores": "training.stores:stores_command",
 }
 
 

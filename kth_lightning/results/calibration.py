@@ -10,8 +10,8 @@ from scipy.special import log_softmax, softmax
 BINS = 15
 COOLEST, HOTTEST = 0.05, 20.0
 
-# Chosen on validation pictures of KTH-ANIMALS, of which 40, 90 or 180 gave the temperature of the others' logits: without
-# a prior a few pictures that are nearly all right ask for boundless confidence (docs/recipes.md).
+# Chosen on validation pictures of KTH-ANIMALS, of which 40, 90 or 180 gave the temperature of the others' logits:
+# without a prior a few pictures that are nearly all right ask for boundless confidence (docs/recipes.md).
 _PRIOR_SD = 0.3
 
 
