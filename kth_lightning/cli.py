@@ -2,6 +2,7 @@
 
 import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -48,6 +49,8 @@ def main(args: list[str] | None = None) -> None:
         args: The words behind `python -m kth_lightning`; those of the process where left out.
     """
     words = sys.argv[1:] if args is None else args
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # class names may have what a terminal's encoding lacks
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_MININTERVAL", "10")
     if not words or words[0] in ("-h", "--help"):
@@ -65,6 +68,11 @@ def main(args: list[str] | None = None) -> None:
     except OSError as error:
         _stop(_of_system(error))
     except (MemoryError, RuntimeError) as error:
+        if _is_of_peers(error):
+            _stop(
+                "another process of this run has ended or cannot be reached; see what it says, then start the same "
+                "command again everywhere: it goes on from the last checkpoint"
+            )
         if not _is_of_memory(error):
             raise
         _stop("the memory is exhausted; give a smaller --data.batch_size (predict: --batch_size) or --data.image_size")
@@ -84,7 +92,14 @@ def _of_system(error: OSError) -> str:
         return (
             f"the disk is full ({error.filename or 'while writing'}); make room and repeat the command, which goes on"
         )
-    return f"{error.filename or 'the system'}: {error.strerror or error}"
+    place = error.filename or "a file"
+    return f"cannot use {place} ({error.strerror or error}); allow reading and writing there, or name another place"
+
+
+def _is_of_peers(error: MemoryError | RuntimeError) -> bool:
+    from torch.distributed import DistError
+
+    return isinstance(error, DistError) or "gloo" in str(error)
 
 
 def _is_of_memory(error: MemoryError | RuntimeError) -> bool:
@@ -92,7 +107,12 @@ def _is_of_memory(error: MemoryError | RuntimeError) -> bool:
     return isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error)
 
 
+def _one_line(sentence: str) -> str:
+    """Escape what breaks lines or steers a terminal, which the name of a file may have in it."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in sentence)
+
+
 def _stop(sentence: str, status: int = 2) -> None:
     if os.environ.get("LOCAL_RANK", "0") == "0":
-        print(f"error: {sentence}", file=sys.stderr)
+        print(f"error: {_one_line(sentence)}", file=sys.stderr)
     sys.exit(status)

@@ -1,11 +1,15 @@
 """The parser of flags and configs, which answers a mistake in one sentence."""
 
 import re
+import sys
+from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
+from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
+from kth_lightning.config_file import check_configs
 from kth_lightning.errors import InputError
 
 _HOLLOW = ("Does not validate", "Subtypes:", "Errors:", "Given value type", "Expected a <class 'NoneType'>")
@@ -17,6 +21,17 @@ class Parser(LightningArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.usage = f"{self.prog} [flags]"
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, *others: Any, **settings: Any
+    ) -> Namespace:
+        """Parse, after a look at the configuration files.
+
+        Raises:
+            InputError: A word or a file cannot be used.
+        """
+        check_configs(sys.argv[1:] if args is None else args)
+        return super().parse_args(args, *others, **settings)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise what was wrong.
@@ -39,6 +54,11 @@ class Parser(LightningArgumentParser):
         lines = [line.strip(" -") for line in message.splitlines()]
         telling = " ".join(line for line in lines if line and not line.startswith(_HOLLOW))
         telling = re.sub(r'Parser key "([^"]+)"([^:]*):', r"--\1\2:", telling)
+        telling = re.sub(r"^--model: (\w+):", r"--model.\1:", telling)
+        telling = re.sub(r" ?Given value: NestedArg\(.*\)$", "", telling)
+        telling = re.sub(r"(Expected a <class '\w+'>) Expected a ", r"\1 or a ", telling).replace(
+            " Given value:", "; given was"
+        )
         telling = re.sub(r"typing\.Literal\[([^\]]+)\]", r"one of \1", telling).replace("a one of", "one of")
         return re.sub(r"<class '([^']+)'>", r"\1", telling)[:400]
 

@@ -1,12 +1,11 @@
 """Archives: downloaded so that a broken download goes on, unpacked so that nothing leaves the target."""
 
-import lzma
+import errno
 import shutil
 import ssl
 import tarfile
 import urllib.error
 import urllib.request
-import zlib
 from http.client import HTTPException
 from pathlib import Path, PurePath
 from typing import IO, cast
@@ -15,8 +14,18 @@ from tqdm import tqdm
 
 from kth_lightning.errors import InputError
 
-_MAX_MEMBERS = 1_000_000
-_MAX_BYTES = 50_000_000_000
+# KTH-ANIMALS has 3,538 members of 76 MB.
+_MAX_MEMBERS = 20_000
+_MAX_BYTES = 1_000_000_000
+_MAX_HEADER = 1 << 16  # tarfile reads an extended header at once, of whatever size it says that it has
+_EXTENDED = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
+_UNUSABLE_NAME = (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EILSEQ)
 _CHUNK = 1 << 20
 _TIMEOUT = 15  # seconds without a byte
 _RANGE_NOT_SATISFIABLE = 416
@@ -38,8 +47,8 @@ def download(url: str, file: Path) -> None:
     """
     part = file.with_name(file.name + ".part")
     have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
+        request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
         with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
             if response.status != 206:
                 have = 0
@@ -95,27 +104,60 @@ def unpack(archive: Path, folder: Path) -> None:
         tqdm.wrapattr(stream, "read", archive.stat().st_size, desc="Unpacking", delay=1, leave=False) as counted,
     ):
         try:
-            with tarfile.open(fileobj=cast(IO[bytes], counted), mode="r:*") as tar:
+            with tarfile.open(fileobj=cast(IO[bytes], counted), mode="r:*", tarinfo=_Member) as tar:
                 _unpack_members(tar, archive, folder)
-                while cast(IO[bytes], tar.fileobj).read(_CHUNK):  # to the end, where gzip keeps its checksum
-                    pass
-        except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:  # not the archive but the disk
-                raise
-            raise InputError(
-                f"--data.archive: {archive} is broken, only half downloaded or no tar archive; download it again"
-            ) from None
+                _read_to_end(cast(IO[bytes], tar.fileobj), tar.offset, archive)
+        except (InputError, MemoryError):
+            raise
+        except OSError as error:
+            if error.errno in (None, *_UNUSABLE_NAME):
+                raise _broken(archive) from None
+            raise  # not the archive but the disk
+        except Exception:  # tarfile raises whatever the broken bytes make it stumble over
+            raise _broken(archive) from None
+
+
+def _broken(archive: Path) -> InputError:
+    return InputError(f"--data.archive: {archive} is broken, only half downloaded or no tar archive; download it again")
+
+
+def _too_large(archive: Path) -> InputError:
+    return InputError(
+        f"--data.archive: {archive} holds more than {_MAX_MEMBERS:,} files or {_MAX_BYTES // 10**9} GB, so it is not "
+        "the KTH-ANIMALS archive; unpack it and use --data.source folder --data.root"
+    )
+
+
+class _Member(tarfile.TarInfo):
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in _EXTENDED and not 0 <= self.size <= _MAX_HEADER:
+            raise tarfile.ReadError(f"an extended header of {self.size} bytes")
+        return super()._proc_member(tar)  # type: ignore[misc]
+
+
+def _read_to_end(stream: IO[bytes], end: int, archive: Path) -> None:
+    """Check that the members end where the archive does, and read what is behind: gzip keeps its checksum there.
+
+    A header that is broken, or cut off, looks to tarfile like the end.
+    """
+    stream.seek(end)
+    if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("no end of the archive")
+    size = 0
+    while chunk := stream.read(_CHUNK):
+        size += len(chunk)
+        if size > _MAX_BYTES:
+            raise _too_large(archive)
 
 
 def _unpack_members(tar: tarfile.TarFile, archive: Path, folder: Path) -> None:
     size = 0
     for count, member in enumerate(tar, start=1):
+        if member.size < 0:  # by which tarfile would go back, and never end
+            raise tarfile.ReadError(f"a member of {member.size} bytes")
         size += member.size
         if count > _MAX_MEMBERS or size > _MAX_BYTES:
-            raise InputError(
-                f"--data.archive: {archive} holds more than {_MAX_MEMBERS:,} files or {_MAX_BYTES // 10**9} GB; "
-                "it is not the KTH-ANIMALS archive"
-            )
+            raise _too_large(archive)
         path = PurePath(member.name)
         if path.is_absolute() or path.drive or ".." in path.parts or not (member.isfile() or member.isdir()):
             raise InputError(

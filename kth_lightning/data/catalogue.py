@@ -1,12 +1,15 @@
 """The catalogue: one row for every usable picture of a data set."""
 
 import csv
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
 
 from kth_lightning.errors import InputError
+
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 Subset = Literal["", "train", "val", "test"]
 
@@ -81,12 +84,21 @@ def read_catalogue(file: Path, root: Path) -> Catalogue:
     try:
         with file.open(newline="", encoding="utf-8") as stream:
             pictures = tuple(_picture(row) for row in csv.DictReader(stream))
+        if not pictures:
+            raise ValueError("no row")
     except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise InputError(f"{file} is not a catalogue ({error}); delete it and run the command again") from None
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{file} is not a catalogue ({reason}); delete the folder {file.parent} and run the command again"
+        ) from None
     return Catalogue(root, pictures)
 
 
 def _picture(row: dict[str, str]) -> Picture:
+    if None in row or None in row.values():
+        raise ValueError(f"a row of {row.get('path')!r} with too few or too many fields")
+    if not row["path"] or not row["label"] or not _SHA256.fullmatch(row["sha256"]):
+        raise ValueError(f"path {row['path']!r}, label {row['label']!r}, sha256 {row['sha256']!r}")
     if row["subset"] not in get_args(Subset):
         raise ValueError(f"subset {row['subset']!r}")
     return Picture(

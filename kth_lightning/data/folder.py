@@ -78,7 +78,9 @@ def _add_classes(listing: Listing, base: Path, flag: str, subset: Subset) -> Non
         raise InputError(f"{flag}: {base} {found}; put the pictures into one folder a class")
     listing.problems.extend((file, "outside the class folders") for file in loose)
     for class_folder in classes:
-        files = sorted(_walk(class_folder))
+        closed: list[OSError] = []
+        files = sorted(_walk(class_folder, closed))
+        listing.problems.extend((Path(error.filename), f"unreadable folder: {error.strerror}") for error in closed)
         pictures = [file for file in files if is_picture_name(file)]
         if not pictures:
             raise InputError(
@@ -89,10 +91,13 @@ def _add_classes(listing: Listing, base: Path, flag: str, subset: Subset) -> Non
         listing.problems.extend((file, f"no picture: its name is not that of a {_SUFFIXES} file") for file in others)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Yield the visible files at any depth, through linked folders too but through none twice."""
+def _walk(folder: Path, closed: list[OSError]) -> Iterator[Path]:
+    """Yield the visible files at any depth, through linked folders too but through none twice.
+
+    What keeps a folder from being listed is added to `closed`.
+    """
     seen: set[str] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
+    for parent, folders, files in os.walk(folder, onerror=closed.append, followlinks=True):
         real = os.path.realpath(parent)
         folders[:] = [] if real in seen else [name for name in folders if not name.startswith(".")]
         if real not in seen:

@@ -1,7 +1,12 @@
 """Picture files of every kind, decoded to RGB."""
 
 import logging
+import os
+import stat
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import IO
 
@@ -16,6 +21,9 @@ MIN_SIDE = 16
 # A file's content may differ from what its suffix says; formats that start other programs (EPS) stay out.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 _ORIENTATION = 0x0112
+_MAX_BYTES = 2_000_000_000  # of 16-bit colours, more pixels than Pillow takes
+_START_OF_SCAN, _END_OF_JPEG = b"\xff\xda", b"\xff\xd9"
+_TAIL = 16  # zeros that no entropy-coded end of a JPEG file has
 
 # Pillow warns about odd files; what matters is raised below. Filters set once are safe in threads, contexts are not.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -41,11 +49,27 @@ def read_rgb(file: Path, at_least: int | None = None) -> Image.Image:
     Raises:
         UnreadablePicture: The file is missing, broken or too large.
     """
+    with open_picture(file) as stream:
+        return decode(stream, at_least)[0]
+
+
+@contextmanager
+def open_picture(file: Path) -> Iterator[BufferedReader]:
+    """Open a file that may be a picture; a pipe or a device, whose end may never come, is none.
+
+    Raises:
+        UnreadablePicture: The file is missing, no regular file, or cannot be read.
+    """
     try:
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadablePicture("unreadable: no regular file")
+        if status.st_size > _MAX_BYTES:
+            raise UnreadablePicture(f"too large: {status.st_size:,} bytes")
         with file.open("rb") as stream:
-            return decode(stream, at_least)[0]
-    except OSError as error:
-        raise UnreadablePicture(f"unreadable: {error.strerror or error}") from None
+            yield stream
+    except (OSError, ValueError) as error:  # ValueError of a name that no file can have
+        raise UnreadablePicture(f"unreadable: {getattr(error, 'strerror', None) or error}") from None
 
 
 def decode(stream: IO[bytes], at_least: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
@@ -60,9 +84,13 @@ def decode(stream: IO[bytes], at_least: int | None = None) -> tuple[Image.Image,
             if at_least is not None:
                 image.draft(None, (2 * at_least, 2 * at_least))
             image.load()
+            if image.format == "JPEG" and _ends_in_zeros(stream):
+                raise UnreadablePicture("truncated: zeros stand where the rest of the picture should")
             if _orientation(image) >= 5:
                 size = size[1], size[0]
             return upright_rgb(image), size
+    except UnreadablePicture:
+        raise
     except Image.DecompressionBombError:
         raise UnreadablePicture(f"too large: more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels") from None
     except UnidentifiedImageError:
@@ -70,6 +98,16 @@ def decode(stream: IO[bytes], at_least: int | None = None) -> tuple[Image.Image,
     except Exception as error:  # Pillow's parsers raise whatever the broken bytes make them stumble over
         kind = "truncated" if "truncated" in str(error).lower() else "unreadable"
         raise UnreadablePicture(f"{kind}: {' '.join(str(error).split()) or type(error).__name__}") from None
+
+
+def _ends_in_zeros(stream: IO[bytes]) -> bool:
+    """Tell whether a JPEG file, whose zeros decode to grey without complaint, was filled up with them."""
+    stream.seek(-min(_TAIL, stream.seek(0, os.SEEK_END)), os.SEEK_END)
+    if any(stream.read()):
+        return False
+    stream.seek(0)
+    content = stream.read()
+    return content.rfind(_END_OF_JPEG) < content.rfind(_START_OF_SCAN)
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
@@ -98,6 +136,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _stretched(image: Image.Image) -> Image.Image:
     """Scale 32-bit grey values, whose range no format states, from their own darkest to their own brightest."""
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
-    low, high = values.min(), values.max()
+    values = np.asarray(image, dtype=np.float64)
+    finite = values[np.isfinite(values)]
+    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
+    values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
     return Image.fromarray(np.round((values - low) / max(high - low, 1e-12) * 255).astype(np.uint8)).convert("RGB")

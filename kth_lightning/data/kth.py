@@ -64,7 +64,7 @@ class KthSource:
             new.mkdir()
             try:
                 unpack(downloaded or Path(self.archive).expanduser().resolve(), new)
-                if not any(new.glob(f"{_TOP}/*/original")):
+                if not any(new.glob(f"{_TOP}/*/original/")):
                     raise InputError(
                         f"--data.archive: {self.archive} has no {_TOP}/<class>/original folders, so it is not "
                         "KTH-ANIMALS; unpack it and use --data.source folder --data.root"
@@ -80,7 +80,7 @@ class KthSource:
 
 def _list_classes(root: Path) -> Listing:
     listing = Listing(root, candidates=[], notes=[_NOTE])
-    for original in sorted(root.glob("*/original")):
+    for original in sorted(root.glob("*/original/")):
         label = _SPELLING.get(original.parent.name, original.parent.name)
         masks = {file.stem: file for file in sorted(original.parent.glob("segment/*.png"))}
         for file in sorted(original.iterdir()):

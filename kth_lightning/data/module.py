@@ -17,7 +17,7 @@ from kth_lightning.data.catalogue import Catalogue
 from kth_lightning.data.folder import FolderSource
 from kth_lightning.data.kth import KthSource
 from kth_lightning.data.order import Order, Rows
-from kth_lightning.data.pixels import INTERPOLATIONS, open_pixels
+from kth_lightning.data.pixels import INTERPOLATIONS, MAX_SIZE, MIN_SIZE, open_pixels
 from kth_lightning.data.prepare import Prepared, prepare
 from kth_lightning.data.sample import SampleSource
 from kth_lightning.data.source import Source
@@ -29,6 +29,10 @@ CLEAN = 0
 
 MIRRORED = -1
 """The view that is the picture's mirror image."""
+
+_MAX_SAMPLE = 1_000_000  # of which the drawing takes a day
+_MAX_VIEWS = 10_000
+_MAX_NUMBER = 2**32 - 1
 
 SourceName = Literal["sample", "kth", "folder"]
 
@@ -104,16 +108,17 @@ class PictureData(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        for flag, value, least in (
-            ("batch_size", batch_size, 1),
-            ("image_size", image_size, 32),
-            ("sample_size", sample_size, 1),
-            ("views", CLEAN if views is None else views, 0),
-            ("split_seed", split_seed, 0),
-            ("seed", seed, 0),
+        for flag, value, least, most in (
+            ("batch_size", batch_size, 1, _MAX_NUMBER),
+            ("image_size", image_size, MIN_SIZE, MAX_SIZE),
+            ("sample_size", sample_size, 1, _MAX_SAMPLE),
+            ("views", CLEAN if views is None else views, 0, _MAX_VIEWS),
+            ("split_seed", split_seed, 0, _MAX_NUMBER),
+            ("augmentation_seed", augmentation_seed, 0, _MAX_NUMBER),
+            ("seed", seed, 0, _MAX_NUMBER),
         ):
-            if value < least:
-                raise InputError(f"--data.{flag} {value}: give a whole number of at least {least}")
+            if not least <= value <= most:
+                raise InputError(f"--data.{flag} {value}: give a whole number from {least} to {most}")
         if interpolation not in INTERPOLATIONS:
             raise InputError(f"--data.interpolation {interpolation}: give one of {', '.join(INTERPOLATIONS)}")
         if splits is not None and num_folds is not None:
@@ -122,7 +127,7 @@ class PictureData(LightningDataModule):
             raise InputError(f"--data.fold {fold} needs --data.num_folds, the number of folds")
         source = infer_source(source, archive, root)
         self.source = _make_source(source, archive, root, test_root, sample_size)
-        self.cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser().resolve()
+        self.cache_dir = Path(cache_dir).expanduser().resolve() if cache_dir else default_cache_dir()
         self.image_size = image_size
         self.interpolation = interpolation
         self.batch_size = batch_size
@@ -143,7 +148,6 @@ class PictureData(LightningDataModule):
     @cached_property
     def prepared(self) -> Prepared:
         """Fetch the pictures, and read every one, where that was not done before."""
-        self.cache_dir.mkdir(parents=True, exist_ok=True)
         return prepare(self.source, self.cache_dir)
 
     @property

@@ -26,6 +26,9 @@ INTERPOLATIONS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
+MIN_SIZE, MAX_SIZE = 32, 4096
+"""Least and largest side in pixels of the pictures that models see."""
+
 _VERSION = 2
 _SEAL = len(f"{0:08x} {0:020d}\n")
 

@@ -3,6 +3,8 @@
 import csv
 import hashlib
 import os
+import shutil
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,11 +19,13 @@ from tqdm import tqdm
 
 from kth_lightning.data.catalogue import Catalogue, Picture, read_catalogue, write_catalogue
 from kth_lightning.data.duplicates import Fingerprint, duplicate_groups, fingerprint
-from kth_lightning.data.images import MIN_SIDE, UnreadablePicture, decode
+from kth_lightning.data.images import MIN_SIDE, UnreadablePicture, decode, open_picture
 from kth_lightning.data.source import Candidate, Listing, Source
 from kth_lightning.errors import InputError
 
-_FORMAT = "1"  # raise it when the same files would give other tables
+_FORMAT = "2"  # raise it when the same files would give other tables
+_TABLES = ("catalogue.csv", "audit.csv", "summary.txt")
+_SEAL = "tables.sha256"
 _MAX_CLASSES_SHOWN = 40
 
 
@@ -61,22 +65,28 @@ def prepare(source: Source, cache_dir: Path) -> Prepared:
     """Fetch a data set, read every picture once, and keep the tables for as long as its files do not change.
 
     `catalogue.csv` has the usable pictures; `audit.csv` has every file that is left out and every duplicate, with the
-    reason. A bad picture never stops it. Duplicates stay in the catalogue, tied together by their group.
+    reason. A bad picture never stops it, and damaged tables are made again. Duplicates stay in the catalogue, tied
+    together by their group.
 
     Raises:
         InputError: The source cannot be used, a class has no usable picture, there is only one class, or `cache_dir`
             cannot be written.
     """
     try:
+        cache_dir.mkdir(parents=True, exist_ok=True)
         listing = source.list(cache_dir)
         folder = cache_dir.resolve() / "catalogues" / _key(listing)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
+            if folder.is_dir() and not _is_whole(folder):
+                warnings.warn(f"the tables in {folder} are damaged and made again", stacklevel=2)
+                shutil.rmtree(folder)
             if not folder.is_dir():
                 with TemporaryDirectory(dir=folder.parent) as temporary:
                     new = Path(temporary) / "new"
                     new.mkdir()
                     _write_tables(listing, new)
+                    (new / _SEAL).write_text(_digest(new), encoding="ascii")
                     new.rename(folder)
         catalogue = read_catalogue(folder / "catalogue.csv", listing.root)
         summary = (folder / "summary.txt").read_text(encoding="utf-8")
@@ -86,6 +96,17 @@ def prepare(source: Source, cache_dir: Path) -> Prepared:
             "allow reading and writing there, or name another folder with --data.cache_dir"
         ) from None
     return Prepared(catalogue, folder, f"{summary}tables: {folder}")
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        return (folder / _SEAL).read_bytes() == _digest(folder).encode("ascii")
+    except FileNotFoundError:
+        return False
+
+
+def _digest(folder: Path) -> str:
+    return hashlib.sha256(b"\0".join((folder / name).read_bytes() for name in _TABLES)).hexdigest()
 
 
 def _key(listing: Listing) -> str:
@@ -160,15 +181,13 @@ def _read(candidate: Candidate) -> _Reading | str:
     if not _is_unicode(candidate.file):
         return "unreadable: its path is not valid UTF-8, rename it"
     try:
-        with candidate.file.open("rb") as stream:
+        with open_picture(candidate.file) as stream:
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
             if stream.tell() == 0:
                 return "unreadable: the file is empty"
             picture, (width, height) = decode(stream, at_least=64)
     except UnreadablePicture as error:
         return str(error)
-    except OSError as error:
-        return f"unreadable: {error.strerror or error}"
     if min(width, height) < MIN_SIDE:
         return f"too small: {width}x{height} pixels, a side needs {MIN_SIDE}"
     return _Reading(width, height, sha256, fingerprint(picture))

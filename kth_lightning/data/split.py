@@ -229,21 +229,29 @@ def read_split(catalogue: Catalogue, file: Path) -> Split:
     flag = f"--data.splits {file}"
     try:
         with file.open(newline="", encoding="utf-8") as stream:
-            rows = {row["path"]: (row["sha256"], row["part"]) for row in csv.DictReader(stream)}
+            table = [(row["path"], (row["sha256"], row["part"])) for row in csv.DictReader(stream)]
     except FileNotFoundError:
-        raise InputError(f"{flag}: there is no such file") from None
-    except (KeyError, UnicodeDecodeError, csv.Error, OSError) as error:
-        raise InputError(f"{flag}: not a table of path, label, sha256, part ({error})") from None
+        raise InputError(f"{flag}: there is no such file; check the path") from None
+    except (KeyError, ValueError, csv.Error, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{flag}: not a table of path, label, sha256, part ({reason}); give a run's splits.csv"
+        ) from None
+    rows = dict(table)
+    if len(rows) < len(table):
+        twice = next(path for path, number in Counter(path for path, _ in table).items() if number > 1)
+        raise InputError(f"{flag}: {twice!r} stands there more than once; give a run's splits.csv")
     wrong = sorted({str(part) for _, part in rows.values()} - set(get_args(Part)))
     if wrong:
-        raise InputError(f"{flag}: unknown part {wrong[0]!r}; parts are train, val, test and unused")
+        raise InputError(f"{flag}: unknown part {wrong[0][:50]!r}; parts are train, val, test and unused")
     strange = [each.path for each in catalogue.pictures if rows.get(each.path, ("", ""))[0] != each.sha256]
     gone = rows.keys() - {each.path for each in catalogue.pictures}
     if strange or gone:
+        example = str((strange or sorted(gone, key=str))[0])[:200]
         raise InputError(
             f"{flag}: made for other data: {len(strange)} of {len(catalogue.pictures)} pictures are missing in it or "
-            f"have changed, {len(gone)} are gone ({(strange or sorted(gone))[0]!r}); leave the flag out for a new split"
+            f"have changed, {len(gone)} are gone ({example!r}); leave the flag out for a new split"
         )
-    split = Split(tuple(rows[each.path][1] for each in catalogue.pictures))  # type: ignore[misc]
+    split = Split(tuple(rows[each.path][1] for each in catalogue.pictures))
     _check_classes(catalogue, split)
     return split

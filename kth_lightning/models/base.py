@@ -17,6 +17,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassCohenKappa
 from kth_lightning.data.batch import PADDING, Batch
 from kth_lightning.errors import InputError
 
+_UNUSABLE = ("Optimizer", "LBFGS", "SparseAdam")  # the last two want whole data sets, and gradients of another kind
 _ARTICLE_OPTIONS: dict[str, dict[str, Any]] = {"RMSprop": {"alpha": 0.9, "eps": 1e-7}, "SGD": {"momentum": 0.9}}
 
 
@@ -70,6 +71,10 @@ class Classifier(LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        require_share("warmup", warmup)
+        require_share("label_smoothing", label_smoothing)
+        if not temperature > 0:
+            raise InputError(f"--model.temperature {temperature}: give a number above 0")
         self.num_classes = num_classes
         self.class_names = class_names or [str(place) for place in range(num_classes)]
         self.image_size = image_size
@@ -293,6 +298,17 @@ class Classifier(LightningModule):
             )
 
 
+def require_share(flag: str, *values: float) -> None:
+    """Refuse what is no share.
+
+    Raises:
+        InputError: A value is not within 0 and 1.
+    """
+    for value in values:
+        if not 0 <= value <= 1:
+            raise InputError(f"--model.{flag} {value}: give a number from 0 to 1")
+
+
 def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
     return {key: value.shape for key, value in state.items()}
 
@@ -305,7 +321,7 @@ def make_optimizer(
     Raises:
         InputError: There is no such class, or it does not take the options.
     """
-    known = [each for each, kind in vars(torch.optim).items() if isinstance(kind, type) and each != "Optimizer"]
+    known = [each for each, kind in vars(torch.optim).items() if isinstance(kind, type) and each not in _UNUSABLE]
     if name not in known:
         near = get_close_matches(name, known, n=3, cutoff=0.4)
         raise InputError(f"--model.optimizer: torch.optim has no {name!r}; did you mean {', '.join(near or known)}?")

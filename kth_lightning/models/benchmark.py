@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from kth_lightning.errors import InputError
-from kth_lightning.models.base import Classifier
+from kth_lightning.models.base import Classifier, require_share
 from kth_lightning.models.layers import GlobalMean, Head, Preprocess, init_like_keras
 from kth_lightning.models.weights import BLOG_FEEDING
 
@@ -25,7 +25,7 @@ class BenchmarkCNN(Classifier):
         **kwargs: See `Classifier`.
 
     Raises:
-        InputError: The blocks and their dropouts are not of one number.
+        InputError: The blocks and their dropouts are not of one number, or a setting is out of its range.
     """
 
     trunk = None
@@ -44,6 +44,10 @@ class BenchmarkCNN(Classifier):
             raise InputError(
                 f"--model.block_dropout: {len(filters)} blocks have {len(block_dropout)} values; give one each"
             )
+        if not filters or min(filters) < 1:
+            raise InputError(f"--model.filters {list(filters)}: give at least one block, each with at least one filter")
+        require_share("block_dropout", *block_dropout)
+        require_share("dropout", dropout)
         self.save_hyperparameters()
         self.preprocess = Preprocess(BLOG_FEEDING)
         self.blocks = nn.Sequential()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from kth_lightning.errors import InputError
 from kth_lightning.models.backbone import build_backbone
-from kth_lightning.models.base import Classifier
+from kth_lightning.models.base import Classifier, require_share
 from kth_lightning.models.layers import Head, Preprocess
 from kth_lightning.models.weights import BLOG_FEEDING, check_backbone, find_weights
 
@@ -30,7 +30,8 @@ class PretrainedClassifier(Classifier):
         **kwargs: See `Classifier`.
 
     Raises:
-        InputError: The backbone or its weights cannot be had, or it takes pictures of another size.
+        InputError: The backbone or its weights cannot be had, it takes pictures of another size, or a setting is out of
+            its range.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class PretrainedClassifier(Classifier):
         **kwargs: Any,
     ) -> None:
         super().__init__(num_classes, **kwargs)
+        require_share("dropout", dropout)
         check_backbone(backbone)
         config = timm.get_pretrained_cfg(backbone)
         if config and config.fixed_input_size and (self.image_size,) * 2 != config.input_size[1:]:

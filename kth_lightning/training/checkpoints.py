@@ -12,8 +12,10 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
+from kth_lightning.errors import InputError
 from kth_lightning.models import Classifier
 from kth_lightning.training.seen import Seen
+from kth_lightning.use.checkpoint import read_checkpoint
 
 SAVE_EVERY = 10.0
 """Seconds of training that a kill may cost beside those of the running epoch."""
@@ -90,8 +92,21 @@ def complete_checkpoint(file: Path, model: Classifier, temperature: float, seen:
     AtomicCheckpointIO().save_checkpoint(checkpoint, file)
 
 
+def is_there(file: Path) -> bool:
+    """Tell whether a run has a checkpoint.
+
+    Raises:
+        InputError: It is damaged.
+    """
+    return file.exists() and bool(_read(file))
+
+
 def is_complete(file: Path) -> bool:
-    """Tell whether training has ended and its best checkpoint was completed."""
+    """Tell whether training has ended and its best checkpoint was completed.
+
+    Raises:
+        InputError: It is damaged.
+    """
     return file.exists() and _read(file).get("complete", False)
 
 
@@ -101,4 +116,7 @@ def read_temperature(file: Path) -> float:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    return torch.load(file, weights_only=True, mmap=True, map_location="cpu")
+    try:
+        return read_checkpoint(file)
+    except InputError:
+        raise InputError(f"{file} is damaged; give another --run_dir, or delete its run to train it again") from None

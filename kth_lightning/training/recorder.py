@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from kth_lightning.data.module import PictureData
 from kth_lightning.data.split import write_split
+from kth_lightning.errors import InputError
 from kth_lightning.models import Classifier
 from kth_lightning.results.calibration import apply_temperature, expected_calibration_error, fit_temperature
 from kth_lightning.results.figures import confusion_figure, draw_curves, save
@@ -95,6 +96,10 @@ class RunRecorder(Checkpoint):
         self, trainer: L.Trainer, model: Classifier, index: list[int], labels: np.ndarray, probabilities: np.ndarray
     ) -> None:
         data, history = _data(trainer), self.run.read_history()
+        if not history or not all("val/loss" in row for row in history):
+            raise InputError(
+                f"{self.run.history} is damaged; give another --run_dir, or delete {self.run.path} to train it again"
+            )
         paths = [data.catalogue.pictures[each].path for each in index]
         self.run.write_predictions(paths, labels, data.class_names, probabilities)
         confusion = confusion_matrix(labels, probabilities.argmax(1), data.num_classes)

@@ -12,6 +12,7 @@ from typing import Any
 import lightning as L
 import yaml
 from jsonargparse import Namespace
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -28,14 +29,14 @@ from kth_lightning.results.run_folder import RunFolder
 from kth_lightning.training.allocation import keep_freed_memory
 from kth_lightning.training.averaging import AveragedWeights
 from kth_lightning.training.board import Board
-from kth_lightning.training.checkpoints import AtomicCheckpointIO, LastCheckpoint, is_complete
+from kth_lightning.training.checkpoints import AtomicCheckpointIO, LastCheckpoint, is_complete, is_there
 from kth_lightning.training.precision import choose_precision
 from kth_lightning.training.progress import RunProgress
 from kth_lightning.training.recorder import RunRecorder, StopWhereStopped
 from kth_lightning.training.seen import objections
 from kth_lightning.training.store_features import StoreFeatures
 from kth_lightning.training.watch import TrainingWatch
-from kth_lightning.use.checkpoint import read_checkpoint
+from kth_lightning.use.checkpoint import read_checkpoint, require_numbers
 
 VERBS = {
     "fit": "Train one model into a run folder, then test its best checkpoint.",
@@ -46,10 +47,24 @@ VERBS = {
 _LINKS = ("num_classes", "class_names", "class_weights", "image_size", "interpolation", "mirror", "seed")
 
 _OWN = {
-    "logger": "a run is logged in its run folder, for TensorBoard",
-    "plugins": "how checkpoints are written is the run's own",
-    "default_root_dir": "--run_dir says where a run is written",
+    "logger": (None, "a run is logged in its run folder, for TensorBoard"),
+    "plugins": (None, "how checkpoints are written is the run's own"),
+    "default_root_dir": (None, "--run_dir says where a run is written"),
+    "check_val_every_n_epoch": (1, "a run validates after every epoch"),
+    "val_check_interval": (None, "a run validates after every epoch"),
+    "overfit_batches": (None, "--trainer.limit_train_batches trains on a part of the pictures"),
+    "fast_dev_run": (None, "--config configs/debug.yaml shows every part of a run in seconds"),
 }
+"""Flags of the trainer that a run sets, and why."""
+
+_NOT_ZERO = ("max_epochs", "max_steps", "limit_train_batches", "limit_val_batches", "limit_test_batches")
+
+_LEAST = {"accumulate_grad_batches": 1, "gradient_clip_val": 0}
+"""Below these Lightning trains all the same, and the wrong way."""
+
+_PRECISIONS = ("32", "32-true", "16", "16-mixed", "bf16", "bf16-mixed")
+
+_SEEDS = 2**32
 
 _NOISE = (
     ".*LightningCLI's args parameter is intended.*",
@@ -130,6 +145,13 @@ class TrainingCLI(LightningCLI):
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
         parser.link_arguments("seed_everything", "data.seed")
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Refuse a seed that numpy would not take, before it is given one."""
+        super().parse_arguments(parser, args)
+        seed = self.config[self.config.subcommand].seed_everything
+        if not 0 <= seed < _SEEDS:
+            raise InputError(f"--seed_everything {seed}: give a whole number from 0 to {_SEEDS - 1}")
+
     def _parse_ckpt_path(self) -> None:
         # Lightning's own lets the checkpoint's settings win over the command line without a word (issue 21455).
         pass
@@ -137,9 +159,7 @@ class TrainingCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Settle what the hardware and the network decide, and find out which run this is."""
         config = self.config[self.subcommand]
-        for name, reason in _OWN.items():
-            if config.trainer[name]:
-                raise InputError(f"--trainer.{name} cannot be chosen ({reason}); leave it out")
+        _check_settings(config)
         if config.trainer.precision is None:
             config.trainer.precision = choose_precision(str(config.trainer.accelerator))
         settings = config.model.init_args
@@ -151,7 +171,7 @@ class TrainingCLI(LightningCLI):
         if self.subcommand != "fit":
             if config.ckpt_path is None:
                 raise InputError("--ckpt_path is missing; give a run's checkpoints/best.ckpt")
-            read_checkpoint(config.ckpt_path)
+            require_numbers(config.ckpt_path, read_checkpoint(config.ckpt_path))
         self.resolved = self._resolved_text(config)
         self.run = RunFolder(Path(config.run_dir or _default_run_dir(config, self.resolved)))
         if self.subcommand == "fit":
@@ -171,7 +191,7 @@ class TrainingCLI(LightningCLI):
             super().instantiate_classes()
         except ValueError as error:
             cause: BaseException | None = error
-            while cause is not None and not isinstance(cause, InputError):
+            while cause is not None and not isinstance(cause, InputError | MemoryError | RuntimeError):
                 cause = cause.__cause__ or cause.__context__
             raise cause or error from None
 
@@ -199,7 +219,14 @@ class TrainingCLI(LightningCLI):
             ]
         self.trainer_defaults["callbacks"] = callbacks
         own = {"logger": False, "default_root_dir": str(self.run.path), "plugins": [AtomicCheckpointIO()]}
-        return super().instantiate_trainer(**own, **kwargs)
+        try:
+            trainer = super().instantiate_trainer(**own, **kwargs)
+        except (TypeError, ValueError) as error:  # of flags that Lightning's own exception does not cover
+            raise InputError(f"--trainer: {str(error).strip().splitlines()[0]}") from None
+        cores = os.cpu_count() or 1
+        if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > cores:
+            raise InputError(f"--trainer.devices {trainer.num_devices}: there are {cores} CPU cores; give no more")
+        return trainer
 
     def before_fit(self) -> None:
         """Say what is about to be trained on what."""
@@ -229,8 +256,10 @@ class TrainingCLI(LightningCLI):
         try:
             if not is_complete(self.run.best_checkpoint):
                 last = self.run.last_checkpoint
-                resume = str(last) if last.exists() else None
+                resume = str(last) if is_there(last) else None
                 self.trainer.fit(model, datamodule=datamodule, ckpt_path=resume, weights_only=True)
+                if not self.run.best_checkpoint.exists():
+                    raise InputError(_without_best(self.run, resumed=resume is not None))
                 self._evaluate(self.trainer.validate)
             self._evaluate(self.trainer.test)
         except SystemExit:  # Lightning's answer to Ctrl-C
@@ -265,12 +294,42 @@ class _FinishedError(Exception):
         self.run = run
 
 
+def _without_best(run: RunFolder, resumed: bool) -> str:
+    if resumed:
+        return f"{run.best_checkpoint} is gone; give another --run_dir, or delete {run.path} to train it again"
+    return f"nothing was trained in {run.path}: training ended before its first epoch did; give it more time"
+
+
+def _check_settings(config: Namespace) -> None:
+    """Refuse what the trainer takes, and cannot be meant."""
+    for name, (default, reason) in _OWN.items():
+        if (config.trainer[name] or None) != default:
+            raise InputError(f"--trainer.{name} cannot be chosen ({reason}); leave it out")
+    for name in _NOT_ZERO:
+        if config.trainer[name] == 0:
+            raise InputError(f"--trainer.{name} 0: nothing would be trained or tested; give more, or leave it out")
+    for name, least in _LEAST.items():
+        value = config.trainer[name]
+        if value is not None and value < least:
+            raise InputError(f"--trainer.{name} {value}: give a number of at least {least}")
+    if config.trainer.precision is not None and str(config.trainer.precision) not in _PRECISIONS:
+        raise InputError(f"--trainer.precision {config.trainer.precision}: give 32-true, bf16-mixed or 16-mixed")
+    if config.patience < 1:
+        raise InputError(f"--patience {config.patience}: give a whole number of at least 1")
+
+
 def _check_same_run(run: RunFolder, resolved: str) -> None:
     if not run.config.exists():
         if run.path.exists() and not run.path.is_dir():
             raise InputError(f"--run_dir {run.path} is a file; give a folder")
         return
-    ours, theirs = (_flat(yaml.safe_load(text) or {}) for text in (resolved, run.config.read_text(encoding="utf-8")))
+    try:
+        written = yaml.safe_load(run.config.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        written = None
+    if not isinstance(written, dict):
+        raise InputError(f"{run.config} is damaged; give another --run_dir, or delete this one to start anew")
+    ours, theirs = _flat(yaml.safe_load(resolved)), _flat(written)
     differ = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
     if differ:
         key = differ[0]
@@ -279,9 +338,12 @@ def _check_same_run(run: RunFolder, resolved: str) -> None:
             "give another --run_dir, or the same settings to go on with that run"
         )
     if run.finished:
+        try:
+            accuracy = float(run.read_metrics()["test"]["acc"]["value"])
+        except (KeyError, TypeError, ValueError):
+            raise InputError(f"{run.metrics} is damaged; delete it and repeat the command, which tests anew") from None
         if not run.report.exists():
             write_report(run.path)
-        accuracy = run.read_metrics()["test"]["acc"]["value"]
         _say(f"{run.path} is finished (test accuracy {accuracy:.1%}); delete it to train it again")
         raise _FinishedError(run)
     _say(f"going on with the run in {run.path}")
@@ -302,5 +364,6 @@ def _default_run_dir(config: Namespace, resolved: str) -> Path:
 
 
 def _say(text: str) -> None:
-    if os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0":
+    # Lightning's launches number processes on their machine and machines, torchrun and SLURM the processes of all.
+    if all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK", "RANK", "SLURM_PROCID")):
         print(text, file=sys.stderr, flush=True)

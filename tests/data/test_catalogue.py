@@ -37,7 +37,7 @@ def test_classes_are_in_alphabetical_order_and_files_start_from_the_root() -> No
 )
 def test_a_damaged_table_is_reported_by_name(tmp_path: Path, text: str) -> None:
     (tmp_path / "catalogue.csv").write_text(text)
-    with pytest.raises(InputError, match=r"catalogue\.csv is not a catalogue .*delete it"):
+    with pytest.raises(InputError, match=r"catalogue\.csv is not a catalogue .*delete the folder"):
         read_catalogue(tmp_path / "catalogue.csv", tmp_path)
 
 

@@ -1,0 +1,80 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from corpus import snapshot, tiny_fit
+
+Refusal = Callable[..., str]
+FIT = [
+    ("--data.batch_size", "0", "give a whole number"),
+    ("--data.batch_size", "nan", "Expected a int"),
+    ("--data.batch_size", "1.5", "Expected a int"),
+    ("--data.image_size", "-1", "give a whole number"),
+    ("--data.image_size", "99999999", ""),
+    ("--data.val_size", "nan", "Expected a float or a int; given was nan"),
+    ("--data.val_size", "-1", "there are 3 classes and each needs a picture there"),
+    ("--data.val_size", "1000", "1000 pictures were asked for"),
+    ("--data.test_size", "0.0", "there are 3 classes"),
+    ("--data.split_seed", "-1", "give a whole number"),
+    ("--data.num_folds", "1000", "has 20 pictures, fewer than folds; add some"),
+    ("--data.num_folds", "-2", "folds count from 0 and are at least 2"),
+    ("--data.fold", "-1", "needs --data.num_folds"),
+    ("--data.views", "-1", "give a whole number"),
+    ("--data.augmentation", "wild", "choose one of none, flip, blog, standard, strong"),
+    ("--data.interpolation", "lanczos", "give one of nearest, bilinear, bicubic"),
+    ("--data.mirror", "perhaps", "Expected a bool"),
+    ("--data.rooot", "x", "did you mean --data.root?"),
+    ("--model.lr", "nan", "Expected a float. Got value: nan"),
+    ("--model.lr", "-1", "Invalid learning rate"),
+    ("--model.filters", "[0,4]", "give at least one block, each with at least one filter"),
+    ("--model.filters", "[-1,4]", "give at least one block, each with at least one filter"),
+    ("--model.block_dropout", "[2,0]", "give a number from 0 to 1"),
+    ("--model.block_dropout", "[0]", "2 blocks have 1 values; give one each"),
+    ("--model.dropout", "-1", "give a number from 0 to 1"),
+    ("--model.label_smoothing", "5", "give a number from 0 to 1"),
+    ("--model.warmup", "-1", "give a number from 0 to 1"),
+    ("--model.temperature", "0", "give a number above 0"),
+    ("--model.mixup", "-1", "give 0 for none, or a number above it"),
+    ("--model.optimizer", "Adan", "did you mean Adam"),
+    ("--model.optimizer_options", "{nope: 1}", "RMSprop does not take {'nope': 1}"),
+    ("--model.nope", "1", "the model has no setting 'nope'"),
+]
+PREPARE = [
+    (["--data.sample_size", "0"], "--data.sample_size 0: give a whole number"),
+    (["--data.sample_size", "10000000000000"], "--data.sample_size 10000000000000: give a whole number"),
+    (["--data.sample_size", "7"], "--data.sample_size 7 leaves classes without a picture; give at least 18"),
+    (["--data.source", "web"], "--data.source: Expected one of 'sample', 'kth', 'folder'"),
+    (["--data.source", "folder"], "--data.source folder needs --data.root DIR"),
+    (["--data.source", "kth", "--data.root", "x"], "--data.root goes with --data.source folder"),
+    (["--data.archive", "http://[::1"], "--data.archive: cannot download http://[::1 (Invalid IPv6 URL); try again"),
+    (["--data.archive", "http://a b/c"], "--data.archive: cannot download"),
+    (["--data.archive", "ftp://example.org/a.tar.gz"], "there is no file"),
+    (["--data.root", "{root}", "--data.cache_dir", "/dev/null"], "name another folder with --data.cache_dir"),
+    (["--data.root", "{root}", "--data.test_root", "{root}/class0"], "lies in --data.root"),
+    (["--data.root"], "expected one argument"),
+    (["--data.root", "{root}", "again"], "there is no setting --again"),
+]
+
+
+@pytest.mark.parametrize(("flag", "value", "sentence"), FIT, ids=[f"{flag} {value}" for flag, value, _ in FIT])
+def test_a_setting_that_makes_no_sense_is_refused_by_its_flag(
+    refusal: Refusal, pictures: Path, tmp_path: Path, flag: str, value: str, sentence: str
+) -> None:
+    kept = snapshot(pictures)
+    line = refusal(*tiny_fit(pictures), "--run_dir", tmp_path / "run", flag, value)
+    assert flag.removeprefix("--model.").removeprefix("--") in line or "--model.optimizer_options" in line
+    assert sentence in line
+    assert not (tmp_path / "run/checkpoints").exists()
+    assert snapshot(pictures) == kept
+
+
+@pytest.mark.parametrize(("words", "sentence"), PREPARE, ids=[" ".join(words) for words, _ in PREPARE])
+def test_a_source_that_makes_no_sense_is_refused(
+    refusal: Refusal, pictures: Path, words: list[str], sentence: str
+) -> None:
+    assert sentence in refusal("prepare", *(word.format(root=pictures) for word in words))
+
+
+@pytest.mark.parametrize("verb", ["pepare", "", "--root", "FIT"])
+def test_a_verb_that_there_is_not_is_answered_with_those_there_are(refusal: Refusal, verb: str) -> None:
+    assert f"there is no verb {verb!r}; the verbs are compare, prepare, explore, fit" in refusal(verb)

@@ -1,0 +1,168 @@
+import gzip
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from corpus import save, snapshot, tiny_fit
+
+from kth_lightning.cli import main
+from kth_lightning.results.run_folder import RunFolder
+
+Refusal = Callable[..., str]
+
+
+def mount(*words: str) -> bool:
+    return subprocess.run(["mount", *words], capture_output=True, check=False).returncode == 0
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a disk of two megabytes, where that is permitted."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if os.name != "posix" or not mount("-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)):
+        pytest.skip("no disk can be mounted here")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def fill(disk: Path, leave: int = 0) -> Path:
+    """Fill a disk up but for some bytes; deleting the file that is returned makes room again."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as stream:
+        try:
+            while True:
+                stream.write(bytes(4096))
+        except OSError:
+            stream.truncate(stream.tell() - leave)
+    return filler
+
+
+def lock(disk: Path) -> None:
+    assert mount("-o", "remount,ro", str(disk))
+
+
+def predict(run: RunFolder, pictures: Path, output: Path) -> list[str]:
+    return ["predict", str(pictures), "--ckpt_path", str(run.best_checkpoint), "--output", str(output)]
+
+
+def test_pictures_on_a_read_only_disk_can_be_used(disk: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for place, name in enumerate(("cat", "dog")):
+        save(disk / name / "0.png", place)
+    lock(disk)
+    main(["prepare", "--data.root", str(disk), "--data.cache_dir", str(tmp_path / "cache")])
+    assert "2 of 2 files usable in 2 classes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("state", ["full", "read-only"])
+@pytest.mark.parametrize("folder", ["", "new/cache"])
+def test_a_cache_on_a_disk_that_takes_nothing_names_its_flag(
+    refusal: Refusal, disk: Path, root: Path, state: str, folder: str
+) -> None:
+    kept = snapshot(root)
+    if state == "full":
+        shutil.copytree(root, disk / "pictures")
+        fill(disk)
+        # tmpfs makes folders and empty files on a full disk; what is written into them finds no room.
+    else:
+        lock(disk)
+    line = refusal("prepare", "--data.root", root, "--data.cache_dir", disk / folder)
+    assert str(disk) in line
+    assert {"full": "No space left on device", "read-only": "Read-only file system"}[state] in line
+    assert "name another folder with --data.cache_dir" in line
+    assert snapshot(root) == kept
+
+
+def test_a_command_goes_on_when_there_is_room_again(
+    refusal: Refusal, disk: Path, root: Path, capsys: pytest.CaptureFixture
+) -> None:
+    filler = fill(disk)
+    command = ["prepare", "--data.root", str(root), "--data.cache_dir", str(disk / "cache")]
+    refusal(*command)
+    assert not [*(disk / "cache").rglob("*.csv")]
+    filler.unlink()
+    main(command)
+    assert "6 of 6 files usable in 2 classes" in capsys.readouterr().out
+
+
+def test_an_archive_that_does_not_fit_on_the_disk_leaves_nothing_half_unpacked(
+    refusal: Refusal, disk: Path, tmp_path: Path
+) -> None:
+    archive = tmp_path / "animal_database.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        for number in range(8):
+            info = tarfile.TarInfo(f"animal_database/cat/original/{number}.png")
+            info.size = 500_000
+            tar.addfile(info, io.BytesIO(bytes(500_000)))
+    assert len(gzip.decompress(archive.read_bytes())) > 2_000_000
+    line = refusal("prepare", "--data.archive", archive, "--data.cache_dir", disk / "cache")
+    assert "No space left on device" in line
+    assert "--data.cache_dir" in line
+    assert {path.suffix for path in (disk / "cache").rglob("*") if path.is_file()} == {".lock"}
+
+
+@pytest.mark.parametrize("state", ["full", "read-only"])
+def test_a_store_of_pixels_that_does_not_fit_is_said_and_not_left_half_written(
+    refusal: Refusal, disk: Path, root: Path, tmp_path: Path, state: str
+) -> None:
+    main(["prepare", "--data.root", str(root), "--data.cache_dir", str(disk)])
+    kept = snapshot(tmp_path)
+    filler = None
+    if state == "full":
+        filler = fill(disk, leave=8192)
+    else:
+        lock(disk)
+    line = refusal(*tiny_fit(root), "--data.cache_dir", disk, "--run_dir", tmp_path / "run")
+    assert str(disk) in line or "while writing" in line
+    if filler:
+        assert "the disk is full" in line
+        filler.unlink()
+    shutil.rmtree(tmp_path / "run", ignore_errors=True)
+    left = {path: digest for path, digest in snapshot(tmp_path).items() if not path.endswith(".lock")}
+    assert left == {path: digest for path, digest in kept.items() if not path.endswith(".lock")}
+
+
+@pytest.mark.parametrize("state", ["full", "read-only"])
+def test_a_run_folder_on_a_disk_that_takes_nothing_is_one_line(
+    refusal: Refusal, disk: Path, pictures: Path, state: str
+) -> None:
+    kept = snapshot(pictures)
+    fill(disk) if state == "full" else lock(disk)
+    line = refusal(*tiny_fit(pictures), "--run_dir", disk / "run")
+    assert ("the disk is full" if state == "full" else "Read-only file system") in line
+    assert snapshot(pictures) == kept
+
+
+@pytest.mark.parametrize("state", ["full", "read-only"])
+def test_a_table_of_predictions_that_cannot_be_written_leaves_the_earlier_one(
+    refusal: Refusal, tiny_run: RunFolder, root: Path, disk: Path, state: str
+) -> None:
+    output = disk / "out.csv"
+    main(predict(tiny_run, root, output))
+    earlier = output.read_bytes()
+    filler = fill(disk) if state == "full" else lock(disk)
+    line = refusal(*predict(tiny_run, root, output))
+    assert ("the disk is full" if state == "full" else "Read-only file system") in line
+    assert output.read_bytes() == earlier
+    if filler:
+        filler.unlink()
+        main(predict(tiny_run, root, output))
+        assert output.read_bytes() == earlier
+        assert [file.name for file in disk.iterdir()] == ["out.csv"]
+
+
+@pytest.mark.parametrize("state", ["full", "read-only"])
+def test_maps_that_cannot_be_written_are_one_line(
+    refusal: Refusal, tiny_run: RunFolder, root: Path, disk: Path, state: str
+) -> None:
+    kept = snapshot(root)
+    fill(disk) if state == "full" else lock(disk)
+    words = ["explain", str(root), "--ckpt_path", str(tiny_run.best_checkpoint), "--output", str(disk / "maps")]
+    line = refusal(*words)
+    assert ("the disk is full" if state == "full" else "Read-only file system") in line
+    assert snapshot(root) == kept

@@ -1,0 +1,187 @@
+import csv
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from corpus import snapshot, tiny_fit
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kth_lightning.cli import main
+from kth_lightning.data.catalogue import Catalogue, Picture, read_catalogue, write_catalogue
+from kth_lightning.data.split import make_split, read_split, write_split
+from kth_lightning.errors import InputError
+
+Refusal = Callable[..., str]
+PICTURES = tuple(
+    Picture(f"{label}/{number}.png", label, "", 40, 30, f"{100 * place + number:064x}", 6 * place + number)
+    for place, label in enumerate(("cat", "dog"))
+    for number in range(6)
+)
+CATALOGUE = Catalogue(Path("/pictures"), PICTURES)
+
+
+def written(write: Callable[[Path], object]) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder, "table.csv"))
+        return Path(folder, "table.csv").read_bytes().decode()
+
+
+TABLE = written(lambda file: write_catalogue(PICTURES, file))
+SPLITS = written(lambda file: write_split(CATALOGUE, make_split(CATALOGUE, 2, 2, 0), file))
+DAMAGES: dict[str, Callable[[str], bytes]] = {
+    "empty": lambda text: b"",
+    "header alone": lambda text: text.splitlines()[0].encode(),
+    "zeros": lambda text: bytes(len(text)),
+    "cut in a row": lambda text: text[: len(text) // 2 + 5].encode(),
+    "other bytes": lambda text: b"\xff\xfe" + text.encode("utf-16-le"),
+    "no header": lambda text: text.split("\n", 1)[1].encode(),
+    "a column less": lambda text: "\n".join(row.partition(",")[2] for row in text.splitlines()).encode(),
+    "a column more": lambda text: text.replace("cat/1.png", "cat/1.png,1").encode(),
+    "a torn hash": lambda text: text.replace("0000000001,", "zz,", 1).encode(),
+    "a field without an end": lambda text: text.replace("cat/1.png", '"cat/1.png', 1).encode(),
+    "a field of a megabyte": lambda text: text.replace("cat/1.png", "x" * 1_000_000, 1).encode(),
+    "json": lambda text: b'{"pictures": []}',
+}
+
+
+KEPT = [("catalogue.csv", name) for name in DAMAGES] + [
+    ("catalogue.csv", "gone"),
+    ("catalogue.csv", "cut between rows"),
+]
+KEPT += [("audit.csv", "empty"), ("summary.txt", "zeros"), ("summary.txt", "gone"), ("tables.sha256", "gone")]
+
+
+@pytest.mark.parametrize(("name", "damage"), KEPT)
+def test_damaged_tables_are_noticed_and_made_again(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture, name: str, damage: str
+) -> None:
+    command = ["prepare", "--data.root", str(root), "--data.cache_dir", str(tmp_path / "cache")]
+    main(command)
+    before, said = snapshot(tmp_path), capsys.readouterr().out
+    (table,) = (tmp_path / "cache/catalogues").glob(f"*/{name}")
+    whole = table.read_text(encoding="utf-8")
+    if damage == "gone":
+        table.unlink()
+    elif damage == "cut between rows":
+        table.write_text(whole[: whole.index("dog/1.png")], encoding="utf-8")
+    else:
+        table.write_bytes(DAMAGES[damage](whole.replace(whole.split(",")[-3][:10], "0000000001,")))
+    with pytest.warns(UserWarning, match=f"the tables in {table.parent} are damaged and made again"):
+        main(command)
+    assert capsys.readouterr().out == said
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_table_that_is_no_catalogue_is_refused(tmp_path: Path, damage: Callable[[str], bytes]) -> None:
+    (tmp_path / "catalogue.csv").write_bytes(damage(TABLE))
+    with pytest.raises(InputError, match=r"catalogue\.csv is not a catalogue .*delete the folder") as refused:
+        read_catalogue(tmp_path / "catalogue.csv", tmp_path)
+    assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_split_is_refused_by_its_flag(tmp_path: Path, damage: Callable[[str], bytes]) -> None:
+    (tmp_path / "splits.csv").write_bytes(damage(SPLITS))
+    with pytest.raises(InputError, match=rf"--data\.splits {tmp_path}/splits\.csv: ") as refused:
+        read_split(CATALOGUE, tmp_path / "splits.csv")
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 700
+
+
+WRONG = {
+    "unknown part": (lambda text: text.replace(",train", ",trian"), "unknown part 'trian'; parts are train, val, test"),
+    "part in capitals": (lambda text: text.replace(",test", ",Test"), "unknown part 'Test'"),
+    "all for training": (lambda text: text.replace(",val", ",train"), "has no picture left for validation"),
+    "a picture twice": (lambda text: text + text.splitlines()[1] + "\n", "'cat/0.png' stands there more than once"),
+    "a picture missing": (lambda text: text.replace(text.splitlines()[1] + "\n", ""), "made for other data: 1 of 12"),
+    "a picture that is gone": (lambda text: text + "emu/0.png,emu,ab,train\n", "1 are gone ('emu/0.png')"),
+    "a picture that has changed": (
+        lambda text: text.replace("0000000001,", "0000000009,", 1),
+        "made for other data: 1",
+    ),
+    "another folder's": (
+        lambda text: text.replace("cat/", "lion/"),
+        "made for other data: 6 of 12 pictures are missing",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "sentence"), WRONG.values(), ids=WRONG)
+def test_a_split_that_does_not_fit_the_pictures_is_refused(
+    tmp_path: Path, change: Callable[[str], str], sentence: str
+) -> None:
+    (tmp_path / "splits.csv").write_text(change(SPLITS.replace("\r\n", "\n")), encoding="utf-8")
+    with pytest.raises(InputError) as refused:
+        read_split(CATALOGUE, tmp_path / "splits.csv")
+    assert sentence in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "picture"])
+def test_training_with_what_is_no_split_is_refused_before_it_starts(
+    refusal: Refusal, root: Path, tmp_path: Path, kind: str
+) -> None:
+    splits = {"missing": tmp_path / "none.csv", "folder": root, "picture": root / "cat/0.png"}[kind]
+    kept = snapshot(tmp_path)
+    line = refusal(*tiny_fit(root), "--run_dir", tmp_path / "run", "--data.splits", splits)
+    assert line.startswith(f"error: --data.splits {splits}: ")
+    assert snapshot(tmp_path) == kept
+
+
+mutations = st.lists(st.tuples(st.integers(0, 10_000), st.sampled_from([*b'",\r\n\0xZ9-', 0xFF, 0xC3])), max_size=6)
+
+
+def mutated(text: str, changes: list[tuple[int, int]], cut: int) -> bytes:
+    content = bytearray(text.encode())
+    for place, value in changes:
+        content[place % len(content)] = value
+    return bytes(content[: len(content) - cut % len(content)])
+
+
+def outcome(read: Callable[[Path], object], content: bytes) -> object:
+    """Read a table of these bytes; give what was read, or the sentence of an `InputError`."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "table.csv").write_bytes(content)
+        try:
+            return read(Path(folder, "table.csv"))
+        except InputError as error:
+            return str(error)
+
+
+def catalogue_is_sound(content: bytes) -> bool:
+    found = outcome(lambda file: read_catalogue(file, Path("/pictures")), content)
+    if not isinstance(found, Catalogue):
+        return "table.csv is not a catalogue (" in str(found)
+    return bool(found.pictures) and all(len(bytes.fromhex(each.sha256)) == 32 for each in found.pictures)
+
+
+def split_is_sound(content: bytes) -> bool:
+    found = outcome(lambda file: read_split(CATALOGUE, file), content)
+    known = {row["path"]: row["part"] for row in csv.DictReader(SPLITS.splitlines())}
+    return isinstance(found, str) or len(found.parts) == len(known)  # type: ignore[attr-defined]
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(changes=mutations, cut=st.integers(0, 10_000))
+def test_any_damage_to_a_catalogue_is_refused_or_leaves_it_usable(changes: list[tuple[int, int]], cut: int) -> None:
+    assert catalogue_is_sound(mutated(TABLE, changes, cut))
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(changes=mutations, cut=st.integers(0, 10_000))
+def test_any_damage_to_a_split_is_refused_or_leaves_it_usable(changes: list[tuple[int, int]], cut: int) -> None:
+    assert split_is_sound(mutated(SPLITS, changes, cut))
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(header=st.booleans(), content=st.one_of(st.binary(max_size=300), st.text(max_size=300).map(str.encode)))
+def test_any_bytes_are_no_catalogue(header: bool, content: bytes) -> None:
+    assert catalogue_is_sound(TABLE.splitlines()[0].encode() * header + b"\n" + content)
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(header=st.booleans(), content=st.one_of(st.binary(max_size=300), st.text(max_size=300).map(str.encode)))
+def test_any_bytes_are_no_split(header: bool, content: bytes) -> None:
+    assert split_is_sound(SPLITS.splitlines()[0].encode() * header + b"\n" + content)

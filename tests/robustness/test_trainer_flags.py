@@ -1,0 +1,69 @@
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from corpus import snapshot, tiny_fit
+
+NOTHING = "nothing would be trained or tested; give more, or leave it out"
+OWN = "cannot be chosen (a run validates after every epoch); leave it out"
+TOO_MANY = "there are {cores} CPU cores; give no more"
+
+CASES: list[tuple[str, str, str]] = [
+    ("--trainer.max_epochs", "0", NOTHING),
+    ("--trainer.max_epochs", "-5", "must be a non-negative integer or -1"),
+    ("--trainer.max_epochs", ".nan", "Expected a int"),
+    ("--trainer.max_steps", "0", NOTHING),
+    ("--trainer.max_time", "soon", "is not a valid duration"),
+    ("--trainer.limit_train_batches", "0", NOTHING),
+    ("--trainer.limit_train_batches", "-1", "invalid value -1.0 for limit_train_batches"),
+    ("--trainer.limit_train_batches", "1.5", "invalid value 1.5 for limit_train_batches"),
+    ("--trainer.limit_val_batches", "0", NOTHING),
+    ("--trainer.limit_test_batches", "0", NOTHING),
+    ("--trainer.check_val_every_n_epoch", "0", OWN),
+    ("--trainer.check_val_every_n_epoch", "5", OWN),
+    ("--trainer.val_check_interval", "99", OWN),
+    ("--trainer.fast_dev_run", "true", "--config configs/debug.yaml shows every part of a run in seconds"),
+    ("--trainer.overfit_batches", "1", "--trainer.limit_train_batches trains on a part of the pictures"),
+    ("--trainer.enable_checkpointing", "false", "--trainer: "),
+    ("--trainer.accelerator", "abacus", "invalid accelerator name: `accelerator='abacus'`"),
+    ("--trainer.strategy", "luck", "invalid strategy name: `strategy='luck'`"),
+    ("--trainer.devices", "0", "is not a valid input using cpu accelerator"),
+    ("--trainer.devices", "-1", "should be an int > 0"),
+    ("--trainer.devices", "many", "should be an int > 0"),
+    ("--trainer.devices", str((os.cpu_count() or 1) + 1), TOO_MANY),
+    ("--trainer.devices", "1000000", TOO_MANY),
+    ("--trainer.num_nodes", "0", "`num_nodes` must be a positive integer"),
+    ("--trainer.precision", "7", "--trainer.precision: Expected one of"),
+    ("--trainer.precision", "16-true", "--trainer.precision 16-true: give 32-true, bf16-mixed or 16-mixed"),
+    ("--trainer.precision", "64-true", "--trainer.precision 64-true: give 32-true, bf16-mixed or 16-mixed"),
+    ("--trainer.accumulate_grad_batches", "0", "--trainer.accumulate_grad_batches 0: give a number of at least 1"),
+    ("--trainer.accumulate_grad_batches", "-1", "--trainer.accumulate_grad_batches -1: give a number of at least 1"),
+    ("--trainer.gradient_clip_val", "-1", "--trainer.gradient_clip_val -1.0: give a number of at least 0"),
+    ("--trainer.profiler", "x", "`profiler`"),
+    ("--seed_everything", "-1", "--seed_everything -1: give a whole number from 0 to 4294967295"),
+    ("--seed_everything", "1e30", "--seed_everything: Expected a"),
+    ("--seed_everything", "99999999999999999999", "--seed_everything 99999999999999999999: give a whole number from 0"),
+    ("--patience", "0", "--patience 0: give a whole number of at least 1"),
+    ("--patience", "-1", "--patience -1: give a whole number of at least 1"),
+    ("--weight_averaging", "2", "--weight_averaging 2.0"),
+    ("--model.optimizer", "LBFGS", "--model.optimizer: torch.optim has no 'LBFGS'; did you mean"),
+    ("--model.optimizer", "SparseAdam", "--model.optimizer: torch.optim has no 'SparseAdam'; did you mean"),
+    ("--model.filters", "[1000000000,4]", "the memory is exhausted; give a smaller"),
+]
+
+
+@pytest.mark.parametrize(("flag", "value", "sentence"), CASES, ids=[f"{flag} {value}" for flag, value, _ in CASES])
+def test_a_flag_that_cannot_be_meant_is_refused_before_anything_is_trained(
+    flag: str, value: str, sentence: str, pictures: Path, tmp_path: Path, refusal: Callable[..., str]
+) -> None:
+    before = snapshot(pictures)
+    line = refusal(*tiny_fit(pictures), "--run_dir", tmp_path / "run", flag, value)
+    assert sentence.format(cores=os.cpu_count()) in line
+    assert snapshot(pictures) == before
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_time_for_an_epoch_is_said(pictures: Path, tmp_path: Path, refusal: Callable[..., str]) -> None:
+    line = refusal(*tiny_fit(pictures), "--run_dir", tmp_path / "run", "--trainer.max_time", "00:00:00:00")
+    assert f"nothing was trained in {tmp_path / 'run'}: training ended before its first epoch did" in line
