@@ -62,7 +62,7 @@ def open_picture(file: Path) -> Iterator[BufferedReader]:
     """
     try:
         status = file.stat()
-        if not stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # opening a folder says so itself
             raise UnreadablePicture("unreadable: no regular file")
         if status.st_size > _MAX_BYTES:
             raise UnreadablePicture(f"too large: {status.st_size:,} bytes")

@@ -3,6 +3,7 @@ import gzip
 import io
 import lzma
 import os
+import sys
 import tarfile
 import tempfile
 import zipfile
@@ -44,6 +45,15 @@ def kth() -> bytes:
         for number in (1, 2)
     ]
     return b"".join(member(name, encoded("png", seed)) for name, seed in files) + bytes(1024)
+
+
+def zeros(size: int) -> bytes:
+    """Give so many zeros as gzip files that follow each other, which are read as one."""
+    return gzip.compress(bytes(1 << 26)) * (size >> 26)
+
+
+def flipped(content: bytes, place: int) -> bytes:
+    return content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :]
 
 
 def tell(refusal: Refused, folder: Path, content: bytes | None, name: str = "animal_database.tar.gz") -> str:
@@ -90,6 +100,8 @@ def test_an_escape_is_refused_with_nothing_unpacked_before_it(refusal: Refused, 
 BOMBS = {
     "one file of 60 GB": lambda: declared(60_000_000_000),
     "two million entries": lambda: gzip.compress(member("a") * 2000, 1) * 1000,
+    "one file of 2 GB of zeros": lambda: gzip.compress(kth()[:-1024] + declared(2 << 30)) + zeros(2 << 30),
+    "2 GB of zeros behind the end": lambda: gzip.compress(kth()) + zeros(2 << 30),
     "two million folders": lambda: gzip.compress(member("a", kind=tarfile.DIRTYPE) * 2000, 1) * 1000,
 }
 
@@ -111,6 +123,9 @@ BROKEN = {
     "gzip cut in the middle": lambda: gzip.compress(kth())[:9000],
     "gzip cut before its checksum": lambda: gzip.compress(kth())[:-8],
     "gzip with a wrong checksum": lambda: gzip.compress(kth())[:-8] + bytes(4) + gzip.compress(kth())[-4:],
+    "gzip with a wrong bit": lambda: flipped(gzip.compress(kth()), 5000),
+    "bzip2 with a wrong bit": lambda: flipped(bz2.compress(kth()), 5000),
+    "xz with a wrong bit": lambda: flipped(lzma.compress(kth()), 5000),
     "gzip with junk behind": lambda: gzip.compress(kth()) + b"junk that is no gzip",
     "gzip zero-filled": lambda: gzip.compress(kth())[:9000] + bytes(9000),
     "bzip2 cut": lambda: bz2.compress(kth())[:-100],
@@ -120,6 +135,7 @@ BROKEN = {
     "tar without its end": lambda: kth()[:-1024],
     "tar with a broken header": lambda: kth().replace(b"animal_database/horse", b"animal_databasE/horse", 1),
     "a header of minus one byte": lambda: kth()[:-1024] + declared(-512) + bytes(1024),
+    "a size that leads back to its own header": lambda: kth()[:-1024] + member("a", size="-1536") + bytes(1024),
     "a name of 2 GB": lambda: gzip.compress(declared(2_000_000_000, tarfile.GNUTYPE_LONGNAME)),
     "an extended header of 2 GB": lambda: gzip.compress(declared(2_000_000_000, tarfile.XHDTYPE)),
     "ten thousand headers of headers": lambda: member("a", kind=tarfile.XHDTYPE) * 10_000 + bytes(1024),
@@ -193,6 +209,20 @@ def attempt(content: bytes) -> str:
             assert {entry.name for entry in Path(folder).iterdir()} == {"archive", "out"}
             return str(error)
         return "unpacked"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts its memory as Linux does")
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE], ids=["a name", "an extended header"])
+def test_a_header_of_2_GB_of_zeros_does_not_fill_the_memory(kind: bytes) -> None:
+    resource = pytest.importorskip("resource")
+    content = gzip.compress(declared(2 << 30, kind)) + zeros(2 << 30)
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30), before[1]))
+    try:
+        assert "is broken, only half downloaded or no tar archive; download it again" in attempt(content)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def is_known(said: str) -> bool:

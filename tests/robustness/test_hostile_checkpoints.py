@@ -9,8 +9,13 @@ import numpy as np
 import pytest
 import torch
 from corpus import snapshot
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from kth_lightning.errors import InputError
+from kth_lightning.models import BenchmarkCNN
 from kth_lightning.results.run_folder import RunFolder
+from kth_lightning.use.checkpoint import load_classifier
 
 NO_CHECKPOINT = "is no checkpoint of kth_lightning, or was cut short or damaged; give another"
 OTHER_VERSION = "does not fit this version of kth_lightning ({}"
@@ -136,6 +141,60 @@ def test_no_wrong_bit_of_a_checkpoint_gives_other_probabilities(
         changed = bytearray(whole)
         changed[place] ^= 1
         assert NO_CHECKPOINT in refused(bytes(changed))
+
+
+@pytest.fixture(scope="session")
+def state(tiny_run: RunFolder) -> dict[str, torch.Tensor]:
+    return load_classifier(tiny_run.best_checkpoint).state_dict()
+
+
+Changes = list[tuple[int, int]]
+changes = st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=8)
+
+
+def _changed(content: bytes, changes: Changes) -> bytes:
+    changed = bytearray(content)
+    for place, value in changes:
+        changed[place % len(content)] = value
+    return bytes(changed)
+
+
+def _is_refused_or_the_same(file: Path, content: bytes, state: dict[str, torch.Tensor]) -> bool:
+    file.write_bytes(content)
+    try:
+        model = load_classifier(file)
+    except InputError as error:
+        return str(error).startswith(f"--ckpt_path: {file} ")
+    return all(value.equal(state[name]) for name, value in model.state_dict().items())
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(changes=changes)
+def test_any_damage_is_refused_or_changes_no_weight(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_run: RunFolder,
+    state: dict[str, torch.Tensor],
+    changes: Changes,
+) -> None:
+    file = tmp_path_factory.getbasetemp() / "damaged.ckpt"
+    assert _is_refused_or_the_same(file, _changed(tiny_run.best_checkpoint.read_bytes(), changes), state)
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(changes=changes)
+def test_any_pickle_with_a_right_checksum_is_refused_or_gives_a_classifier(
+    tmp_path_factory: pytest.TempPathFactory, tiny_run: RunFolder, changes: Changes
+) -> None:
+    file, stream = tmp_path_factory.getbasetemp() / "forged.ckpt", io.BytesIO()
+    with zipfile.ZipFile(tiny_run.best_checkpoint) as old, zipfile.ZipFile(stream, "w") as new:
+        for name in old.namelist():
+            part = old.read(name)
+            new.writestr(name, _changed(part, changes) if name.endswith("/data.pkl") else part)
+    file.write_bytes(stream.getvalue())
+    try:
+        assert isinstance(load_classifier(file), BenchmarkCNN)
+    except InputError as error:
+        assert f"{file} " in str(error)  # noqa: PT017
 
 
 def _zipped(compression: int, *parts: tuple[str, bytes]) -> bytes:
