@@ -61,7 +61,9 @@ def untrained(backbone: str, file: Path) -> Path:
     with torch.no_grad():
         model.head[1].weight.mul_(10)
     content = {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams), "weights_sha256": ""}
-    torch.save(content | {"class_path": "kth_lightning.models.FeatureHead", "complete": True}, file)
+    content |= {"class_path": "kth_lightning.models.FeatureHead", "complete": True}
+    content |= {"pytorch-lightning_version": "2.6.4", "loops": {}, "callbacks": {}}
+    torch.save(content | {"optimizer_states": [], "lr_schedulers": []}, file)
     return file
 
 
@@ -123,11 +125,11 @@ def test_the_test_pictures_of_the_run_are_what_it_is_checked_on(
 def test_a_file_that_disagrees_with_pytorch_does_not_stay(
     tiny_run: RunFolder, tmp_path: Path, change_checkpoint: Callable[..., Path], capsys: pytest.CaptureFixture
 ) -> None:
-    broken = change_checkpoint(tiny_run.best_checkpoint, tmp_path / "nan.ckpt", factor=float("nan"))
+    broken = change_checkpoint(tiny_run.best_checkpoint, tmp_path / "large.ckpt", factor=1e30)
     with pytest.raises(SystemExit):
         main(["export", "--ckpt_path", str(broken), "--output", str(tmp_path / "model.pt2")])
     assert "differ from PyTorch's by nan" in capsys.readouterr().err.splitlines()[-1]
-    assert [file.name for file in tmp_path.iterdir()] == ["nan.ckpt"]
+    assert [file.name for file in tmp_path.iterdir()] == ["large.ckpt"]
 
 
 def test_bad_settings_are_refused_in_a_sentence(
