@@ -324,8 +324,7 @@ def make_optimizer(
     known = [each for each, kind in vars(torch.optim).items() if isinstance(kind, type) and each not in _UNUSABLE]
     if name not in known:
         near = get_close_matches(name, known, n=3, cutoff=0.4)
-        hint = ", ".join(near or known)
-        raise InputError(f"--model.optimizer: torch.optim has no {name!r} for this; did you mean {hint}?")
+        raise InputError(f"--model.optimizer: torch.optim has no {name!r}; did you mean {', '.join(near or known)}?")
     try:
         return getattr(torch.optim, name)(groups, lr=lr, **options)
     except (TypeError, ValueError) as error:

@@ -47,8 +47,8 @@ CASES: list[tuple[str, str, str]] = [
     ("--patience", "0", "--patience 0: give a whole number of at least 1"),
     ("--patience", "-1", "--patience -1: give a whole number of at least 1"),
     ("--weight_averaging", "2", "--weight_averaging 2.0"),
-    ("--model.optimizer", "LBFGS", "--model.optimizer: torch.optim has no 'LBFGS' for this; did you mean"),
-    ("--model.optimizer", "SparseAdam", "--model.optimizer: torch.optim has no 'SparseAdam' for this; did you mean"),
+    ("--model.optimizer", "LBFGS", "--model.optimizer: torch.optim has no 'LBFGS'; did you mean"),
+    ("--model.optimizer", "SparseAdam", "--model.optimizer: torch.optim has no 'SparseAdam'; did you mean"),
     ("--model.filters", "[1000000000,4]", "the memory is exhausted; give a smaller"),
 ]
 
