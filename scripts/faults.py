@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tabulate
 import torch
 from safetensors.torch import load_file
@@ -207,7 +208,7 @@ def _content(file: Path) -> Any:
         with file.open(encoding="utf-8", newline="") as stream:
             return [_comparable(row) for row in csv.DictReader(stream)]
     if file.suffix == ".npy":
-        return file.read_bytes()[:-30]  # the last bytes say when it was written
+        return np.load(file).tobytes()  # behind the pixels stands when they were written
     return file.read_bytes()
 
 

@@ -127,7 +127,7 @@ class PictureData(LightningDataModule):
             raise InputError(f"--data.fold {fold} needs --data.num_folds, the number of folds")
         source = infer_source(source, archive, root)
         self.source = _make_source(source, archive, root, test_root, sample_size)
-        self.cache_dir = Path(cache_dir).expanduser().resolve() if cache_dir else default_cache_dir()
+        self.cache_dir = cache_folder(cache_dir)
         self.image_size = image_size
         self.interpolation = interpolation
         self.batch_size = batch_size
@@ -268,8 +268,10 @@ def _pinned(rows: Tensor) -> Tensor:
     return rows.pin_memory() if torch.cuda.is_available() else rows
 
 
-def default_cache_dir() -> Path:
-    """Return the folder for archives and stores: KTH_LIGHTNING_CACHE, or the user's cache folder."""
+def cache_folder(named: str | None = None) -> Path:
+    """Return the folder for archives and stores: the named one, KTH_LIGHTNING_CACHE, or the user's cache folder."""
+    if named:
+        return Path(named).expanduser().resolve()
     return Path(os.environ.get("KTH_LIGHTNING_CACHE") or user_cache_path("kth_lightning"))
 
 

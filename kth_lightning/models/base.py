@@ -3,7 +3,6 @@
 import math
 from collections import defaultdict
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any, Literal
 
 import torch
@@ -16,9 +15,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassCohenKappa
 
 from kth_lightning.data.batch import PADDING, Batch
 from kth_lightning.errors import InputError
-
-_UNUSABLE = ("Optimizer", "LBFGS", "SparseAdam")  # the last two want whole data sets, and gradients of another kind
-_ARTICLE_OPTIONS: dict[str, dict[str, Any]] = {"RMSprop": {"alpha": 0.9, "eps": 1e-7}, "SGD": {"momentum": 0.9}}
+from kth_lightning.models.optimizer import ARTICLE_OPTIONS, make_optimizer
 
 
 class Classifier(LightningModule):
@@ -83,7 +80,7 @@ class Classifier(LightningModule):
         self.temperature = temperature
         self.seed = seed
         self.optimizer = optimizer
-        self.optimizer_options = _ARTICLE_OPTIONS.get(optimizer, {}) if optimizer_options is None else optimizer_options
+        self.optimizer_options = ARTICLE_OPTIONS.get(optimizer, {}) if optimizer_options is None else optimizer_options
         self.lr = lr
         # Built once in vain, so that a mistake shows before any work is done.
         make_optimizer(optimizer, [{"params": [nn.Parameter(torch.zeros(1))]}], lr, self.optimizer_options)
@@ -311,21 +308,3 @@ def require_share(flag: str, *values: float) -> None:
 
 def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
     return {key: value.shape for key, value in state.items()}
-
-
-def make_optimizer(
-    name: str, groups: list[dict[str, Any]], lr: float, options: dict[str, Any]
-) -> torch.optim.Optimizer:
-    """Make an optimiser of torch.optim.
-
-    Raises:
-        InputError: There is no such class, or it does not take the options.
-    """
-    known = [each for each, kind in vars(torch.optim).items() if isinstance(kind, type) and each not in _UNUSABLE]
-    if name not in known:
-        near = get_close_matches(name, known, n=3, cutoff=0.4)
-        raise InputError(f"--model.optimizer: torch.optim has no {name!r}; did you mean {', '.join(near or known)}?")
-    try:
-        return getattr(torch.optim, name)(groups, lr=lr, **options)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"--model.optimizer_options: {name} does not take {options} ({error})") from None

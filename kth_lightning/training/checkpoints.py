@@ -92,7 +92,7 @@ def complete_checkpoint(file: Path, model: Classifier, temperature: float, seen:
     AtomicCheckpointIO().save_checkpoint(checkpoint, file)
 
 
-def is_there(file: Path) -> bool:
+def has_checkpoint(file: Path) -> bool:
     """Tell whether a run has a checkpoint.
 
     Raises:

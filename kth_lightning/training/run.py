@@ -29,11 +29,12 @@ from kth_lightning.results.run_folder import RunFolder
 from kth_lightning.training.allocation import keep_freed_memory
 from kth_lightning.training.averaging import AveragedWeights
 from kth_lightning.training.board import Board
-from kth_lightning.training.checkpoints import AtomicCheckpointIO, LastCheckpoint, is_complete, is_there
+from kth_lightning.training.checkpoints import AtomicCheckpointIO, LastCheckpoint, has_checkpoint, is_complete
 from kth_lightning.training.precision import choose_precision
 from kth_lightning.training.progress import RunProgress
 from kth_lightning.training.recorder import RunRecorder, StopWhereStopped
 from kth_lightning.training.seen import objections
+from kth_lightning.training.settings import check_seed, check_settings
 from kth_lightning.training.store_features import StoreFeatures
 from kth_lightning.training.watch import TrainingWatch
 from kth_lightning.use.checkpoint import read_checkpoint, require_numbers
@@ -45,26 +46,6 @@ VERBS = {
 }
 
 _LINKS = ("num_classes", "class_names", "class_weights", "image_size", "interpolation", "mirror", "seed")
-
-_OWN = {
-    "logger": (None, "a run is logged in its run folder, for TensorBoard"),
-    "plugins": (None, "how checkpoints are written is the run's own"),
-    "default_root_dir": (None, "--run_dir says where a run is written"),
-    "check_val_every_n_epoch": (1, "a run validates after every epoch"),
-    "val_check_interval": (None, "a run validates after every epoch"),
-    "overfit_batches": (None, "--trainer.limit_train_batches trains on a part of the pictures"),
-    "fast_dev_run": (None, "--config configs/debug.yaml shows every part of a run in seconds"),
-}
-"""Flags of the trainer that a run sets, and why."""
-
-_NOT_ZERO = ("max_epochs", "max_steps", "limit_train_batches", "limit_val_batches", "limit_test_batches")
-
-_LEAST = {"accumulate_grad_batches": 1, "gradient_clip_val": 0}
-"""Below these Lightning trains all the same, and the wrong way."""
-
-_PRECISIONS = ("32", "32-true", "16", "16-mixed", "bf16", "bf16-mixed")
-
-_SEEDS = 2**32
 
 _NOISE = (
     ".*LightningCLI's args parameter is intended.*",
@@ -148,9 +129,7 @@ class TrainingCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Refuse a seed that numpy would not take, before it is given one."""
         super().parse_arguments(parser, args)
-        seed = self.config[self.config.subcommand].seed_everything
-        if not 0 <= seed < _SEEDS:
-            raise InputError(f"--seed_everything {seed}: give a whole number from 0 to {_SEEDS - 1}")
+        check_seed(self.config[self.config.subcommand].seed_everything)
 
     def _parse_ckpt_path(self) -> None:
         # Lightning's own lets the checkpoint's settings win over the command line without a word (issue 21455).
@@ -159,7 +138,7 @@ class TrainingCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Settle what the hardware and the network decide, and find out which run this is."""
         config = self.config[self.subcommand]
-        _check_settings(config)
+        check_settings(config)
         if config.trainer.precision is None:
             config.trainer.precision = choose_precision(str(config.trainer.accelerator))
         settings = config.model.init_args
@@ -256,7 +235,7 @@ class TrainingCLI(LightningCLI):
         try:
             if not is_complete(self.run.best_checkpoint):
                 last = self.run.last_checkpoint
-                resume = str(last) if is_there(last) else None
+                resume = str(last) if has_checkpoint(last) else None
                 self.trainer.fit(model, datamodule=datamodule, ckpt_path=resume, weights_only=True)
                 if not self.run.best_checkpoint.exists():
                     raise InputError(_without_best(self.run, resumed=resume is not None))
@@ -298,24 +277,6 @@ def _without_best(run: RunFolder, resumed: bool) -> str:
     if resumed:
         return f"{run.best_checkpoint} is gone; give another --run_dir, or delete {run.path} to train it again"
     return f"nothing was trained in {run.path}: training ended before its first epoch did; give it more time"
-
-
-def _check_settings(config: Namespace) -> None:
-    """Refuse what the trainer takes, and cannot be meant."""
-    for name, (default, reason) in _OWN.items():
-        if (config.trainer[name] or None) != default:
-            raise InputError(f"--trainer.{name} cannot be chosen ({reason}); leave it out")
-    for name in _NOT_ZERO:
-        if config.trainer[name] == 0:
-            raise InputError(f"--trainer.{name} 0: nothing would be trained or tested; give more, or leave it out")
-    for name, least in _LEAST.items():
-        value = config.trainer[name]
-        if value is not None and value < least:
-            raise InputError(f"--trainer.{name} {value}: give a number of at least {least}")
-    if config.trainer.precision is not None and str(config.trainer.precision) not in _PRECISIONS:
-        raise InputError(f"--trainer.precision {config.trainer.precision}: give 32-true, bf16-mixed or 16-mixed")
-    if config.patience < 1:
-        raise InputError(f"--patience {config.patience}: give a whole number of at least 1")
 
 
 def _check_same_run(run: RunFolder, resolved: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import tabulate
 from safetensors import SafetensorError, safe_open
 
-from kth_lightning.data.module import default_cache_dir
+from kth_lightning.data.module import cache_folder
 from kth_lightning.parser import Parser
 
 Kind = Literal["pictures", "catalogues", "pixels", "features"]
@@ -51,7 +51,7 @@ def stores_command(words: list[str]) -> None:
         "--cache_dir", type=str | None, default=None, help="Where they lie; the user's cache folder where left out."
     )
     options = parser.parse_args(words)
-    folder = default_cache_dir() if options.cache_dir is None else Path(options.cache_dir).expanduser()
+    folder = cache_folder(options.cache_dir)
     found = list(_stores(folder))
     if options.clear:
         cleared = [store for store in found if store.kind in options.clear]

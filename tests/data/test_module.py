@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from kth_lightning.data.batch import PADDING, Batch
-from kth_lightning.data.module import CLEAN, MIRRORED, PictureData, default_cache_dir, infer_source
+from kth_lightning.data.module import CLEAN, MIRRORED, PictureData, cache_folder, infer_source
 from kth_lightning.data.split import write_split
 from kth_lightning.errors import InputError
 
@@ -240,7 +240,7 @@ def test_cache_folder_is_the_variables_or_the_flags(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data_of: Callable[..., PictureData]
 ) -> None:
     monkeypatch.setenv("KTH_LIGHTNING_CACHE", str(tmp_path / "variable"))
-    assert default_cache_dir() == tmp_path / "variable"
+    assert cache_folder() == tmp_path / "variable"
     data_of(cache_dir=str(tmp_path / "flag")).prepare_data()
     assert {each.name for each in (tmp_path / "flag").iterdir()} == {"catalogues", "pixels"}
     assert not (tmp_path / "variable").exists()

@@ -18,7 +18,7 @@ from kth_lightning.data.batch import PADDING, Batch
 from kth_lightning.data.module import PictureData
 from kth_lightning.errors import InputError
 from kth_lightning.models import BenchmarkCNN, Classifier, FeatureHead, FineTuned
-from kth_lightning.models.base import make_optimizer
+from kth_lightning.models.optimizer import make_optimizer
 
 SMALL: dict[str, Any] = {"filters": (8, 8), "block_dropout": (0.0, 0.0), "dropout": 0.0}
 

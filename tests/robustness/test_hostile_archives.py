@@ -71,11 +71,12 @@ def tell(refusal: Refused, folder: Path, content: bytes | None, name: str = "ani
     return line
 
 
+ESCAPED = Path(tempfile.gettempdir()) / "kth-lightning-escaped.txt"
 ESCAPES = {
     "parent": member("../mine.txt", b"x"),
     "parent inside": member(f"{TOP}/../../mine.txt", b"x"),
-    "absolute": member("/tmp/kth-lightning-escaped.txt", b"x"),
-    "absolute by pax": member("harmless", b"x", path="/tmp/kth-lightning-escaped.txt"),
+    "absolute": member(str(ESCAPED), b"x"),
+    "absolute by pax": member("harmless", b"x", path=str(ESCAPED)),
     "soft link": member("a", kind=tarfile.SYMTYPE, link="/etc/passwd"),
     "hard link": member("a", kind=tarfile.LNKTYPE, link="../in/mine.txt"),
     "link to a folder and through it": member("a", kind=tarfile.SYMTYPE, link="..") + member("a/mine.txt", b"x"),
@@ -89,7 +90,7 @@ ESCAPES = {
 def test_what_could_leave_the_folder_is_refused_by_name(refusal: Refused, tmp_path: Path, content: bytes) -> None:
     line = tell(refusal, tmp_path, gzip.compress(kth()[:-1024] + content + bytes(1024)))
     assert "which is no regular file inside the archive's own folder; nothing was unpacked" in line
-    assert not Path("/tmp/kth-lightning-escaped.txt").exists()
+    assert not ESCAPED.exists()
 
 
 def test_an_escape_is_refused_with_nothing_unpacked_before_it(refusal: Refused, tmp_path: Path) -> None:
