@@ -1,3 +1,4 @@
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,6 +9,12 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
+
+
+def pytest_configure() -> None:
+    """Give each of several test processes one thread: those of two processes on the same cores wait for each other."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session", autouse=True)

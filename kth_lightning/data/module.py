@@ -242,9 +242,9 @@ class PictureData(LightningDataModule):
         store = self.stores[batch["part"]]
         batch["augmented"] = store is self.pixels and bool((batch["view"] != CLEAN).any())
         batch["key"] = self.keys[batch["index"]]
-        batch[store.field] = _pinned(store.fetch(batch["index"], batch["view"]))
+        batch[store.field] = self._pinned(store.fetch(batch["index"], batch["view"]))
         if self.mirror and batch["part"] != "train" and store is not self.pixels:
-            batch["mirrored"] = _pinned(store.fetch(batch["index"], torch.full_like(batch["view"], MIRRORED)))
+            batch["mirrored"] = self._pinned(store.fetch(batch["index"], torch.full_like(batch["view"], MIRRORED)))
         return batch
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
@@ -252,6 +252,10 @@ class PictureData(LightningDataModule):
         if "images" in batch:
             batch["images"] = self._augment(batch["images"], batch["key"], batch["view"], batch["augmented"])
         return batch
+
+    def _pinned(self, rows: Tensor) -> Tensor:
+        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        return rows.pin_memory() if on_gpu else rows
 
     def images(self, index: Tensor, view: Tensor, device: torch.device) -> Tensor:
         """Return pictures int64 [B] in the views int64 [B], as a model takes them: [B, 3, H, W] in 0..255."""
@@ -262,10 +266,6 @@ class PictureData(LightningDataModule):
     def _augment(self, pixels: Tensor, keys: Tensor, views: Tensor, augmented: bool) -> Tensor:
         images = pixels.permute(0, 3, 1, 2)
         return self.augmentation(images, keys, views) if augmented else images
-
-
-def _pinned(rows: Tensor) -> Tensor:
-    return rows.pin_memory() if torch.cuda.is_available() else rows
 
 
 def cache_folder(named: str | None = None) -> Path:

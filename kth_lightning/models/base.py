@@ -134,7 +134,11 @@ class Classifier(LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Draw dropout from the seed, the batch and the process alone: a resumed run then goes on as it would have."""
-        torch.manual_seed(hash((self.seed, self.current_epoch, batch_idx, self.global_rank)) & 0x7FFF_FFFF)
+        drawn = hash((self.seed, self.current_epoch, batch_idx, self.global_rank)) & 0x7FFF_FFFF
+        if self.device.type == "cpu":
+            torch.default_generator.manual_seed(drawn)  # torch.manual_seed looks for accelerators at every call
+        else:
+            torch.manual_seed(drawn)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of the whole batch, as far as it is this process's."""

@@ -87,8 +87,7 @@ def complete_checkpoint(file: Path, model: Classifier, temperature: float, seen:
     checkpoint["pictures"] = seen
     checkpoint["complete"] = True
     checkpoint["optimizer_states"] = checkpoint["lr_schedulers"] = []
-    for key in ("current_model_state", "averaging_state"):
-        checkpoint.pop(key, None)
+    checkpoint.pop("current_model_state", None)
     AtomicCheckpointIO().save_checkpoint(checkpoint, file)
 
 
