@@ -20,7 +20,7 @@ _MAX_CELL_DIFFERENCE = 1.0  # in standard deviations of the thumbnail
 
 _FLAT = 4.0  # grey levels; below this standard deviation noise decides, so only the bytes are compared
 _SIDE = 16
-_QUERIES = 256  # bound the memory where nearly all pictures are alike
+_QUERIES = 256  # bound the memory of many pictures, and where nearly all of them are alike
 _PAIRS = 65_536
 
 
@@ -72,10 +72,9 @@ def _near_pairs(fingerprints: Sequence[Fingerprint]) -> list[tuple[int, int]]:
     if len(fingerprints) < 2:
         return []
     bits = np.stack([one.bits for one in fingerprints]).view(np.uint64)
-    thumbnails = np.stack([one.thumbnail for one in fingerprints]).astype(np.float32)
-    thumbnails -= thumbnails.mean(axis=(1, 2), keepdims=True)
-    thumbnails /= thumbnails.std(axis=(1, 2), keepdims=True)
-    frequencies = dctn(thumbnails, axes=(1, 2), norm="ortho")[:, :3, :3].reshape(len(fingerprints), -1)[:, 1:]
+    thumbnails = np.stack([one.thumbnail for one in fingerprints])
+    blocks = (thumbnails[start : start + _QUERIES] for start in range(0, len(thumbnails), _QUERIES))
+    frequencies = np.concatenate([_lowest_frequencies(block) for block in blocks])
     radius = _SIDE * np.sqrt(2 - 2 * _MIN_CORRELATION)
     tree = KDTree(frequencies)
     pairs: list[tuple[int, int]] = []
@@ -87,8 +86,20 @@ def _near_pairs(fingerprints: Sequence[Fingerprint]) -> list[tuple[int, int]]:
             i, j = left[at : at + _PAIRS], right[at : at + _PAIRS]
             keep = (i < j) & (np.bitwise_count(bits[i] ^ bits[j]).sum(axis=1) <= _MAX_BITS)
             i, j = i[keep], j[keep]
-            difference = np.abs(thumbnails[i] - thumbnails[j])
+            difference = np.abs(_standardised(thumbnails[i]) - _standardised(thumbnails[j]))
             keep = np.square(difference).sum(axis=(1, 2)) <= radius**2
             keep &= difference.max(axis=(1, 2), initial=0.0) <= _MAX_CELL_DIFFERENCE
             pairs.extend(zip(i[keep].tolist(), j[keep].tolist(), strict=True))
     return pairs
+
+
+def _lowest_frequencies(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return dctn(_standardised(thumbnails), axes=(1, 2), norm="ortho")[:, :3, :3].reshape(len(thumbnails), -1)[:, 1:]
+
+
+def _standardised(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Give thumbnails [N, 16, 16] the mean 0 and the standard deviation 1, each."""
+    values = thumbnails.astype(np.float32)
+    values -= values.mean(axis=(1, 2), keepdims=True)
+    values /= values.std(axis=(1, 2), keepdims=True)
+    return values

@@ -212,6 +212,7 @@ class PictureData(LightningDataModule):
         """Open the store of pixels for every part."""
         self.pixels = open_pixels(self.catalogue, self.image_size, self.interpolation, self.cache_dir)
         self.stores = {"train": self.pixels, "val": self.pixels, "test": self.pixels}
+        self._pins = torch.cuda.is_available()  # too slow to ask at every step
 
     def views_of(self, part: Part) -> list[int] | None:
         """List the views in which a part's pictures are seen; None where every epoch draws afresh."""
@@ -254,8 +255,7 @@ class PictureData(LightningDataModule):
         return batch
 
     def _pinned(self, rows: Tensor) -> Tensor:
-        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-        return rows.pin_memory() if on_gpu else rows
+        return rows.pin_memory() if self._pins else rows
 
     def images(self, index: Tensor, view: Tensor, device: torch.device) -> Tensor:
         """Return pictures int64 [B] in the views int64 [B], as a model takes them: [B, 3, H, W] in 0..255."""

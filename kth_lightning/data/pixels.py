@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from kth_lightning.data.ahead import in_order
 from kth_lightning.data.catalogue import Catalogue
 from kth_lightning.data.images import UnreadablePicture, read_rgb
 from kth_lightning.errors import InputError
@@ -30,6 +31,7 @@ MIN_SIZE, MAX_SIZE = 32, 4096
 """Least and largest side in pixels of the pictures that models see."""
 
 _VERSION = 2
+_AHEAD = 4  # pictures a core that wait to be written, where the disk is slower
 _SEAL = len(f"{0:08x} {0:020d}\n")
 
 
@@ -121,7 +123,7 @@ def _build(
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(stream, header)
             checksum = 0
-            rows = pool.map(row, range(shape[0]))
+            rows = in_order(lambda place: pool.submit(row, place), range(shape[0]), _AHEAD * (os.cpu_count() or 1))
             for pixels in tqdm(rows, total=shape[0], desc="resizing pictures", unit="", leave=False):
                 checksum = zlib.crc32(pixels, checksum)
                 stream.write(pixels)

@@ -17,6 +17,7 @@ from filelock import FileLock
 from PIL import Image
 from tqdm import tqdm
 
+from kth_lightning.data.ahead import in_order
 from kth_lightning.data.catalogue import Catalogue, Picture, read_catalogue, write_catalogue
 from kth_lightning.data.duplicates import Fingerprint, duplicate_groups, fingerprint
 from kth_lightning.data.images import MIN_SIDE, UnreadablePicture, decode, open_picture
@@ -27,6 +28,7 @@ _FORMAT = "2"  # raise it when the same files would give other tables
 _TABLES = ("catalogue.csv", "audit.csv", "summary.txt")
 _SEAL = "tables.sha256"
 _MAX_CLASSES_SHOWN = 40
+_AHEAD = 16  # pictures a core that are under way
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ def _write_tables(listing: Listing, folder: Path) -> None:
 def _read_all(candidates: Sequence[Candidate]) -> list[_Reading | str]:
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
-        readings = pool.map(_read, candidates)
+        readings = in_order(lambda candidate: pool.submit(_read, candidate), candidates, _AHEAD * (os.cpu_count() or 1))
         return list(tqdm(readings, desc="Reading pictures", total=len(candidates), unit="file", delay=1, leave=False))
     finally:
         pool.shutdown(cancel_futures=True)  # so that Ctrl-C does not wait for all the rest

@@ -159,8 +159,8 @@ def _share_out(
     groups: dict[int, list[int]] = defaultdict(list)
     for place in free:
         groups[catalogue.pictures[place].group].append(place)
-    order = [list(groups.values())[each] for each in rng.permutation(len(groups))]
-    order.sort(key=len, reverse=True)
+    found = list(groups.values())
+    order = sorted((found[each] for each in rng.permutation(len(found))), key=len, reverse=True)
     left = [dict(quota) for quota in quotas]
     chosen: dict[int, int] = {}
     waiting = Counter(label for group in order for label in {catalogue.pictures[place].label for place in group})

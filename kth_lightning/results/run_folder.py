@@ -179,7 +179,13 @@ class RunFolder:
             row: "epoch", "seconds", "lr", and "train/" and "val/" with each of "loss", "acc", "kappa" and "recall".
                 NaN becomes an empty cell, and so does what a row lacks.
         """
-        self._write_history([*self.read_history(), row])
+        names = list(row)
+        header, line = _csv([names]), _csv([_cells(row, names)])
+        if not self.history.exists() or not _text(self.history).startswith(header):
+            self._write_history([*self.read_history(), row])
+            return
+        with self.history.open("a", encoding="utf-8", newline="") as stream:
+            stream.write(line)
 
     def read_history(self) -> list[dict[str, float]]:
         """Read the epochs' figures, NaN for an empty cell; no row where no epoch has ended.
@@ -205,7 +211,7 @@ class RunFolder:
 
     def _write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
         names = list(dict.fromkeys(name for row in rows for name in row))
-        lines = [[row[name] if math.isfinite(row.get(name, math.nan)) else "" for name in names] for row in rows]
+        lines = [_cells(row, names) for row in rows]
         write_atomically(_csv([names, *lines] if rows else []), self.history)
 
     def write_predictions(
@@ -292,6 +298,10 @@ class RunFolder:
             return [{"class": row["class"]} | {name: float(row[name]) for name in LOCALISATION} for row in rows]
         except (KeyError, TypeError, ValueError, csv.Error) as error:
             raise _damaged(self.localisation, error) from None
+
+
+def _cells(row: Mapping[str, float], names: Sequence[str]) -> list[float | str]:
+    return [row[name] if math.isfinite(row.get(name, math.nan)) else "" for name in names]
 
 
 def _csv(rows: Iterable[Sequence[object]]) -> str:

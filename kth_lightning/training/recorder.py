@@ -10,7 +10,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -141,16 +141,6 @@ class RunRecorder(Checkpoint):
             }
         )
         write_report(self.run.path)
-
-
-class StopWhereStopped(L.Callback):
-    """Do not train on when a run is resumed whose early stopping had come."""
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Stop before the first step."""
-        stopping = trainer.early_stopping_callback
-        if isinstance(stopping, EarlyStopping) and stopping.wait_count >= stopping.patience:
-            trainer.should_stop = True
 
 
 def _data(trainer: L.Trainer) -> PictureData:

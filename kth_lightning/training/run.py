@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -30,11 +31,12 @@ from kth_lightning.training.allocation import keep_freed_memory
 from kth_lightning.training.averaging import AveragedWeights
 from kth_lightning.training.board import Board
 from kth_lightning.training.checkpoints import AtomicCheckpointIO, LastCheckpoint, has_checkpoint, is_complete
+from kth_lightning.training.early_stopping import ResumableEarlyStopping
 from kth_lightning.training.precision import choose_precision
 from kth_lightning.training.progress import RunProgress
-from kth_lightning.training.recorder import RunRecorder, StopWhereStopped
+from kth_lightning.training.recorder import RunRecorder
 from kth_lightning.training.seen import objections
-from kth_lightning.training.settings import check_seed, check_settings
+from kth_lightning.training.settings import LINKS, check_seed, check_settings
 from kth_lightning.training.store_features import StoreFeatures
 from kth_lightning.training.watch import TrainingWatch
 from kth_lightning.use.checkpoint import read_checkpoint, require_numbers
@@ -44,8 +46,6 @@ VERBS = {
     "validate": "Evaluate a checkpoint, given with --ckpt_path, on the validation pictures.",
     "test": "Evaluate a checkpoint, given with --ckpt_path, on the test pictures.",
 }
-
-_LINKS = ("num_classes", "class_names", "class_weights", "image_size", "interpolation", "mirror", "seed")
 
 _NOISE = (
     ".*LightningCLI's args parameter is intended.*",
@@ -68,6 +68,9 @@ class TrainingCLI(LightningCLI):
 
     def __init__(self, args: ArgsType = None) -> None:
         keep_freed_memory()
+        if not torch.cuda.is_available():
+            # Lightning sets it; torch's optimisers would then look for a driver's library at every step.
+            os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
         for name in ("lightning.pytorch", "lightning.fabric"):
             logging.getLogger(name).setLevel(logging.WARNING)
         for message in _NOISE:
@@ -122,7 +125,7 @@ class TrainingCLI(LightningCLI):
             default=None,
             help="Validate and keep an exponential moving average of the weights, of which a step keeps this share.",
         )
-        for name in _LINKS:
+        for name in LINKS:
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
         parser.link_arguments("seed_everything", "data.seed")
 
@@ -184,8 +187,7 @@ class TrainingCLI(LightningCLI):
                 TrainingWatch(self.run),
                 RunRecorder(self.run, self.resolved),
                 Board(self.run),
-                EarlyStopping("val/loss", patience=config.patience),
-                StopWhereStopped(),
+                ResumableEarlyStopping(config.patience),
                 ModelCheckpoint(
                     dirpath=str(self.run.checkpoints),
                     filename="best",
@@ -203,8 +205,11 @@ class TrainingCLI(LightningCLI):
         except (TypeError, ValueError) as error:  # of flags that Lightning's own exception does not cover
             raise InputError(f"--trainer: {str(error).strip().splitlines()[0]}") from None
         cores = os.cpu_count() or 1
-        if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > cores:
-            raise InputError(f"--trainer.devices {trainer.num_devices}: there are {cores} CPU cores; give no more")
+        if isinstance(trainer.accelerator, CPUAccelerator):
+            if trainer.num_devices > cores:
+                raise InputError(f"--trainer.devices {trainer.num_devices}: there are {cores} CPU cores; give no more")
+            if config.trainer.sync_batchnorm:
+                raise InputError("--trainer.sync_batchnorm: PyTorch has it on GPUs only; leave it out")
         return trainer
 
     def before_fit(self) -> None:

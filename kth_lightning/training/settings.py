@@ -1,8 +1,14 @@
 """Settings of a run that would be taken, and cannot be meant."""
 
+import inspect
+
 from jsonargparse import Namespace
 
 from kth_lightning.errors import InputError
+from kth_lightning.models import Classifier
+
+LINKS = ("num_classes", "class_names", "class_weights", "image_size", "interpolation", "mirror", "seed")
+"""Settings that the model takes from the data."""
 
 _OWN = {
     "logger": (None, "a run is logged in its run folder, for TensorBoard"),
@@ -11,6 +17,7 @@ _OWN = {
     "check_val_every_n_epoch": (1, "a run validates after every epoch"),
     "val_check_interval": (None, "a run validates after every epoch"),
     "overfit_batches": (None, "--trainer.limit_train_batches trains on a part of the pictures"),
+    "use_distributed_sampler": (None, "every process takes its share of each batch by itself"),
     "fast_dev_run": (None, "--config configs/debug.yaml shows every part of a run in seconds"),
 }
 """Flags of the trainer that a run sets, and why."""
@@ -56,5 +63,11 @@ def check_settings(config: Namespace) -> None:
             raise InputError(f"--trainer.{name} {value}: give a number of at least {least}")
     if config.trainer.precision is not None and str(config.trainer.precision) not in _PRECISIONS:
         raise InputError(f"--trainer.precision {config.trainer.precision}: give 32-true, bf16-mixed or 16-mixed")
+    for name in LINKS:
+        default = inspect.signature(Classifier).parameters[name].default
+        if config.model.init_args.get(name) not in (None, default):
+            place = {"seed": "seed_everything", "class_weights": "data.balance"}.get(name, f"data.{name}")
+            where = "the data alone" if name in ("num_classes", "class_names") else f"--{place}"
+            raise InputError(f"--model.init_args.{name} cannot be chosen (it follows from {where}); leave it out")
     if config.patience < 1:
         raise InputError(f"--patience {config.patience}: give a whole number of at least 1")

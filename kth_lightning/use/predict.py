@@ -58,13 +58,15 @@ def choose_devices(accelerator: str, count: int | Literal["auto"]) -> list[torch
 
     Args:
         accelerator: "auto" for GPUs where there are any, "gpu" or "cpu".
-        count: How many GPUs; "auto" for all.
+        count: How many GPUs; "auto" for all. The CPU is one device.
 
     Raises:
         InputError: There are not as many.
     """
     available = torch.accelerator.device_count() if accelerator != "cpu" else 0
     if available == 0 and accelerator != "gpu":
+        if count not in ("auto", 1):
+            raise InputError(f"--devices {count}: the CPU is one device, with all of its cores; leave it out")
         return [torch.device("cpu")]
     wanted = max(available, 1) if count == "auto" else count
     if not 1 <= wanted <= available:

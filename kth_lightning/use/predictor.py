@@ -2,13 +2,12 @@
 
 import os
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
-from typing import TypeVar, overload
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from kth_lightning.data.ahead import in_order
 from kth_lightning.data.images import MIN_SIDE, UnreadablePicture, read_rgb, upright_rgb
 from kth_lightning.data.pixels import resize
 from kth_lightning.errors import InputError
@@ -26,8 +26,6 @@ Picture = str | Path | Image.Image | np.ndarray | Tensor
 """A file, a PIL picture, or uint8 values: an array [H, W], [H, W, 3] or [H, W, 4], or a tensor [3, H, W]."""
 
 _Pixels = npt.NDArray[np.uint8] | str  # or why there are none
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +129,9 @@ class Predictor:
             return thread.submit(self._predict, model, batch, top_k)
 
         ahead = len(self._models) + 1
-        read = _in_order(self._read, pictures, batch_size * ahead)
+        read = in_order(self._read, pictures, batch_size * ahead)
         batches = iter(lambda: list(islice(read, batch_size)), [])
-        return (prediction for batch in _in_order(predict, batches, ahead) for prediction in batch)
+        return (prediction for batch in in_order(predict, batches, ahead) for prediction in batch)
 
     def _read(self, picture: Picture) -> Future[_Pixels]:
         if isinstance(picture, str | Path):
@@ -182,18 +180,3 @@ def _rgb(picture: Image.Image | npt.NDArray[np.uint8] | Tensor) -> Image.Image:
         return upright_rgb(picture)
     except (TypeError, ValueError, OSError) as error:  # an odd shape; a file that PIL opened and cannot read on
         raise UnreadablePicture(f"unreadable: {error}") from None
-
-
-def _in_order(submit: Callable[[_Item], Future[_Result]], items: Iterable[_Item], ahead: int) -> Iterator[_Result]:
-    """Yield the results of items in their order, while at most `ahead` of them are under way."""
-    waiting: deque[Future[_Result]] = deque()
-    try:
-        for item in items:
-            waiting.append(submit(item))
-            if len(waiting) == ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()

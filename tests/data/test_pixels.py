@@ -142,6 +142,18 @@ def test_a_store_with_a_wrong_byte_is_built_again_with_a_warning(
         open_pixels(catalogue, 40, "bilinear", cache)
 
 
+def test_a_store_that_nothing_has_touched_is_not_read_to_be_opened(catalogue: Catalogue, tmp_path: Path) -> None:
+    cache = tmp_path / "not" / "there"
+    whole = open_pixels(catalogue, 40, "bilinear", cache).pixels.copy()
+    (file,) = stores(cache)
+    written = file.stat().st_mtime_ns
+    content = bytearray(file.read_bytes())
+    content[150] ^= 1
+    file.write_bytes(content)
+    os.utime(file, ns=(written, written))
+    assert (open_pixels(catalogue, 40, "bilinear", cache).pixels != whole).sum() == 1
+
+
 def test_a_store_that_was_copied_is_summed_up_and_used(catalogue: Catalogue, tmp_path: Path) -> None:
     open_pixels(catalogue, 40, "bilinear", tmp_path / "cache")
     (file,) = stores(tmp_path / "cache")

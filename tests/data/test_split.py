@@ -130,6 +130,18 @@ def test_a_whole_number_given_as_a_float_is_a_number_of_pictures() -> None:
     assert make_split(catalogue, 8.0, 6.0, 0) == make_split(catalogue, 8, 6, 0)
 
 
+def test_what_is_left_of_a_size_goes_to_the_largest_remainders() -> None:
+    found = make_split(catalogue_of(singles([15, 15, 28])), 3, 10, 0).counts(catalogue_of(singles([15, 15, 28])))
+    assert found["test"] == {"c00": 3, "c01": 2, "c02": 5}  # of 2.59, 2.59 and 4.83
+
+
+def test_a_class_keeps_a_picture_back_however_large_its_remainder() -> None:
+    entries = singles([2, 40]) + singles([1, 1], "val", 100)
+    catalogue = catalogue_of(entries)
+    found = make_split(catalogue, 2, 39, 0).counts(catalogue)
+    assert found["test"] == {"c00": 1, "c01": 38}  # of 1.86 and 37.14
+
+
 def test_small_shares_give_every_class_a_picture() -> None:
     catalogue = catalogue_of(singles([3, 4, 60]))
     found = make_split(catalogue, 0.01, 0.01, 0).counts(catalogue)
@@ -203,6 +215,7 @@ def test_a_group_across_classes_stays_whole() -> None:
         ([50, 50], 20, 99, r"--data\.test_size: 99 pictures were asked for and 100 can be shared out"),
         ([50, 50], 180, 10, r"--data\.val_size: 180 pictures were asked for and 90"),
         ([50, 50], 1, 10, r"--data\.val_size 1: there are 2 classes"),
+        ([50, 50], 10, 0, r"--data\.test_size 0: there are 2 classes"),
         ([50, 50], 10, -4, r"--data\.test_size -4: there are 2 classes"),
         ([50, 50], 10, 1.5, r"--data\.test_size 1\.5: give a share between 0 and 1, or a whole number"),
         ([50, 50], float("nan"), 10, r"--data\.val_size nan: give a share"),
@@ -288,7 +301,8 @@ def test_a_split_without_a_class_in_training_is_refused(written: tuple[Catalogue
     [
         (b"", "made for other data: 22 of 22"),
         (b"path,part\nc00/0.jpg,train\n", "not a table of path, label, sha256, part"),
-        (b"path,label,sha256,part\nc00/0.jpg,c00,0,holdout\nc00/1.jpg\n", "unknown part"),
+        (b"path,label,sha256,part\nc00/0.jpg,c00,0,holdout\nc00/1.jpg\n", r"unknown part 'None'; parts are"),
+        (b"path,label,sha256,part\na,c00,0,val\nb,c00,0,val\nb,c00,0,val\n", "'b' stands there more than once"),
         (b"\xff\xfe\x00", "not a table"),
     ],
 )

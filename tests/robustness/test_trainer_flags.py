@@ -25,6 +25,8 @@ CASES: list[tuple[str, str, str]] = [
     ("--trainer.val_check_interval", "99", OWN),
     ("--trainer.fast_dev_run", "true", "--config configs/debug.yaml shows every part of a run in seconds"),
     ("--trainer.overfit_batches", "1", "--trainer.limit_train_batches trains on a part of the pictures"),
+    ("--trainer.use_distributed_sampler", "true", "every process takes its share of each batch by itself"),
+    ("--trainer.sync_batchnorm", "true", "--trainer.sync_batchnorm: PyTorch has it on GPUs only; leave it out"),
     ("--trainer.enable_checkpointing", "false", "--trainer: "),
     ("--trainer.accelerator", "abacus", "invalid accelerator name: `accelerator='abacus'`"),
     ("--trainer.strategy", "luck", "invalid strategy name: `strategy='luck'`"),
@@ -49,6 +51,10 @@ CASES: list[tuple[str, str, str]] = [
     ("--weight_averaging", "2", "--weight_averaging 2.0"),
     ("--model.optimizer", "LBFGS", "--model.optimizer: torch.optim has no 'LBFGS'; did you mean"),
     ("--model.optimizer", "SparseAdam", "--model.optimizer: torch.optim has no 'SparseAdam'; did you mean"),
+    ("--model.init_args.num_classes", "7", "--model.init_args.num_classes cannot be chosen (it follows from the data"),
+    ("--model.image_size", "48", "--model.init_args.image_size cannot be chosen (it follows from --data.image_size)"),
+    ("--model.seed", "7", "--model.init_args.seed cannot be chosen (it follows from --seed_everything); leave it out"),
+    ("--model.class_weights", "[1,2,3]", "cannot be chosen (it follows from --data.balance); leave it out"),
     ("--model.filters", "[1000000000,4]", "the memory is exhausted; give a smaller"),
 ]
 

@@ -1,9 +1,8 @@
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from kth_lightning.cli import main
@@ -72,13 +71,23 @@ def test_seeds_train_from_other_beginnings_on_the_same_split(pictures: Path, tmp
     assert one.predictions.read_text() != other.predictions.read_text()
 
 
-def test_the_real_command_compares_on_two_processes(pictures: Path, tmp_path: Path) -> None:
-    flags = ["--models", "head", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
-    command = [sys.executable, "-m", "kth_lightning", *compare(pictures, tmp_path, *flags)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT, check=False)
-    assert result.returncode == 0, result.stderr
-    assert (tmp_path / "table.md").read_text().strip() in result.stdout
-    assert RunFolder(tmp_path / "head").read_metrics()["device"].startswith("2 x")
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_config_yaml_of_every_part_repeats_it_bit_for_bit(precision: str, pictures: Path, tmp_path: Path) -> None:
+    flags = ["--trainer.devices", "1", "--trainer.precision", precision, "--data.image_size", "32"]
+    main(compare(pictures, tmp_path, *flags))
+    for model in ("benchmark", "head", "finetune"):
+        run, again = RunFolder(tmp_path / model), RunFolder(tmp_path / "again" / model)
+        main(["fit", "--config", str(run.config), "--run_dir", str(again.path)])
+        assert figures(again) == figures(run)
+        assert again.config.read_text() == run.config.read_text()
+        assert again.predictions.read_text() == run.predictions.read_text()
+        ours, theirs = (torch.load(each.best_checkpoint, weights_only=True)["state_dict"] for each in (again, run))
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], value) for key, value in theirs.items())
+
+
+def figures(run: RunFolder) -> list[dict[str, float]]:
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in run.read_history()]
 
 
 @pytest.mark.parametrize(

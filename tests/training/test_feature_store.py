@@ -1,3 +1,4 @@
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -70,6 +71,17 @@ def test_a_damaged_file_is_dropped_with_one_warning_and_only_its_rows_are_missin
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         store.open()
+
+
+def test_a_file_that_nothing_has_touched_is_not_summed_up_to_be_opened(tmp_path: Path) -> None:
+    filled(tmp_path, {0: 0})
+    file = sorted(tmp_path.glob("*.safetensors"))[0]
+    written = file.stat().st_mtime_ns
+    content = bytearray(file.read_bytes())
+    content[content.index(b'"crc32":"') + 9] ^= 1
+    file.write_bytes(content)
+    os.utime(file, ns=(written, written))
+    assert FeatureStore(tmp_path, KEYS, {0: 0}).missing(torch.arange(len(KEYS)).numpy(), [0]) == []
 
 
 @pytest.fixture

@@ -137,6 +137,7 @@ def test_bad_settings_are_refused_in_a_sentence_before_any_work(
         ([*predict(tiny_run, output, pictures), "--ckpt_path", str(pictures / "class0/000.png")], "is no checkpoint"),
         ([*predict(tiny_run, output, pictures), "--ckpt_path", str(tmp_path / "none.ckpt")], "there is no file"),
         ([*predict(tiny_run, output, pictures), "--accelerator", "gpu", "--devices", "99"], "--devices: 99 GPUs"),
+        ([*predict(tiny_run, output, pictures), "--devices", "2"], "--devices 2: the CPU is one device"),
         (["predict", str(pictures)], "ckpt_path"),
     ]:
         message = refusal(capsys, args)

@@ -1,0 +1,20 @@
+"""Early stopping that a resumed run remembers."""
+
+import lightning as L
+from lightning.pytorch.callbacks import EarlyStopping
+
+
+class ResumableEarlyStopping(EarlyStopping):
+    """Stop when the validation loss falls no more; do not train on when a run is resumed where that had come.
+
+    Args:
+        patience: Epochs without a lower val/loss until training stops.
+    """
+
+    def __init__(self, patience: int) -> None:
+        super().__init__("val/loss", patience=patience)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stop before the first step."""
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True

@@ -1,0 +1,135 @@
+"""Take part in the benchmark with plain PyTorch and timm, as in PyTorch's transfer learning tutorial."""
+
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torchvision import datasets, transforms
+from turns import Turns, read_task
+
+BLOCK_5 = 28
+"""Where VGG19's last block begins among timm's layers."""
+
+
+def main() -> None:
+    """Train until the benchmark has seen enough."""
+    task = read_task()
+    device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    turns = Turns(torch.cuda.synchronize if torch.cuda.is_available() else lambda: None)
+    model = build(task["case"], task["classes"]).to(device)
+    trained = [each for each in model.parameters() if each.requires_grad]
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} cpu"
+    turns.ready(sum(each.numel() for each in trained), name)
+    if task["case"] == "extraction":
+        extract(task, model, device, turns)
+    elif task["case"] == "head":
+        train_head(task, model, device, turns)
+    else:
+        train(task, model, device, turns)
+
+
+def build(case: str, classes: int) -> nn.Sequential:
+    """Make the network of a case, its weights random."""
+    if case == "head":
+        return nn.Sequential(nn.Dropout(0.7), nn.Linear(512, classes))
+    pool = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    if case == "benchmark":
+        layers: list[nn.Module] = []
+        channels = 3
+        for width, dropout in ((64, 0.0), (128, 0.0), (256, 0.0), (512, 0.5), (512, 0.4)):
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(dropout)]
+            channels = width
+        return nn.Sequential(*layers, *pool, nn.Dropout(0.3), nn.Linear(512, classes))
+    network: Any = timm.create_model("vgg19", pretrained=False)
+    features = network.features
+    if case == "extraction":
+        return nn.Sequential(features, *pool)
+    for layer in features[:BLOCK_5]:
+        layer.requires_grad_(False)
+    return nn.Sequential(features, *pool, nn.Dropout(0.7), nn.Linear(512, classes))
+
+
+def optimiser(case: str, model: nn.Module) -> torch.optim.Optimizer:
+    """Make the article's optimiser."""
+    trained = [each for each in model.parameters() if each.requires_grad]
+    if case == "finetune":
+        return torch.optim.SGD(trained, lr=1e-4, momentum=0.9)
+    return torch.optim.RMSprop(trained, lr=1e-3, alpha=0.9, eps=1e-7)
+
+
+def loader(task: dict[str, Any], augmented: bool) -> DataLoader:
+    """Read the pictures from their files in every epoch, in two processes."""
+    size = task["image_size"]
+    drawn = [
+        transforms.RandomAffine(10, scale=(0.8, 1.2), shear=11.46),  # degrees: .2 radians
+        transforms.RandomHorizontalFlip(),
+    ]
+    steps = transforms.Compose(
+        [
+            transforms.Resize((size, size)),
+            *(drawn if augmented else []),
+            transforms.ToTensor(),
+            transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+        ]
+    )
+    pictures = datasets.ImageFolder(str(Path(task["pictures"]) / "train"), steps)
+    return DataLoader(pictures, batch_size=task["batch_size"], shuffle=augmented, num_workers=2)
+
+
+def epochs(batches: DataLoader, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    """Go through the pictures again and again."""
+    while True:
+        for inputs, labels in batches:
+            yield inputs.to(device), labels.to(device)
+
+
+def train(task: dict[str, Any], model: nn.Module, device: torch.device, turns: Turns) -> None:
+    """Train on augmented pictures."""
+    criterion, steps = nn.CrossEntropyLoss(), optimiser(task["case"], model)
+    model.train()
+    running_loss, running_corrects = 0.0, torch.zeros((), device=device)
+    for inputs, labels in epochs(loader(task, augmented=True), device):
+        steps.zero_grad()
+        with torch.set_grad_enabled(True):
+            outputs = model(inputs)
+            predicted = outputs.argmax(1)
+            loss = criterion(outputs, labels)
+            loss.backward()
+            steps.step()
+        running_loss += loss.item() * inputs.size(0)
+        running_corrects += torch.sum(predicted == labels.data)
+        turns.step(len(inputs))
+
+
+def extract(task: dict[str, Any], model: nn.Module, device: torch.device, turns: Turns) -> None:
+    """Compute the features of clean pictures."""
+    model.eval()
+    with torch.no_grad():
+        for inputs, _ in epochs(loader(task, augmented=False), device):
+            model(inputs).cpu()
+            turns.step(len(inputs))
+
+
+def train_head(task: dict[str, Any], model: nn.Module, device: torch.device, turns: Turns) -> None:
+    """Train on features in memory by the barest loop: no loader, no figures, no validation."""
+    generator = torch.Generator().manual_seed(0)
+    features = torch.rand(task["train"], 512, generator=generator).to(device)
+    labels = torch.randint(task["classes"], (task["train"],), generator=generator).to(device)
+    criterion, steps = nn.CrossEntropyLoss(), optimiser("head", model)
+    model.train()
+    while True:
+        for chosen in torch.randperm(len(features), device=device).split(task["batch_size"]):
+            loss = criterion(model(features[chosen]), labels[chosen])
+            steps.zero_grad()
+            loss.backward()
+            steps.step()
+        turns.step(len(features))
+
+
+if __name__ == "__main__":
+    main()

