@@ -68,6 +68,8 @@ def main(args: list[str] | None = None) -> None:
     except OSError as error:
         _stop(_of_system(error))
     except (MemoryError, RuntimeError) as error:
+        if "EADDRINUSE" in str(error):
+            _stop("the port at which the processes of this run meet is taken; set another (MASTER_PORT) and repeat it")
         if _is_of_peers(error):
             _stop(
                 "another process of this run has ended or cannot be reached; see what it says, then start the same "

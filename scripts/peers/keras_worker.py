@@ -53,7 +53,7 @@ def main() -> None:
         while True:
             model.predict(generator, verbose=0, callbacks=callbacks)
     elif task["case"] == "head":
-        (features, labels), validation = vectors(task, task["train"]), vectors(task, task["val"])
+        (features, labels), validation = maps(task, task["train"]), maps(task, task["val"])
         saved = str(Path(task["folder"]) / "best.keras")
         callbacks = [
             keras.callbacks.ModelCheckpoint(saved, save_best_only=True),
@@ -96,7 +96,8 @@ def build(case: str, classes: int, size: int) -> keras.Model:
     if case == "extraction":
         return keras.applications.VGG19(weights=None, include_top=False, pooling="avg", input_shape=(size, size, 3))
     if case == "head":
-        stages = [keras.Input((512,)), layers.Dropout(0.7)]
+        # As in the article, whose top model pools the maps that it is given.
+        stages = [keras.Input((size // 32, size // 32, 512)), layers.GlobalAveragePooling2D(), layers.Dropout(0.7)]
     elif case == "benchmark":
         stages = [keras.Input((size, size, 3))]
         for width, dropout in ((64, 0.0), (128, 0.0), (256, 0.0), (512, 0.5), (512, 0.4)):
@@ -126,11 +127,11 @@ def pictures(task: dict[str, Any], augmented: bool) -> Any:
     )
 
 
-def vectors(task: dict[str, Any], number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw features and labels: their values make no difference to the time."""
-    rng = np.random.default_rng(number)
+def maps(task: dict[str, Any], number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw VGG19's last maps and labels: their values make no difference to the time."""
+    rng, side = np.random.default_rng(number), task["image_size"] // 32
     labels = rng.integers(task["classes"], size=number)
-    return rng.random((number, 512), dtype=np.float32), keras.utils.to_categorical(labels, task["classes"])
+    return rng.random((number, side, side, 512), dtype=np.float32), keras.utils.to_categorical(labels, task["classes"])
 
 
 if __name__ == "__main__":
