@@ -181,7 +181,8 @@ class RunFolder:
         """
         names = list(row)
         header, line = _csv([names]), _csv([_cells(row, names)])
-        if not self.history.exists() or not _text(self.history).startswith(header):
+        before = _text(self.history) if self.history.exists() else ""
+        if not (before.startswith(header) and before.endswith("\n")):
             self._write_history([*self.read_history(), row])
             return
         with self.history.open("a", encoding="utf-8", newline="") as stream:
