@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -211,6 +212,16 @@ class TrainingCLI(LightningCLI):
             if config.trainer.sync_batchnorm:
                 raise InputError("--trainer.sync_batchnorm: PyTorch has it on GPUs only; leave it out")
         return trainer
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Carry out a verb; where it fails, leave no process behind that waits for this one."""
+        try:
+            super()._run_subcommand(subcommand)
+        except BaseException:
+            launcher = self.trainer.strategy.launcher
+            if launcher is not None:
+                launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))
+            raise
 
     def before_fit(self) -> None:
         """Say what is about to be trained on what."""

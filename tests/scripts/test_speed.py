@@ -1,4 +1,4 @@
-import importlib.util
+import importlib
 import json
 import os
 import platform
@@ -19,20 +19,16 @@ def run(*words: str, **settings: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def environments(tmp_path: Path) -> Path:
+def environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give the environment of the peer `pytorch` without a download: this one, which has all that it needs."""
-    specification = importlib.util.spec_from_file_location("speed", SCRIPT)
-    assert specification is not None
-    assert specification.loader is not None
-    speed = importlib.util.module_from_spec(specification)
-    sys.modules["speed"] = speed
-    specification.loader.exec_module(speed)
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    peers = importlib.import_module("peers.environments").PEERS
     place = tmp_path / "environments" / "pytorch"
     python = place / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
-    wanted = [f"# Python {platform.python_version()}", *speed.PEERS["pytorch"].requirements, "pillow==13.0.0"]
+    wanted = [f"# Python {platform.python_version()}", *peers["pytorch"].requirements, "pillow==13.0.0"]
     (place / "requirements.txt").write_text("\n".join(wanted) + "\n")
     return place.parent
 

@@ -3,6 +3,7 @@
 import csv
 import math
 import os
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -220,3 +221,18 @@ def test_compare_has_the_figures_of_one_process(pictures: Path, tmp_path: Path, 
     metrics = run.read_metrics()
     assert metrics["device"].startswith("2 x")
     assert same(evaluate("test", run, capsys), figures_of(metrics["test"], "test"))
+
+
+def test_a_port_that_is_taken_is_named_and_no_process_stays_behind(pictures: Path, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
+        environment["MASTER_PORT"] = str(taken.getsockname()[1])
+        words = ["fit", "--config", "configs/sample/benchmark.yaml", "--data.root", str(pictures), *TWO]
+        command = [sys.executable, "-m", "kth_lightning", *words, "--run_dir", str(tmp_path / "run")]
+        # It would not return as long as another process holds its output open.
+        result = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT, env=environment)
+    assert result.returncode == 2
+    assert "error: the port at which the processes of this run meet is taken" in result.stderr
+    assert "Traceback" not in result.stderr

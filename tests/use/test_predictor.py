@@ -125,21 +125,6 @@ def test_calibrated_probabilities_are_those_of_divided_logits(
         Predictor(cold, calibrated=True)
 
 
-def test_a_thousand_predictions_need_no_more_memory(predictor: Predictor, files: list[Path]) -> None:
-    if not Path("/proc/self/statm").exists():
-        pytest.skip("memory is read from Linux's /proc")
-
-    def megabytes() -> float:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
-
-    for _ in range(100):
-        predictor(files[0])
-    before = megabytes()
-    for _ in range(1000):
-        predictor(files[0])
-    assert megabytes() - before < 10
-
-
 def test_top_k_is_bounded_by_the_classes_and_not_less_than_one(predictor: Predictor, files: list[Path]) -> None:
     assert len(predictor(files[0], top_k=1).top_k) == 1
     assert len(predictor(files[0], top_k=99).top_k) == 3

@@ -1,0 +1,59 @@
+"""What is measured, what is asked of it, and what the article did."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Case:
+    """Name what is measured.
+
+    Attributes:
+        ours: Flags of `fit` for each of this package's ways to do it; a peer has one.
+        parameters: How many numbers are trained (in the extraction: used), without the dense layer.
+        unit: What is counted in a turn: "batch" or "epoch".
+        dense: Whether there is a dense layer.
+    """
+
+    ours: dict[str, list[str]]
+    parameters: int
+    unit: str = "batch"
+    dense: bool = True
+
+    def trained(self, classes: int) -> int:
+        """Return the number of parameters that every participant must have."""
+        return self.parameters + (513 * classes if self.dense else 0)
+
+
+def _blog(name: str, *words: str) -> list[str]:
+    return ["--config", f"configs/blog/{name}.yaml", *words]
+
+
+RANDOM = ("--model.weights", "none")
+CASES = {
+    "benchmark": Case({"benchmark": _blog("benchmark")}, 3_910_784),
+    "extraction": Case({"extraction": _blog("head", *RANDOM, "--data.views", "0")}, 20_024_384, dense=False),
+    "head": Case({"head": _blog("head", *RANDOM)}, 0, "epoch"),
+    "finetune": Case(
+        {
+            "finetune-fresh": _blog("finetune", *RANDOM),
+            "finetune-stored": _blog("finetune", *RANDOM, "--data.views", "1"),
+        },
+        9_439_232,
+    ),
+}
+
+FLOORS = {
+    "keras-tensorflow": {
+        "benchmark": 1.6,
+        "extraction": 3.0,
+        "head": 2.5,
+        "finetune-fresh": 2.2,
+        "finetune-stored": 8.0,
+    },
+    "pytorch": {"head": 1 / 3, "finetune-fresh": 2.2, "finetune-stored": 8.0},
+}
+"""How many times faster than a peer this package must be; against a bare loop, a third as fast."""
+
+ARTICLE_EPOCHS = {"benchmark": 29, "head": 235, "finetune": 30}
+ARTICLE_TRAIN, ARTICLE_ALL = 1460, 1740
+"""The pictures that the article trained on, and all it had."""
