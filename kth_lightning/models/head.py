@@ -2,6 +2,9 @@
 
 from typing import Any, Literal
 
+from torch import nn
+
+from kth_lightning.errors import InputError
 from kth_lightning.models.pretrained import PretrainedClassifier
 
 
@@ -34,3 +37,19 @@ class FeatureHead(PretrainedClassifier):
     ) -> None:
         super().__init__(num_classes, 0, backbone, weights, weights_sha256, feeding, dropout, **kwargs)
         self.save_hyperparameters()
+
+    def cut_trunk(self, stages: int) -> tuple[nn.Module, nn.Module]:
+        """Part the trunk before its last stages, as the trunk of a `FineTuned` ends that trains them.
+
+        Args:
+            stages: Number of stages behind the cut.
+
+        Raises:
+            InputError: The backbone has no such place.
+        """
+        assert isinstance(self.trunk, nn.Sequential)
+        row, pool = self.trunk
+        assert isinstance(row, nn.Sequential)
+        if not 0 < stages <= len(row):
+            raise InputError(f"--store_maps_before {stages}: the backbone has {len(row)} stages to cut before")
+        return row[:-stages], nn.Sequential(*row[-stages:], pool)

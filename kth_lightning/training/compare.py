@@ -5,7 +5,7 @@ import inspect
 import subprocess
 import sys
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import lightning as L
 import torch
@@ -54,6 +54,8 @@ def compare(words: list[str]) -> None:
         for model, done in runs.items():
             args = ["fit", "--config", str(_recipe(options.recipe, source, model)), *forwarded, *flags]
             args += ["--run_dir", str(part / model)]
+            if model == "head" and "finetune" in runs:
+                args += ["--store_maps_before", str(_shared_cut(options.recipe, source))]
             if model == "finetune" and "head" in runs:
                 args += ["--model.init_args.init_head_from", str(part / "head" / "checkpoints" / "best.ckpt")]
             _fit(args, options)
@@ -131,8 +133,25 @@ def _recipe(recipe: str, source: str, model: Model) -> Path:
 def _check_weights(recipes: list[Path]) -> None:
     """Find out before any training whether the pretrained models can be trained."""
     for recipe in recipes:
-        settings = yaml.safe_load(recipe.read_text(encoding="utf-8"))["model"].get("init_args", {})
+        settings = _settings(recipe)
         find_weights(settings.get("weights", "auto"), settings.get("backbone", "vgg19"))
+
+
+def _shared_cut(recipe: str, source: str) -> int:
+    """Return before how many of its last stages the head's trunk gives what fine-tuning begins with; 0 for nowhere."""
+    head, tuned = (_recipe(recipe, source, model) for model in ("head", "finetune"))
+    if _read(head)["data"] != _read(tuned)["data"]:
+        return 0
+    same = all(_settings(head).get(name) == _settings(tuned).get(name) for name in ("backbone", "weights", "feeding"))
+    return _settings(tuned).get("trained_stages", 1) if same else 0
+
+
+def _read(recipe: Path) -> dict[str, Any]:
+    return yaml.safe_load(recipe.read_text(encoding="utf-8"))
+
+
+def _settings(recipe: Path) -> dict[str, Any]:
+    return _read(recipe)["model"].get("init_args", {})
 
 
 def _fit(args: list[str], options: Namespace) -> None:

@@ -126,6 +126,13 @@ class TrainingCLI(LightningCLI):
             default=None,
             help="Validate and keep an exponential moving average of the weights, of which a step keeps this share.",
         )
+        parser.add_argument(
+            "--store_maps_before",
+            type=int,
+            default=0,
+            help="For a FeatureHead: number of the backbone's last stages in front of which its maps are stored too, "
+            "for a later run that trains those stages. What is trained here stays the same.",
+        )
         for name in LINKS:
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
         parser.link_arguments("seed_everything", "data.seed")
@@ -161,10 +168,10 @@ class TrainingCLI(LightningCLI):
             _check_same_run(self.run, self.resolved)
 
     def _resolved_text(self, config: Namespace) -> str:
-        """Write the configuration that alone repeats the run: all of it but where it is written."""
+        """Write the configuration that alone repeats the run: all of it but what is written where."""
         text = self._parser(self.subcommand).dump(config, skip_none=False, skip_link_targets=True)
         settings = yaml.safe_load(text)
-        for key in ("run_dir", "config"):
+        for key in ("run_dir", "store_maps_before", "config"):
             settings.pop(key, None)
         return f"# kth_lightning {__version__}\n" + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
 
@@ -181,7 +188,7 @@ class TrainingCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Make the trainer with what every run has: stored features and, for `fit`, all that the run folder holds."""
         config = self.config[self.subcommand]
-        callbacks: list[L.Callback] = [StoreFeatures(), RunProgress()]
+        callbacks: list[L.Callback] = [StoreFeatures(config.store_maps_before), RunProgress()]
         if self.subcommand == "fit":
             callbacks += [
                 *([AveragedWeights(config.weight_averaging)] if config.weight_averaging is not None else []),

@@ -1,30 +1,41 @@
 """The callback that has the frozen trunk fill the feature store and hands it to the data module."""
 
 import hashlib
+from collections.abc import Callable
 
 import lightning as L
 import PIL
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from kth_lightning.data.module import CLEAN, MIRRORED, PictureData
 from kth_lightning.data.split import Part
-from kth_lightning.models import Classifier
+from kth_lightning.errors import InputError
+from kth_lightning.models import Classifier, FeatureHead
 from kth_lightning.training.feature_store import CHUNK, FeatureStore
 
 _BATCH = 32
+
+_Compute = Callable[[Tensor, Tensor], Tensor]
+"""From places in the catalogue int64 [B] and views int64 [B] to features [B, ...]."""
 
 
 class StoreFeatures(L.Callback):
     """Compute what the trunk makes of every picture in every view ahead, once, by all processes together.
 
     A part of the split that is seen in new views every epoch stays on pictures, and so does a model without a trunk.
+
+    Args:
+        maps_before: Number of the trunk's last stages in front of which its maps are stored as well, for a later run
+            that trains those stages; 0 for none. Only a `FeatureHead` has stages to spare.
     """
 
-    def __init__(self) -> None:
-        self.store: FeatureStore | None = None
+    def __init__(self, maps_before: int = 0) -> None:
+        self.maps_before = maps_before
+        self._opened: dict[nn.Module, FeatureStore] = {}
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Store what training and validation will look at."""
@@ -43,58 +54,79 @@ class StoreFeatures(L.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, PictureData)
         assert isinstance(model, Classifier)
+        device = model.device
         views = {part: found for part in parts if (found := _views_to_store(data, part)) is not None}
         if model.trunk is None or not views:
             return
+
+        def of_pictures(trunk: nn.Module) -> _Compute:
+            return lambda index, view: trunk(model.preprocess(data.images(index, view, device)))
+
+        compute = of_pictures(model.trunk)
+        if self.maps_before:
+            if not isinstance(model, FeatureHead):
+                raise InputError("--store_maps_before goes with a FeatureHead; leave it out")
+            before, behind = model.cut_trunk(self.maps_before)
+            maps = self._filled(trainer, model, before, views, of_pictures(before))
+            if maps is not None:
+                compute = lambda index, view: behind(maps.fetch(index, view).to(device))  # noqa: E731
+        store = self._filled(trainer, model, model.trunk, views, compute)
+        if store is not None:
+            data.stores |= dict.fromkeys(views, store)
+
+    def _filled(
+        self,
+        trainer: L.Trainer,
+        model: Classifier,
+        trunk: nn.Module,
+        views: dict[Part, list[int]],
+        compute: _Compute,
+    ) -> FeatureStore | None:
+        """Open the store of a trunk with all that the parts are seen in; None where it cannot be written."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
         try:
-            # Opened once a run: gigabytes are read and checked.
-            self.store = store = self.store or _open(trainer, model, data)
+            if trunk not in self._opened:  # once a run: gigabytes are read and checked
+                self._opened[trunk] = _open(trainer, model, data, trunk)
+            store = self._opened[trunk]
             wanted = [row for part in views for row in store.missing(data.split.indices(part), views[part])]
-            self._fill(trainer, model, data, store, wanted)
+            _fill(trainer, store, wanted, compute)
             problem = None
         except OSError as error:
             problem = error
         if not trainer.strategy.reduce_boolean_decision(problem is None, all=True):
             rank_zero_warn(f"training goes on without a feature store, which could not be written: {problem}")
-            return
+            return None
         store.open()
-        for part in views:
-            data.stores[part] = store
-
-    def _fill(
-        self,
-        trainer: L.Trainer,
-        model: Classifier,
-        data: PictureData,
-        store: FeatureStore,
-        wanted: list[tuple[int, int]],
-    ) -> None:
-        if not wanted:
-            return
-        starts = range(0, len(wanted), CHUNK)[trainer.global_rank :: trainer.world_size]
-        bar = tqdm(total=len(wanted), desc="computing features", unit="", leave=False, disable=trainer.global_rank > 0)
-        with torch.inference_mode(), trainer.precision_plugin.forward_context(), bar:
-            for start in starts:
-                index, view = torch.tensor(wanted[start : start + CHUNK]).unbind(1)
-                parts = []
-                for some_index, some_view in zip(index.split(_BATCH), view.split(_BATCH), strict=True):
-                    images = data.images(some_index, some_view, model.device)
-                    parts.append(model.features(images).cpu())
-                    bar.update(len(images) * trainer.world_size)
-                store.write(index, view, torch.cat(parts))
+        return store
 
 
-def _open(trainer: L.Trainer, model: Classifier, data: PictureData) -> FeatureStore:
+def _fill(trainer: L.Trainer, store: FeatureStore, wanted: list[tuple[int, int]], compute: _Compute) -> None:
+    """Compute rows and write them, by all processes together."""
+    if not wanted:
+        return
+    starts = range(0, len(wanted), CHUNK)[trainer.global_rank :: trainer.world_size]
+    bar = tqdm(total=len(wanted), desc="computing features", unit="", leave=False, disable=trainer.global_rank > 0)
+    with torch.inference_mode(), trainer.precision_plugin.forward_context(), bar:
+        for start in starts:
+            index, view = torch.tensor(wanted[start : start + CHUNK]).unbind(1)
+            parts = []
+            for some_index, some_view in zip(index.split(_BATCH), view.split(_BATCH), strict=True):
+                parts.append(compute(some_index, some_view).cpu())
+                bar.update(len(some_index) * trainer.world_size)
+            store.write(index, view, torch.cat(parts))
+
+
+def _open(trainer: L.Trainer, model: Classifier, data: PictureData, trunk: nn.Module) -> FeatureStore:
     parts: tuple[Part, ...] = ("train", "val", "test")
     keys = {view: _view_key(data, view) for part in parts for view in _views_to_store(data, part) or []}
-    return FeatureStore(data.cache_dir / "features" / _trunk_key(trainer, model, data), data.keys, keys)
+    return FeatureStore(data.cache_dir / "features" / _trunk_key(trainer, model, data, trunk), data.keys, keys)
 
 
-def _trunk_key(trainer: L.Trainer, model: Classifier, data: PictureData) -> str:
+def _trunk_key(trainer: L.Trainer, model: Classifier, data: PictureData, trunk: nn.Module) -> str:
     """Name what a clean picture's features depend on, apart from the picture."""
-    settings = f"{model.trunk} {trainer.precision} {data.image_size} {data.interpolation} {PIL.__version__}"
+    settings = f"{trunk} {trainer.precision} {data.image_size} {data.interpolation} {PIL.__version__}"
     key = hashlib.sha256(settings.encode())
-    for tensor in (*model.preprocess.state_dict().values(), *model.frozen_state().values()):
+    for tensor in (*model.preprocess.state_dict().values(), *trunk.state_dict().values()):
         key.update(tensor.cpu().contiguous().numpy().tobytes())
     return key.hexdigest()[:24]
 

@@ -19,7 +19,8 @@ def compare(pictures: Path, run_dir: Path, *flags: str) -> list[str]:
 def test_compare_trains_the_three_on_one_split_and_writes_the_table(
     pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    args = compare(pictures, tmp_path, "--trainer.devices", "1")
+    cache = tmp_path / "cache"
+    args = compare(pictures, tmp_path, "--trainer.devices", "1", "--data.cache_dir", str(cache))
     main(args)
     printed = capsys.readouterr().out
     table = (tmp_path / "table.md").read_text()
@@ -30,6 +31,8 @@ def test_compare_trains_the_three_on_one_split_and_writes_the_table(
     runs = {name: RunFolder(tmp_path / name) for name in ("benchmark", "head", "finetune")}
     assert len({run.splits.read_text() for run in runs.values()}) == 1
     assert len({tuple(run.read_predictions().paths) for run in runs.values()}) == 1
+    features = [file.stat().st_mtime_ns for file in cache.glob("features/*/*")]
+    assert max(features) < runs["head"].metrics.stat().st_mtime_ns  # block 5 was trained on maps that the head left
     config = yaml.safe_load(runs["finetune"].config.read_text())
     assert config["model"]["init_args"]["init_head_from"] == str(runs["head"].best_checkpoint)
     figures = json.loads((tmp_path / "table.json").read_text())

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from kth_lightning.data.module import PictureData
+from kth_lightning.errors import InputError
 from kth_lightning.models import FeatureHead, FineTuned
 from kth_lightning.training.feature_store import CHUNK, FeatureStore
 from kth_lightning.training.store_features import StoreFeatures
@@ -92,20 +93,20 @@ def data(pictures: Path) -> Callable[..., PictureData]:
     return make
 
 
-def losses(model: L.LightningModule, data: PictureData, stored: bool) -> list[float]:
+def losses(model: L.LightningModule, data: PictureData, store: StoreFeatures | None) -> list[float]:
     class Losses(L.Callback):
         def __init__(self) -> None:
             self.found: list[float] = []
 
         def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
             self.found.append(float(trainer.callback_metrics["val/loss"]))
-            assert (data.stores["train"] is not data.pixels) == stored
+            assert (data.stores["train"] is not data.pixels) == (store is not None)
 
     kept = Losses()
     trainer = L.Trainer(
         accelerator="cpu", devices=1, max_epochs=3, logger=False, enable_checkpointing=False, num_sanity_val_steps=0,
         use_distributed_sampler=False, enable_progress_bar=False, enable_model_summary=False,
-        callbacks=[kept, *([StoreFeatures()] if stored else [])],
+        callbacks=[kept, *([store] if store else [])],
     )  # fmt: skip
     trainer.fit(model, datamodule=data)
     kept.found += trainer.test(model, datamodule=data, verbose=False)[0].values()
@@ -117,11 +118,41 @@ def test_a_store_gives_the_figures_that_pictures_give(
     kind: type[FeatureHead | FineTuned], mirror: bool, data: Callable[..., PictureData]
 ) -> None:
     found = []
-    for stored in (False, True):
+    for store in (None, StoreFeatures()):
         L.seed_everything(0, verbose=False)
         model = kind(num_classes=3, backbone="resnet18", weights="none", image_size=64, mirror=mirror)
-        found.append(losses(model, data(augmentation="standard", views=2, mirror=mirror), stored))
+        found.append(losses(model, data(augmentation="standard", views=2, mirror=mirror), store))
     assert found[1] == pytest.approx(found[0], rel=1e-4)
+
+
+def test_maps_stored_with_a_head_spare_fine_tuning_the_trunk(data: Callable[..., PictureData], tmp_path: Path) -> None:
+    found, seen = [], []
+
+    def count(trunk: torch.nn.Module, inputs: tuple[torch.Tensor], maps: torch.Tensor) -> None:
+        seen.append(len(maps))
+
+    for place, (kind, store) in enumerate(
+        [(FeatureHead, StoreFeatures()), (FeatureHead, StoreFeatures(1)), (FineTuned, StoreFeatures())]
+    ):
+        L.seed_everything(0, verbose=False)
+        model = kind(num_classes=3, backbone="resnet18", weights="none", image_size=64, mirror=True)
+        model.get_submodule("trunk.0.0" if kind is FeatureHead else "trunk.0").register_forward_hook(count)
+        settings = {"augmentation": "standard", "views": 2, "mirror": True}
+        found.append(losses(model, data(cache_dir=str(tmp_path / str(min(place, 1))), **settings), store))
+        if place < 2:
+            assert sum(seen) == 42 * 2 + 18 * 2
+            seen.clear()
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
+    assert not seen
+
+
+@pytest.mark.parametrize(("kind", "stages"), [(FeatureHead, 9), (FineTuned, 1)])
+def test_no_maps_are_stored_where_there_is_no_cut(
+    kind: type[FeatureHead | FineTuned], stages: int, data: Callable[..., PictureData]
+) -> None:
+    model = kind(num_classes=3, backbone="resnet18", weights="none", image_size=64)
+    with pytest.raises(InputError, match="--store_maps_before"):
+        losses(model, data(), StoreFeatures(stages))
 
 
 def test_fresh_views_train_on_pictures_and_validate_on_features(data: Callable[..., PictureData]) -> None:
