@@ -9,14 +9,13 @@ import torch
 from lightning import LightningDataModule
 from platformdirs import user_cache_path
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from kth_lightning.data.augment import PRESETS, Augmentation
 from kth_lightning.data.batch import Batch
 from kth_lightning.data.catalogue import Catalogue
 from kth_lightning.data.folder import FolderSource
 from kth_lightning.data.kth import KthSource
-from kth_lightning.data.order import Order, Rows
+from kth_lightning.data.loader import Loader
 from kth_lightning.data.pixels import INTERPOLATIONS, MAX_SIZE, MIN_SIZE, open_pixels
 from kth_lightning.data.prepare import Prepared, prepare
 from kth_lightning.data.sample import SampleSource
@@ -220,33 +219,41 @@ class PictureData(LightningDataModule):
             return [CLEAN]
         return None if self.views is None else list(range(1, self.views + 1))
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> Loader:
         """Make the loader of this process's share of the training batches."""
         return self._loader("train")
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> Loader:
         """Make the loader of this process's share of the validation batches."""
         return self._loader("val")
 
-    def test_dataloader(self) -> DataLoader:
+    def test_dataloader(self) -> Loader:
         """Make the loader of this process's share of the test batches."""
         return self._loader("test")
 
-    def _loader(self, part: Part) -> DataLoader:
-        rows = Rows(torch.from_numpy(self.split.indices(part)), self.labels, part)
+    def _loader(self, part: Part) -> Loader:
+        index = torch.from_numpy(self.split.indices(part))
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        order = Order(len(rows), self.batch_size, self.views_of(part), self.seed, part == "train", rank, world_size)
-        return DataLoader(rows, batch_size=None, sampler=order)
+        views, shuffle = self.views_of(part), part == "train"
+        return Loader(index, self.labels, part, self.batch_size, views, self.seed, shuffle, rank, world_size)
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Fetch the batch's rows from the store of its part."""
         store = self.stores[batch["part"]]
-        batch["augmented"] = store is self.pixels and bool((batch["view"] != CLEAN).any())
-        batch["key"] = self.keys[batch["index"]]
+        if store is self.pixels:
+            batch["augmented"] = bool((batch["view"] != CLEAN).any())
+            batch["key"] = self.keys[batch["index"]]
         batch[store.field] = self._pinned(store.fetch(batch["index"], batch["view"]))
         if self.mirror and batch["part"] != "train" and store is not self.pixels:
             batch["mirrored"] = self._pinned(store.fetch(batch["index"], torch.full_like(batch["view"], MIRRORED)))
         return batch
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move a batch, whose entries need no search for tensors as Lightning's own does."""
+        return {
+            name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+            for name, value in batch.items()
+        }
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augment pictures on the device."""

@@ -16,6 +16,8 @@ from torch import Tensor
 CHUNK = 256
 """Rows a file holds at most."""
 
+_TABLE_BYTES = 2**26
+
 _VERSION = "1"
 
 
@@ -24,8 +26,8 @@ class FeatureStore:
 
     No split and no catalogue is part of a row's key: folds, reruns and grown data sets share rows. Each file is
     written under a temporary name by one process and renamed when whole; a damaged one is dropped with a warning and
-    its rows count as missing. Rows are memory-mapped, and the checksum of a file is looked at only where its time of
-    change is not the one it was written with.
+    its rows count as missing. Rows are memory-mapped, or copied into memory where they are few bytes in all. The
+    checksum of a file is looked at only where its time of change is not the one it was written with.
 
     Args:
         folder: Of one trunk on pictures of one size; made where it is missing.
@@ -41,7 +43,10 @@ class FeatureStore:
         self.view_keys = view_keys
         self._pictures, self._place = np.unique(self.picture_keys, return_inverse=True)
         self._chunks: list[Tensor] = []
-        self._rows = {view: np.full(len(self._pictures), -1) for view in view_keys}
+        self._table: Tensor | None = None
+        self._rows = np.full((len(view_keys), len(self._pictures)), -1)
+        self._view_row = np.zeros(max(view_keys) + 2, int)  # the view -1 finds the last
+        self._view_row[list(view_keys)] = np.arange(len(view_keys))
         self._known: set[str] = set()
         folder.mkdir(parents=True, exist_ok=True)
         self.open()
@@ -54,10 +59,11 @@ class FeatureStore:
             self._known.add(file.name)
             places = np.searchsorted(self._pictures, chunk["picture"].numpy()).clip(max=len(self._pictures) - 1)
             known = self._pictures[places] == chunk["picture"].numpy()
-            for view, key in self.view_keys.items():
+            for rows, key in zip(self._rows, self.view_keys.values(), strict=True):
                 mine = np.flatnonzero(known & (chunk["view"].numpy() == key))
-                self._rows[view][places[mine]] = len(self._chunks) * CHUNK + mine
+                rows[places[mine]] = len(self._chunks) * CHUNK + mine
             self._chunks.append(chunk["features"])
+        self._table = _table(self._chunks)
 
     def missing(self, index: np.ndarray, views: list[int]) -> list[tuple[int, int]]:
         """List the (index, view) among pictures and views whose rows no file holds, each content once, view by view."""
@@ -66,7 +72,7 @@ class FeatureStore:
             (int(each), view)
             for view in views
             for each in index[np.sort(places)]
-            if self._rows[view][self._place[each]] < 0
+            if self._rows[self._view_row[view], self._place[each]] < 0
         ]
 
     def write(self, index: Tensor, view: Tensor, features: Tensor) -> None:
@@ -95,10 +101,20 @@ class FeatureStore:
 
     def fetch(self, index: Tensor, view: Tensor) -> Tensor:
         """Copy rows out: int64 [B] and int64 [B] to features [B, ...]."""
-        numbers = [
-            self._rows[each][place] for each, place in zip(view.tolist(), self._place[index.numpy()], strict=True)
-        ]
-        return torch.stack([self._chunks[number // CHUNK][number % CHUNK] for number in numbers])
+        numbers = self._rows[self._view_row[view.numpy()], self._place[index.numpy()]]
+        if self._table is not None:
+            return self._table[torch.from_numpy(numbers)]
+        return torch.stack([self._chunks[number // CHUNK][number % CHUNK] for number in numbers.tolist()])
+
+
+def _table(chunks: list[Tensor]) -> Tensor | None:
+    """Copy chunks into one tensor, `CHUNK` rows for each, where that is small: gathering rows one by one takes long."""
+    if not chunks or len(chunks) * CHUNK * chunks[0][0].nbytes > _TABLE_BYTES:
+        return None
+    table = chunks[0].new_empty(len(chunks) * CHUNK, *chunks[0].shape[1:])
+    for start, chunk in zip(range(0, len(table), CHUNK), chunks, strict=True):
+        table[start : start + len(chunk)] = chunk
+    return table
 
 
 def _read(file: Path) -> dict[str, Tensor] | None:

@@ -33,6 +33,7 @@ from kth_lightning.training.averaging import AveragedWeights
 from kth_lightning.training.board import Board
 from kth_lightning.training.checkpoints import AtomicCheckpointIO, LastCheckpoint, has_checkpoint, is_complete
 from kth_lightning.training.early_stopping import ResumableEarlyStopping
+from kth_lightning.training.idle_hooks import NoProfiler, drop_idle_hooks
 from kth_lightning.training.precision import choose_precision
 from kth_lightning.training.progress import RunProgress
 from kth_lightning.training.recorder import RunRecorder
@@ -50,7 +51,6 @@ VERBS = {
 
 _NOISE = (
     ".*LightningCLI's args parameter is intended.*",
-    ".*does not have many workers.*",
     ".*Checkpoint directory .* exists and is not empty.*",
     ".*It is recommended to use `self.log\\(.*sync_dist=True\\)`.*",  # the figures are summed over processes by then
     ".*all_gather is deprecated.*",
@@ -208,10 +208,13 @@ class TrainingCLI(LightningCLI):
             ]
         self.trainer_defaults["callbacks"] = callbacks
         own = {"logger": False, "default_root_dir": str(self.run.path), "plugins": [AtomicCheckpointIO()]}
+        if config.trainer.profiler is None:
+            own["profiler"] = NoProfiler()
         try:
             trainer = super().instantiate_trainer(**own, **kwargs)
         except (TypeError, ValueError) as error:  # of flags that Lightning's own exception does not cover
             raise InputError(f"--trainer: {str(error).strip().splitlines()[0]}") from None
+        drop_idle_hooks(trainer)
         cores = os.cpu_count() or 1
         if isinstance(trainer.accelerator, CPUAccelerator):
             if trainer.num_devices > cores:
@@ -229,6 +232,8 @@ class TrainingCLI(LightningCLI):
             if launcher is not None:
                 launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))
             raise
+        if self.config[subcommand].trainer.profiler is not None:
+            _say(self.trainer.profiler.summary())  # Lightning logs it, below the level that is shown
 
     def before_fit(self) -> None:
         """Say what is about to be trained on what."""

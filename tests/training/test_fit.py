@@ -381,3 +381,11 @@ def test_a_full_disk_is_said_in_one_line_and_the_run_goes_on_when_there_is_room(
         assert run_command(args).returncode == 0
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_profiler_that_is_asked_for_reports(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    args = fit("configs/head.yaml", tmp_path, "--data.root", str(pictures), "--trainer.max_epochs", "1")
+    main([*args, "--trainer.profiler", "simple"])
+    reported = capsys.readouterr().err
+    assert "[Callback]TrainingWatch.on_train_batch_end" in reported
+    assert "[Callback]TrainingWatch.on_before_backward" not in reported  # which does nothing
