@@ -140,18 +140,20 @@ def _check_weights(recipes: list[Path]) -> None:
 def _shared_cut(recipe: str, source: str) -> int:
     """Return before how many of its last stages the head's trunk gives what fine-tuning begins with; 0 for nowhere."""
     head, tuned = (_recipe(recipe, source, model) for model in ("head", "finetune"))
-    if _read(head)["data"] != _read(tuned)["data"]:
-        return 0
     same = all(_settings(head).get(name) == _settings(tuned).get(name) for name in ("backbone", "weights", "feeding"))
-    return _settings(tuned).get("trained_stages", 1) if same else 0
-
-
-def _read(recipe: Path) -> dict[str, Any]:
-    return yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    pictures = [_read(each)["data"] for each in (head, tuned)]
+    stored = all(each.pop("views", None) is not None for each in pictures)  # the views of few are also those of many
+    if not (same and stored and pictures[0] == pictures[1]):
+        return 0
+    return _settings(tuned).get("trained_stages", 1)
 
 
 def _settings(recipe: Path) -> dict[str, Any]:
     return _read(recipe)["model"].get("init_args", {})
+
+
+def _read(recipe: Path) -> dict[str, Any]:
+    return yaml.safe_load(recipe.read_text(encoding="utf-8"))
 
 
 def _fit(args: list[str], options: Namespace) -> None:

@@ -233,7 +233,8 @@ class TrainingCLI(LightningCLI):
                 launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))
             raise
         if self.config[subcommand].trainer.profiler is not None:
-            _say(self.trainer.profiler.summary())  # Lightning logs it, below the level that is shown
+            profiler = self.trainer.profiler  # type: ignore[attr-defined]
+            _say(profiler.summary())  # Lightning logs it, below the level that is shown
 
     def before_fit(self) -> None:
         """Say what is about to be trained on what."""
