@@ -166,7 +166,7 @@ class RunFolder:
         """Read what `write_metrics` wrote."""
         try:
             metrics = json.loads(_text(self.metrics))
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise _damaged(self.metrics, error) from None
         if not isinstance(metrics, dict):
             raise _damaged(self.metrics, "no JSON object")

@@ -94,7 +94,7 @@ class PredictionFile:
             if not self._is_csv:
                 return json.loads(line)
             return dict(zip(self._columns, next(csv.reader([line.decode()])), strict=True))
-        except (ValueError, csv.Error):
+        except (ValueError, RecursionError, csv.Error):
             return {}
 
     def _count(self, row: dict[str, Any]) -> None:

@@ -115,6 +115,7 @@ def test_a_run_whose_figures_were_lost_is_tested_again_to_the_same_figures(
 REPORTED: dict[str, tuple[Damage, str]] = {
     "metrics.json of nothing": (lambda run: run.metrics.write_text("{}"), "metrics.json"),
     "metrics.json a list": (lambda run: run.metrics.write_text("[1]"), "metrics.json"),
+    "metrics.json a deep nest": (lambda run: run.metrics.write_text("[" * 100_000), "metrics.json"),
     "metrics.json of bytes": (lambda run: run.metrics.write_bytes(BYTES), "metrics.json"),
     "predictions.csv gone": (lambda run: run.predictions.unlink(), "predictions.csv"),
     "predictions.csv cut": (lambda run: cut(run.predictions), "predictions.csv"),
