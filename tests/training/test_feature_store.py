@@ -7,9 +7,10 @@ import lightning as L
 import pytest
 import torch
 
-from kth_lightning.data.module import PictureData
+from kth_lightning.data.module import MIRRORED, PictureData
 from kth_lightning.errors import InputError
 from kth_lightning.models import FeatureHead, FineTuned
+from kth_lightning.training import feature_store
 from kth_lightning.training.feature_store import CHUNK, FeatureStore
 from kth_lightning.training.store_features import StoreFeatures
 
@@ -27,9 +28,13 @@ def filled(folder: Path, views: dict[int, int], dtype: torch.dtype = torch.bfloa
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_rows_come_back_by_picture_and_view(tmp_path: Path, dtype: torch.dtype) -> None:
-    store = filled(tmp_path, {0: 0, 3: 77}, dtype)
-    index, view = torch.tensor([599, 0, 256, 7]), torch.tensor([3, 0, 3, 0])
+@pytest.mark.parametrize("in_memory", [2**26, 0])
+def test_rows_come_back_by_picture_and_view(
+    tmp_path: Path, dtype: torch.dtype, in_memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feature_store, "_TABLE_BYTES", in_memory)
+    store = filled(tmp_path, {0: 0, 3: 77, MIRRORED: -1}, dtype)
+    index, view = torch.tensor([599, 0, 256, 7, 8]), torch.tensor([3, 0, 3, 0, MIRRORED])
     rows = store.fetch(index, view)
     assert rows.dtype == dtype
     assert torch.equal(rows[:, 0], (KEYS[index] * 10 + view).to(dtype))
