@@ -4,7 +4,6 @@ import hashlib
 import logging
 import os
 import signal
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +25,6 @@ from kth_lightning.errors import InputError
 from kth_lightning.models import Classifier
 from kth_lightning.models.weights import find_weights
 from kth_lightning.parser import Parser
-from kth_lightning.results.report import write_report
 from kth_lightning.results.run_folder import RunFolder
 from kth_lightning.training.allocation import keep_freed_memory
 from kth_lightning.training.averaging import AveragedWeights
@@ -37,6 +35,8 @@ from kth_lightning.training.idle_hooks import NoProfiler, drop_idle_hooks
 from kth_lightning.training.precision import choose_precision
 from kth_lightning.training.progress import RunProgress
 from kth_lightning.training.recorder import RunRecorder
+from kth_lightning.training.same_run import is_finished
+from kth_lightning.training.say import say
 from kth_lightning.training.seen import objections
 from kth_lightning.training.settings import LINKS, check_seed, check_settings
 from kth_lightning.training.store_features import StoreFeatures
@@ -157,15 +157,15 @@ class TrainingCLI(LightningCLI):
             found = find_weights(settings.weights, settings.backbone)
             found.require(settings.weights_sha256)
             settings.weights, settings.weights_sha256 = found.choice, found.sha256 or None
-            _say(f"weights of {settings.backbone}: {found.origin} (sha256 {found.sha256[:12] or '-'})")
+            say(f"weights of {settings.backbone}: {found.origin} (sha256 {found.sha256[:12] or '-'})")
         if self.subcommand != "fit":
             if config.ckpt_path is None:
                 raise InputError("--ckpt_path is missing; give a run's checkpoints/best.ckpt")
             require_numbers(config.ckpt_path, read_checkpoint(config.ckpt_path))
         self.resolved = self._resolved_text(config)
         self.run = RunFolder(Path(config.run_dir or _default_run_dir(config, self.resolved)))
-        if self.subcommand == "fit":
-            _check_same_run(self.run, self.resolved)
+        if self.subcommand == "fit" and is_finished(self.run, self.resolved):
+            raise _FinishedError(self.run)
 
     def _resolved_text(self, config: Namespace) -> str:
         """Write the configuration that alone repeats the run: all of it but what is written where."""
@@ -234,14 +234,14 @@ class TrainingCLI(LightningCLI):
             raise
         if self.config[subcommand].trainer.profiler is not None:
             profiler = self.trainer.profiler  # type: ignore[attr-defined]
-            _say(profiler.summary())  # Lightning logs it, below the level that is shown
+            say(profiler.summary())  # Lightning logs it, below the level that is shown
 
     def before_fit(self) -> None:
         """Say what is about to be trained on what."""
         trained = sum(each.numel() for each in self.model.parameters() if each.requires_grad)
         total = sum(each.numel() for each in self.model.parameters())
-        _say(self.datamodule.describe())
-        _say(
+        say(self.datamodule.describe())
+        say(
             f"{type(self.model).__name__}: {trained:,} of {total:,} parameters trained, {self.trainer.precision}, "
             f"run folder {self.run.path}"
         )
@@ -257,7 +257,7 @@ class TrainingCLI(LightningCLI):
     def _object(self, part: Part) -> None:
         checkpoint = read_checkpoint(self.config[self.subcommand].ckpt_path)
         for sentence in objections(checkpoint, self.datamodule, part):
-            _say(f"warning: {sentence}")
+            say(f"warning: {sentence}")
 
     def fit(self, model: Classifier, datamodule: PictureData) -> None:
         """Train from the last checkpoint, if there is one, then complete the best one and test it."""
@@ -308,52 +308,6 @@ def _without_best(run: RunFolder, resumed: bool) -> str:
     return f"nothing was trained in {run.path}: training ended before its first epoch did; give it more time"
 
 
-def _check_same_run(run: RunFolder, resolved: str) -> None:
-    if not run.config.exists():
-        if run.path.exists() and not run.path.is_dir():
-            raise InputError(f"--run_dir {run.path} is a file; give a folder")
-        return
-    try:
-        written = yaml.safe_load(run.config.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        written = None
-    if not isinstance(written, dict):
-        raise InputError(f"{run.config} is damaged; give another --run_dir, or delete this one to start anew")
-    ours, theirs = _flat(yaml.safe_load(resolved)), _flat(written)
-    differ = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
-    if differ:
-        key = differ[0]
-        raise InputError(
-            f"--run_dir {run.path} holds a run with another --{key}: {theirs.get(key)} there, {ours.get(key)} here; "
-            "give another --run_dir, or the same settings to go on with that run"
-        )
-    if run.finished:
-        try:
-            accuracy = float(run.read_metrics()["test"]["acc"]["value"])
-        except (KeyError, TypeError, ValueError):
-            raise InputError(f"{run.metrics} is damaged; delete it and repeat the command, which tests anew") from None
-        if not run.report.exists():
-            write_report(run.path)
-        _say(f"{run.path} is finished (test accuracy {accuracy:.1%}); delete it to train it again")
-        raise _FinishedError(run)
-    _say(f"going on with the run in {run.path}")
-
-
-def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(settings, dict) or not settings:
-        return {prefix: settings}
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat
-
-
 def _default_run_dir(config: Namespace, resolved: str) -> Path:
     name = config.model.class_path.rsplit(".", 1)[-1].lower()
     return Path("runs") / f"{name}-{hashlib.sha256(resolved.encode()).hexdigest()[:10]}"
-
-
-def _say(text: str) -> None:
-    # Lightning's launches number processes on their machine and machines, torchrun and SLURM the processes of all.
-    if all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK", "RANK", "SLURM_PROCID")):
-        print(text, file=sys.stderr, flush=True)
