@@ -1,6 +1,9 @@
 """The callback that has the frozen trunk fill the feature store and hands it to the data module."""
 
+import errno
 import hashlib
+import os
+import shutil
 from collections.abc import Callable
 
 import lightning as L
@@ -101,7 +104,11 @@ class StoreFeatures(L.Callback):
 
 
 def _fill(trainer: L.Trainer, store: FeatureStore, wanted: list[tuple[int, int]], compute: _Compute) -> None:
-    """Compute rows and write them, by all processes together."""
+    """Compute rows and write them, by all processes together.
+
+    Raises:
+        OSError: They could not be written, or would not all find room; the disk is then not filled with some of them.
+    """
     if not wanted:
         return
     starts = range(0, len(wanted), CHUNK)[trainer.global_rank :: trainer.world_size]
@@ -113,7 +120,10 @@ def _fill(trainer: L.Trainer, store: FeatureStore, wanted: list[tuple[int, int]]
             for some_index, some_view in zip(index.split(_BATCH), view.split(_BATCH), strict=True):
                 parts.append(compute(some_index, some_view).cpu())
                 bar.update(len(some_index) * trainer.world_size)
-            store.write(index, view, torch.cat(parts))
+            features = torch.cat(parts)
+            if start == starts[0] and features[0].nbytes * len(wanted) > shutil.disk_usage(store.folder).free:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(store.folder))
+            store.write(index, view, features)
 
 
 def _open(trainer: L.Trainer, model: Classifier, data: PictureData, trunk: nn.Module) -> FeatureStore:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from corpus import save, snapshot, tiny_fit
+from safetensors.torch import load_file
 
 from kth_lightning.cli import main
 from kth_lightning.results.run_folder import RunFolder
@@ -166,3 +167,15 @@ def test_maps_that_cannot_be_written_are_one_line(
     line = refusal(*words)
     assert ("the disk is full" if state == "full" else "Read-only file system") in line
     assert snapshot(root) == kept
+
+
+def test_maps_for_a_later_run_that_find_no_room_leave_it_to_the_features(
+    disk: Path, pictures: Path, tmp_path: Path
+) -> None:
+    flags = ["--data.cache_dir", str(disk), "--run_dir", str(tmp_path / "run"), "--store_maps_before", "1"]
+    head = ["fit", "--config", "configs/head.yaml", "--data.root", str(pictures), "--data.image_size", "64"]
+    with pytest.warns(UserWarning, match="No space left on device") as caught:
+        main([*head, *flags, "--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.max_epochs", "1"])
+    assert sum("without a feature store" in str(warning.message) for warning in caught) == 1
+    stored = [load_file(file)["features"] for file in disk.glob("features/*/*.safetensors")]
+    assert sum(len(rows) for rows in stored if rows.ndim == 2) == 42 * 3 + 18 * 2
