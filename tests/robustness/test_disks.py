@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from kth_lightning.cli import main
 from kth_lightning.results.run_folder import RunFolder
+from kth_lightning.training import store_features
 
 Refusal = Callable[..., str]
 
@@ -170,8 +171,9 @@ def test_maps_that_cannot_be_written_are_one_line(
 
 
 def test_maps_for_a_later_run_that_find_no_room_leave_it_to_the_features(
-    disk: Path, pictures: Path, tmp_path: Path
+    disk: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(store_features, "CHUNK", 8)
     flags = ["--data.cache_dir", str(disk), "--run_dir", str(tmp_path / "run"), "--store_maps_before", "1"]
     head = ["fit", "--config", "configs/head.yaml", "--data.root", str(pictures), "--data.image_size", "64"]
     with pytest.warns(UserWarning, match="No space left on device") as caught:
