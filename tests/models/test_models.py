@@ -163,6 +163,19 @@ def test_padding_counts_nowhere() -> None:
     assert with_padding == pytest.approx(figures(batch(real, labels)), abs=1e-6)
 
 
+def test_stored_features_of_mirror_images_count_as_mirrored_pictures_do() -> None:
+    model = FeatureHead(3, "test_resnet", weights="none", mirror=True).eval()
+    images = torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8)
+    batch = {"part": "val", "index": torch.arange(6), "label": torch.tensor([0, 1, 2, 0, 1, 2]), "count": 6}
+    stored = {"features": model.features(images), "mirrored": model.features(images.flip(3))}
+    found = [
+        trainer_of().validate(model, loader_of(batch | fetched), verbose=False)[0]
+        for fetched in (stored, {"images": images}, {"features": stored["features"]})
+    ]
+    assert found[0] == pytest.approx(found[1], abs=1e-6)
+    assert found[2]["val/loss"] != pytest.approx(found[1]["val/loss"], abs=1e-6)
+
+
 def test_gradients_of_all_shares_together_are_those_of_the_batch() -> None:
     model = BenchmarkCNN(3, **SMALL, class_weights=[0.5, 1.0, 2.0], label_smoothing=0.1)
     images = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8)
