@@ -1,7 +1,8 @@
-"""Configuration files, looked at before they are parsed: what is wrong with one is said by its name."""
+"""Configuration files: looked at before they are parsed, to say by name what is wrong with one; and flattened."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -19,6 +20,16 @@ def check_configs(words: Sequence[str]) -> None:
     for file in _named(words):
         if file.is_file():
             _check(file)
+
+
+def flat_settings(settings: Any, prefix: str = "") -> dict[str, Any]:
+    """Name every setting of a configuration by its flag, such as model.init_args.lr; an empty mapping is a setting."""
+    if not isinstance(settings, dict) or not settings:
+        return {prefix: settings}
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= flat_settings(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
 
 
 def _named(words: Sequence[str]) -> Iterator[Path]:

@@ -1,6 +1,8 @@
 """The loader: which pictures, in which view, in which order."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -10,6 +12,7 @@ from kth_lightning.data.batch import PADDING, Batch
 from kth_lightning.data.split import Part
 
 
+@dataclass(eq=False)
 class Loader:
     """Give every process its share of an epoch's batches, whose rows a store fetches later.
 
@@ -17,7 +20,7 @@ class Loader:
     label `PADDING`. An epoch's numbers are made at once and its batches are slices of them: of a step on stored
     features, torch's DataLoader takes more than the optimiser does.
 
-    Args:
+    Attributes:
         index: int64 [N], places of the part's pictures in the catalogue.
         labels: int64 [M], of all pictures of the catalogue.
         part: What the pictures are for.
@@ -27,32 +30,21 @@ class Loader:
         shuffle: Whether there is another order in every epoch.
         rank: Of this process.
         world_size: Number of processes.
+        epoch: The running one, from 0.
     """
 
-    def __init__(
-        self,
-        index: Tensor,
-        labels: Tensor,
-        part: Part,
-        batch_size: int,
-        views: list[int] | None,
-        seed: int,
-        shuffle: bool,
-        rank: int,
-        world_size: int,
-    ) -> None:
-        self.index = index
-        self.labels = labels
-        self.part = part
-        self.batch_size = batch_size
-        self.views = views
-        self.seed = seed
-        self.shuffle = shuffle
-        self.rank = rank
-        self.world_size = world_size
-        self.epoch = 0
+    index: Tensor
+    labels: Tensor
+    part: Part
+    batch_size: int
+    views: list[int] | None
+    seed: int
+    shuffle: bool
+    rank: int
+    world_size: int
+    epoch: int = field(default=0, init=False)
 
-    batch_sampler = None  # Lightning looks for it where there is a sampler
+    batch_sampler: ClassVar = None  # Lightning looks for it where there is a sampler
 
     @property
     def sampler(self) -> "Loader":
@@ -72,8 +64,9 @@ class Loader:
         label = torch.where(places >= 0, self.labels[index], PADDING)
         number = self.epoch + 1 if self.views is None else self.views[self.epoch % len(self.views)]
         share = -(-self.batch_size // self.world_size)
-        slices = zip(index.split(share), torch.full_like(index, number).split(share), label.split(share), strict=True)
-        for step, (some_index, some_view, some_label) in enumerate(slices):
+        view = torch.full_like(index, number)
+        slices = zip(range(len(self)), index.split(share), view.split(share), label.split(share), strict=False)
+        for step, some_index, some_view, some_label in slices:
             yield {
                 "part": self.part,
                 "index": some_index,

@@ -3,7 +3,7 @@
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from lightning import LightningDataModule
@@ -13,13 +13,10 @@ from torch import Tensor
 from kth_lightning.data.augment import PRESETS, Augmentation
 from kth_lightning.data.batch import Batch
 from kth_lightning.data.catalogue import Catalogue
-from kth_lightning.data.folder import FolderSource
-from kth_lightning.data.kth import KthSource
+from kth_lightning.data.choose_source import SourceName, infer_source, make_source
 from kth_lightning.data.loader import Loader
 from kth_lightning.data.pixels import INTERPOLATIONS, MAX_SIZE, MIN_SIZE, open_pixels
 from kth_lightning.data.prepare import Prepared, prepare
-from kth_lightning.data.sample import SampleSource
-from kth_lightning.data.source import Source
 from kth_lightning.data.split import Part, Size, Split, make_split, read_split
 from kth_lightning.errors import InputError
 
@@ -32,8 +29,6 @@ MIRRORED = -1
 _MAX_SAMPLE = 1_000_000  # of which the drawing takes a day
 _MAX_VIEWS = 10_000
 _MAX_NUMBER = 2**32 - 1
-
-SourceName = Literal["sample", "kth", "folder"]
 
 
 class Store(Protocol):
@@ -125,7 +120,7 @@ class PictureData(LightningDataModule):
         if fold and num_folds is None:
             raise InputError(f"--data.fold {fold} needs --data.num_folds, the number of folds")
         source = infer_source(source, archive, root)
-        self.source = _make_source(source, archive, root, test_root, sample_size)
+        self.source = make_source(source, archive, root, test_root, sample_size)
         self.cache_dir = cache_folder(cache_dir)
         self.image_size = image_size
         self.interpolation = interpolation
@@ -251,7 +246,7 @@ class PictureData(LightningDataModule):
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move a batch, whose entries need no search for tensors as Lightning's own does."""
         return {
-            name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+            name: value.to(device, non_blocking=self._pins) if isinstance(value, Tensor) else value
             for name, value in batch.items()
         }
 
@@ -266,7 +261,7 @@ class PictureData(LightningDataModule):
 
     def images(self, index: Tensor, view: Tensor, device: torch.device) -> Tensor:
         """Return pictures int64 [B] in the views int64 [B], as a model takes them: [B, 3, H, W] in 0..255."""
-        pixels = self.pixels.fetch(index, view).to(device, non_blocking=True)
+        pixels = self.pixels.fetch(index, view).to(device)
         images = self._augment(pixels, self.keys[index], view.clamp(min=CLEAN), bool((view > CLEAN).any()))
         return torch.where((view == MIRRORED).to(device)[:, None, None, None], images.flip(3), images)
 
@@ -280,29 +275,3 @@ def cache_folder(named: str | None = None) -> Path:
     if named:
         return Path(named).expanduser().resolve()
     return Path(os.environ.get("KTH_LIGHTNING_CACHE") or user_cache_path("kth_lightning"))
-
-
-def infer_source(source: SourceName | None, archive: str | None, root: str | None) -> SourceName:
-    """Return the source that is meant where only the place of its pictures is given."""
-    return source or ("kth" if archive else "folder" if root else "sample")
-
-
-def _make_source(
-    name: SourceName, archive: str | None, root: str | None, test_root: str | None, sample_size: int
-) -> Source:
-    for flag, value, owner in (
-        ("archive", archive, "kth"),
-        ("root", root, "folder"),
-        ("test_root", test_root, "folder"),
-    ):
-        if value is not None and name != owner:
-            raise InputError(f"--data.{flag} goes with --data.source {owner}, not with --data.source {name}")
-    if name == "kth":
-        return KthSource(archive)
-    if name == "sample":
-        return SampleSource(sample_size)
-    if root is None:
-        raise InputError(
-            "--data.source folder needs --data.root DIR, a folder with one folder of pictures for each class"
-        )
-    return FolderSource(Path(root).expanduser(), Path(test_root).expanduser() if test_root else None)

@@ -10,7 +10,8 @@ import numpy as np
 from jsonargparse import Namespace
 from numpy.typing import NDArray
 
-from kth_lightning.data.module import PictureData, infer_source
+from kth_lightning.data.choose_source import infer_source
+from kth_lightning.data.module import PictureData
 from kth_lightning.data.split import Split
 from kth_lightning.errors import InputError
 from kth_lightning.explore.colours import colour_densities

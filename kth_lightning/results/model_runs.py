@@ -1,7 +1,6 @@
 """What the runs of each model in a folder left behind, read together."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
+from kth_lightning.config_file import flat_settings
 from kth_lightning.errors import InputError
 from kth_lightning.results.calibration import apply_temperature
 from kth_lightning.results.run_folder import Predictions, RunFolder
@@ -166,11 +166,4 @@ def _read_config(run: RunFolder) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise InputError(f"{run.config} is damaged; delete the folder and start its run again")
     program = re.match(r"# (kth_lightning \S+)", text)
-    return _flat(settings) | {"program": program[1] if program else "kth_lightning"}
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
+    return flat_settings(settings) | {"program": program[1] if program else "kth_lightning"}

@@ -13,7 +13,8 @@ import yaml
 from jsonargparse import Namespace
 
 import kth_lightning
-from kth_lightning.data.module import PictureData, infer_source
+from kth_lightning.data.choose_source import infer_source
+from kth_lightning.data.module import PictureData
 from kth_lightning.data.sample import ATTRIBUTION
 from kth_lightning.errors import InputError
 from kth_lightning.models.weights import find_weights

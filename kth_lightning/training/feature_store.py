@@ -17,6 +17,7 @@ CHUNK = 256
 """Rows a file holds at most."""
 
 _TABLE_BYTES = 2**26
+"""Features of at most so many bytes are held in memory."""
 
 _VERSION = "1"
 

@@ -1,9 +1,8 @@
 """Whether a run folder holds the run that is asked for."""
 
-from typing import Any
-
 import yaml
 
+from kth_lightning.config_file import flat_settings
 from kth_lightning.errors import InputError
 from kth_lightning.results.report import write_report
 from kth_lightning.results.run_folder import RunFolder
@@ -30,7 +29,7 @@ def is_finished(run: RunFolder, resolved: str) -> bool:
         written = None
     if not isinstance(written, dict):
         raise InputError(f"{run.config} is damaged; give another --run_dir, or delete this one to start anew")
-    ours, theirs = _flat(yaml.safe_load(resolved)), _flat(written)
+    ours, theirs = flat_settings(yaml.safe_load(resolved)), flat_settings(written)
     differ = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
     if differ:
         key = differ[0]
@@ -49,12 +48,3 @@ def is_finished(run: RunFolder, resolved: str) -> bool:
         return True
     say(f"going on with the run in {run.path}")
     return False
-
-
-def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(settings, dict) or not settings:
-        return {prefix: settings}
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat

@@ -38,6 +38,7 @@ class StoreFeatures(L.Callback):
 
     def __init__(self, maps_before: int = 0) -> None:
         self.maps_before = maps_before
+        self._cut: tuple[nn.Module, nn.Module] | None = None
         self._opened: dict[nn.Module, FeatureStore] = {}
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -57,22 +58,18 @@ class StoreFeatures(L.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, PictureData)
         assert isinstance(model, Classifier)
-        device = model.device
         views = {part: found for part in parts if (found := _views_to_store(data, part)) is not None}
         if model.trunk is None or not views:
             return
 
-        def of_pictures(trunk: nn.Module) -> _Compute:
-            return lambda index, view: trunk(model.preprocess(data.images(index, view, device)))
-
-        compute = of_pictures(model.trunk)
+        compute = _from_pictures(data, model, model.trunk)
         if self.maps_before:
             if not isinstance(model, FeatureHead):
                 raise InputError("--store_maps_before goes with a FeatureHead; leave it out")
-            before, behind = model.cut_trunk(self.maps_before)
-            maps = self._filled(trainer, model, before, views, of_pictures(before))
+            self._cut = before, behind = self._cut or model.cut_trunk(self.maps_before)
+            maps = self._filled(trainer, model, before, views, _from_pictures(data, model, before))
             if maps is not None:
-                compute = lambda index, view: behind(maps.fetch(index, view).to(device))  # noqa: E731
+                compute = _from_maps(maps, behind, model.device)
         store = self._filled(trainer, model, model.trunk, views, compute)
         if store is not None:
             data.stores |= dict.fromkeys(views, store)
@@ -86,21 +83,34 @@ class StoreFeatures(L.Callback):
         compute: _Compute,
     ) -> FeatureStore | None:
         """Open the store of a trunk with all that the parts are seen in; None where it cannot be written."""
-        data = trainer.datamodule  # type: ignore[attr-defined]
+        data, agreed = trainer.datamodule, trainer.strategy.reduce_boolean_decision  # type: ignore[attr-defined]
+
+        def missing(store: FeatureStore) -> list[tuple[int, int]]:
+            return [row for part in views for row in store.missing(data.split.indices(part), views[part])]
+
         try:
             if trunk not in self._opened:  # once a run: gigabytes are read and checked
                 self._opened[trunk] = _open(trainer, model, data, trunk)
             store = self._opened[trunk]
-            wanted = [row for part in views for row in store.missing(data.split.indices(part), views[part])]
-            _fill(trainer, store, wanted, compute)
+            _fill(trainer, store, missing(store), compute)
             problem = None
         except OSError as error:
             problem = error
-        if not trainer.strategy.reduce_boolean_decision(problem is None, all=True):
-            rank_zero_warn(f"training goes on without a feature store, which could not be written: {problem}")
-            return None
-        store.open()
-        return store
+        if agreed(problem is None, all=True):
+            store.open()
+            if agreed(not missing(store), all=True):
+                return store
+        reason = " whole" if problem is None else f": {problem}"
+        rank_zero_warn(f"training goes on without a feature store, which could not be written{reason}")
+        return None
+
+
+def _from_pictures(data: PictureData, model: Classifier, trunk: nn.Module) -> _Compute:
+    return lambda index, view: trunk(model.preprocess(data.images(index, view, model.device)))
+
+
+def _from_maps(maps: FeatureStore, behind: nn.Module, device: torch.device) -> _Compute:
+    return lambda index, view: behind(maps.fetch(index, view).to(device))
 
 
 def _fill(trainer: L.Trainer, store: FeatureStore, wanted: list[tuple[int, int]], compute: _Compute) -> None:

@@ -14,7 +14,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from timm.models import PretrainedCfg
 
 from kth_lightning import __version__
-from kth_lightning.data.module import infer_source
+from kth_lightning.data.choose_source import infer_source
 from kth_lightning.data.sample import ATTRIBUTION
 from kth_lightning.results.run_folder import RunFolder, write_atomically
 from kth_lightning.results.statistics import Estimate

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from kth_lightning.data.batch import PADDING, Batch
-from kth_lightning.data.module import CLEAN, MIRRORED, PictureData, cache_folder, infer_source
+from kth_lightning.data.choose_source import infer_source
+from kth_lightning.data.module import CLEAN, MIRRORED, PictureData, cache_folder
 from kth_lightning.data.split import write_split
 from kth_lightning.errors import InputError
 

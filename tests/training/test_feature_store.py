@@ -151,6 +151,29 @@ def test_maps_stored_with_a_head_spare_fine_tuning_the_trunk(data: Callable[...,
     assert not seen
 
 
+def test_features_that_cannot_be_read_again_are_not_trained_on(
+    data: Callable[..., PictureData], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = FeatureStore.write
+
+    def write_and_damage(store: FeatureStore, *rows: torch.Tensor) -> None:
+        write(store, *rows)
+        for file in store.folder.glob("*.safetensors"):
+            file.write_bytes(file.read_bytes()[:-1])
+
+    monkeypatch.setattr(FeatureStore, "write", write_and_damage)
+    pictures = data(cache_dir=str(tmp_path))
+    model = FeatureHead(num_classes=3, backbone="resnet18", weights="none", image_size=64)
+    trainer = L.Trainer(
+        accelerator="cpu", devices=1, max_epochs=1, logger=False, enable_checkpointing=False, num_sanity_val_steps=0,
+        use_distributed_sampler=False, enable_progress_bar=False, enable_model_summary=False,
+        callbacks=[StoreFeatures()],
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match="without a feature store, which could not be written whole"):
+        trainer.fit(model, datamodule=pictures)
+    assert pictures.stores["train"] is pictures.pixels
+
+
 @pytest.mark.parametrize(("kind", "stages"), [(FeatureHead, 9), (FineTuned, 1)])
 def test_no_maps_are_stored_where_there_is_no_cut(
     kind: type[FeatureHead | FineTuned], stages: int, data: Callable[..., PictureData]
