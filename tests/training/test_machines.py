@@ -1,12 +1,14 @@
 """Several machines, played by launches of their own on this one."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -23,23 +25,81 @@ pytestmark = [
 Launch = Callable[..., list[subprocess.Popen[str]]]
 
 
+def _words(pictures: Path, run: RunFolder, epochs: int) -> list[str]:
+    return [
+        *("--config", str(ROOT / "configs/sample/benchmark.yaml"), "--trainer.max_epochs", str(epochs)),
+        *("--data.root", str(pictures), "--data.image_size", "32", "--trainer.accelerator", "cpu"),
+        *("--model.init_args.filters", "[8,8,8,8,8]", "--run_dir", str(run.path)),
+    ]
+
+
+def _wait_for(condition: Callable[[], bool], seconds: int = 120) -> None:
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < seconds
+        time.sleep(0.1)
+
+
+def _check_whole(run: RunFolder, reached: int) -> None:
+    history = run.read_history()
+    assert [row["epoch"] for row in history] == list(range(len(history)))
+    assert len(history) >= reached
+    predictions = run.read_predictions()
+    assert len(set(predictions.paths)) == len(predictions.paths) == run.read_metrics()["test"]["n"]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a launch runs: a network namespace of its own, or this machine."""
+
+    address: str
+    inside: tuple[str, ...] = ()
+    device: str = "lo"
+
+
+def _ip(*words: str) -> bool:
+    return subprocess.run(["ip", *words], capture_output=True).returncode == 0
+
+
 @pytest.fixture
-def launch(pictures: Path, tmp_path: Path) -> Iterator[Launch]:
+def machines() -> Iterator[list[Machine]]:
+    """Join two network namespaces by a cable where the system lets us, else take this machine's loopback twice."""
+    names = [f"kth-{os.getpid()}-{end}" for end in "ab"]
+    if shutil.which("ip") is None or not _ip("netns", "add", names[0]):
+        yield [Machine("127.0.0.1"), Machine("127.0.0.1")]
+        return
+    try:
+        assert _ip("netns", "add", names[1])
+        assert _ip("link", "add", "end0", "netns", names[0], "type", "veth", "peer", "name", "end1", "netns", names[1])
+        for name, device, address in zip(names, ("end0", "end1"), ("10.77.0.1", "10.77.0.2"), strict=True):
+            assert _ip("-n", name, "addr", "add", f"{address}/24", "dev", device)
+            for each in ("lo", device):
+                assert _ip("-n", name, "link", "set", each, "up")
+        yield [
+            Machine("10.77.0.1", ("ip", "netns", "exec", names[0]), "end0"),
+            Machine("10.77.0.2", ("ip", "netns", "exec", names[1]), "end1"),
+        ]
+    finally:
+        for name in names:
+            _ip("netns", "del", name)
+
+
+@pytest.fixture
+def launch(pictures: Path, tmp_path: Path, machines: list[Machine]) -> Iterator[Launch]:
     started: list[subprocess.Popen[str]] = []
 
     def start(epochs: int) -> list[subprocess.Popen[str]]:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        words = ["--config", str(ROOT / "configs/sample/benchmark.yaml"), "--trainer.max_epochs", str(epochs)]
-        words += ["--data.root", str(pictures), "--data.image_size", "32", "--trainer.accelerator", "cpu"]
-        words += ["--model.init_args.filters", "[8,8,8,8,8]", "--run_dir", str(tmp_path / "run")]
-        for node in range(2):
-            place = {"NODES": "2", "NODE": str(node), "HEAD": "127.0.0.1", "PORT": str(port), "PYTHON": sys.executable}
+        for node, machine in enumerate(machines):
+            place = {"NODES": "2", "NODE": str(node), "HEAD": machines[0].address, "PORT": str(port)}
+            place |= {"PYTHON": sys.executable, "GLOO_SOCKET_IFNAME": machine.device, "OMP_NUM_THREADS": "1"}
+            words = _words(pictures, RunFolder(tmp_path / "run"), epochs)
             started.append(
                 subprocess.Popen(
-                    ["bash", str(ROOT / "scripts/torchrun.sh"), *words],
-                    env=os.environ | place | {"OMP_NUM_THREADS": "1"},
+                    [*machine.inside, "bash", str(ROOT / "scripts/torchrun.sh"), *words],
+                    env=os.environ | place,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
                     text=True,
@@ -60,10 +120,7 @@ def test_a_machine_that_is_lost_ends_the_others_with_a_sentence_and_the_run_goes
 ) -> None:
     run = RunFolder(tmp_path / "run")
     first, second = launch(epochs=300)
-    started = time.monotonic()
-    while not run.last_checkpoint.exists():
-        assert time.monotonic() - started < 120
-        time.sleep(0.1)
+    _wait_for(run.last_checkpoint.exists)
     workers = subprocess.run(["pgrep", "-P", str(second.pid)], capture_output=True, text=True, check=True).stdout
     for process in (second.pid, *map(int, workers.split())):
         os.kill(process, signal.SIGKILL)
@@ -78,8 +135,50 @@ def test_a_machine_that_is_lost_ends_the_others_with_a_sentence_and_the_run_goes
         answers.append(process.communicate(timeout=300)[0])
         assert process.returncode == 0, answers[-1]
     assert [answer.count("going on with the run") for answer in answers] == [1, 0]
-    history = run.read_history()
-    assert [row["epoch"] for row in history] == list(range(len(history)))
-    assert len(history) >= reached
-    predictions = run.read_predictions()
-    assert len(set(predictions.paths)) == len(predictions.paths) == run.read_metrics()["test"]["n"]
+    _check_whole(run, reached)
+
+
+def _ask(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _slurm_nodes() -> int:
+    if shutil.which("sinfo") is None:
+        return 0
+    return subprocess.run(["sinfo", "-h", "-N", "-t", "idle"], capture_output=True, text=True).stdout.count("\n")
+
+
+def _state(job: str) -> str:
+    return _ask("scontrol", "-o", "show", "job", job).split("JobState=")[1].split()[0]
+
+
+@pytest.mark.skipif(_slurm_nodes() < 2, reason="there is no SLURM with two idle nodes (scripts/slurm_of_two.sh)")
+def test_a_slurm_job_ends_when_it_loses_a_process_and_goes_on_when_queued_again(pictures: Path, tmp_path: Path) -> None:
+    run, said = RunFolder(tmp_path / "run"), tmp_path / "said"
+
+    def submit() -> str:
+        return _ask(
+            *("sbatch", "--parsable", "--nodes", "2", "--ntasks-per-node", "1", "--cpus-per-task", "1"),
+            *("--export", f"ALL,PYTHON={sys.executable},OMP_NUM_THREADS=1", "--output", str(said)),
+            *(str(ROOT / "scripts/slurm.sh"), *_words(pictures, run, epochs=300)),
+        )
+
+    job = submit()
+    _wait_for(run.last_checkpoint.exists)
+    for process in map(int, _ask("pgrep", "-f", f"^{sys.executable} .*{run.path}").split()):
+        if b"SLURM_PROCID=1\0" in Path(f"/proc/{process}/environ").read_bytes():
+            os.kill(process, signal.SIGKILL)
+    _wait_for(lambda: _state(job) == "FAILED")
+    assert said.read_text().count(LOST) == 1
+    assert "Traceback" not in said.read_text()
+    reached = len(run.read_history())
+
+    job = submit()
+    _wait_for(lambda: len(run.read_history()) > reached)
+    _ask("scancel", "--batch", "--signal", "USR1", job)  # as before the time limit
+    _wait_for(lambda: _state(job) == "PENDING")
+    reached = len(run.read_history())
+    _ask("scontrol", "update", f"JobId={job}", "StartTime=now")
+    _wait_for(lambda: _state(job) == "COMPLETED", seconds=300)
+    assert said.read_text().count("going on with the run") == 2
+    _check_whole(run, reached)
