@@ -91,11 +91,12 @@ class Classifier(LightningModule):
             raise InputError(f"--model.mixup {mixup}: give 0 for none, or a number above it")
         self.mixup = mixup
         self.register_buffer("class_weights", torch.tensor(class_weights) if class_weights else None, persistent=False)
+        unchecked: dict[str, Any] = {"ignore_index": PADDING, "validate_args": False}  # the checks take longer
         metrics = MetricCollection(
             {
-                "acc": MulticlassAccuracy(num_classes, average="micro", ignore_index=PADDING),
-                "kappa": MulticlassCohenKappa(num_classes, ignore_index=PADDING),
-                "recall": MulticlassRecall(num_classes, average="macro", ignore_index=PADDING),
+                "acc": MulticlassAccuracy(num_classes, average="micro", **unchecked),
+                "kappa": MulticlassCohenKappa(num_classes, **unchecked),
+                "recall": MulticlassRecall(num_classes, average="macro", **unchecked),
             }
         )
         self.metrics = nn.ModuleDict(
@@ -210,7 +211,7 @@ class Classifier(LightningModule):
         metrics.update(kept["logits"], kept["label"])
         loss.update(kept["losses"][kept["label"] != PADDING])  # torchmetrics drops weights where NaN is to stay NaN
         # Each is summed over the processes by torchmetrics before it is divided.
-        self.log_dict({f"{stage}/loss": loss.compute(), **metrics.compute()}, prog_bar=stage != "test")
+        self.log_dict({f"{stage}/loss": loss.compute(), **metrics.compute()})
         metrics.reset()
         loss.reset()
 

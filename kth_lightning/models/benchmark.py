@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from kth_lightning.errors import InputError
 from kth_lightning.models.base import Classifier, require_share
-from kth_lightning.models.layers import GlobalMean, Head, Preprocess, init_like_keras
+from kth_lightning.models.layers import Dropout, GlobalMean, Head, Preprocess, init_like_keras
 from kth_lightning.models.weights import BLOG_FEEDING
 
 
@@ -69,4 +69,4 @@ def _block(channels: int, width: int, dropout: float, batch_norm: bool) -> nn.Se
     init_like_keras(convolution)
     norm = [nn.BatchNorm2d(width)] if batch_norm else []
     # Behind the pooling the ReLU gives the same values and gradients, of a quarter of the numbers.
-    return nn.Sequential(convolution, *norm, nn.MaxPool2d(2), nn.ReLU(inplace=True), nn.Dropout(dropout))
+    return nn.Sequential(convolution, *norm, nn.MaxPool2d(2), nn.ReLU(inplace=True), Dropout(dropout))

@@ -39,13 +39,28 @@ class GlobalMean(nn.Module):
         return maps.float().mean((2, 3))
 
 
+class Dropout(nn.Dropout):
+    """Drop features as torch's does, mask by mask, in half the time on a CPU.
+
+    There torch draws a mask's entries one after the other; uniform numbers from the same generator it draws many at a
+    time.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Drop features of any shape in training."""
+        if not self.training or self.p in (0, 1) or features.device.type != "cpu":
+            return super().forward(features)
+        drawn = torch.empty_like(features, dtype=torch.float64, requires_grad=False).uniform_()
+        return features * (drawn < 1 - self.p).to(features.dtype).div_(1 - self.p)
+
+
 class Head(nn.Sequential):
     """Map feature vectors [B, width] to logits [B, num_classes] through dropout and one linear layer, in float32."""
 
     def __init__(self, width: int, num_classes: int, dropout: float) -> None:
         dense = nn.Linear(width, num_classes)
         init_like_keras(dense)
-        super().__init__(nn.Dropout(dropout), dense)
+        super().__init__(Dropout(dropout), dense)
 
     def forward(self, features: Tensor) -> Tensor:
         """Leave mixed precision, whose 8 bits would round the probabilities."""

@@ -104,7 +104,7 @@ class FeatureStore:
         """Copy rows out: int64 [B] and int64 [B] to features [B, ...]."""
         numbers = self._rows[self._view_row[view.numpy()], self._place[index.numpy()]]
         if self._table is not None:
-            return self._table[torch.from_numpy(numbers)]
+            return self._table.index_select(0, torch.from_numpy(numbers))
         return torch.stack([self._chunks[number // CHUNK][number % CHUNK] for number in numbers.tolist()])
 
 

@@ -31,6 +31,7 @@ from kth_lightning.training.averaging import AveragedWeights
 from kth_lightning.training.board import Board
 from kth_lightning.training.checkpoints import AtomicCheckpointIO, LastCheckpoint, has_checkpoint, is_complete
 from kth_lightning.training.early_stopping import ResumableEarlyStopping
+from kth_lightning.training.epoch_loop import shorten_steps
 from kth_lightning.training.idle_hooks import NoProfiler, drop_idle_hooks
 from kth_lightning.training.precision import choose_precision
 from kth_lightning.training.progress import RunProgress
@@ -215,6 +216,7 @@ class TrainingCLI(LightningCLI):
         except (TypeError, ValueError) as error:  # of flags that Lightning's own exception does not cover
             raise InputError(f"--trainer: {str(error).strip().splitlines()[0]}") from None
         drop_idle_hooks(trainer)
+        shorten_steps(trainer)
         cores = os.cpu_count() or 1
         if isinstance(trainer.accelerator, CPUAccelerator):
             if trainer.num_devices > cores:

@@ -18,6 +18,7 @@ from kth_lightning.data.batch import PADDING, Batch
 from kth_lightning.data.module import PictureData
 from kth_lightning.errors import InputError
 from kth_lightning.models import BenchmarkCNN, Classifier, FeatureHead, FineTuned
+from kth_lightning.models.layers import Dropout
 from kth_lightning.models.optimizer import make_optimizer
 
 SMALL: dict[str, Any] = {"filters": (8, 8), "block_dropout": (0.0, 0.0), "dropout": 0.0}
@@ -426,3 +427,22 @@ def test_an_optimiser_that_cannot_be_made_is_named(name: str, options: dict[str,
 def test_blocks_and_their_dropouts_must_match() -> None:
     with pytest.raises(InputError, match=r"--model\.block_dropout: 3 blocks have 5 values"):
         BenchmarkCNN(3, filters=(8, 8, 8))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
+def test_dropout_drops_what_torchs_does(rate: float, dtype: torch.dtype) -> None:
+    features = torch.randn(4, 8, 5, 5, dtype=dtype).to(memory_format=torch.channels_last)
+    came: list[tuple[Tensor, Tensor]] = []
+    for layer in (Dropout(rate), nn.Dropout(rate)):
+        torch.manual_seed(0)
+        inputs = features.clone().requires_grad_()
+        outputs = layer(inputs)
+        outputs.sum().backward()
+        assert inputs.grad is not None
+        came.append((outputs, inputs.grad))
+    for ours, theirs in zip(*came, strict=True):
+        assert torch.equal(ours, theirs)
+    assert outputs.is_contiguous(memory_format=torch.channels_last)
+    layer = Dropout(rate).eval()
+    assert layer(features) is features
