@@ -12,10 +12,14 @@ from lightning.pytorch.trainer import call
 from torch import Tensor
 
 from kth_lightning.data.batch import Batch
+from kth_lightning.data.module import PictureData
 from kth_lightning.models import Classifier
-from kth_lightning.training.idle_hooks import NoProfiler
+from kth_lightning.training.idle_hooks import NoProfiler, is_idle
 
 _OWN_HOOKS = (
+    "on_before_batch_transfer",
+    "transfer_batch_to_device",
+    "on_after_batch_transfer",
     "on_train_batch_start",
     "on_train_batch_end",
     "optimizer_step",
@@ -51,12 +55,15 @@ class ShortEpochLoop(_TrainingEpochLoop):
         if self.restarting or not self._short:
             super().advance(data_fetcher)
             return
-        trainer, model, logged = self.trainer, self.trainer.lightning_module, self.trainer._logger_connector
+        trainer, logged = self.trainer, self.trainer._logger_connector
+        model, data = trainer.lightning_module, trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(model, Classifier)
+        assert isinstance(data, PictureData)
         self.val_loop.restarting = False
         batch, _, _ = next(data_fetcher)
         self.batch_progress.is_last_batch = data_fetcher.done
-        batch = trainer.strategy.batch_to_device(model._on_before_batch_transfer(batch, dataloader_idx=0))
+        batch = data.on_before_batch_transfer(batch, 0)
+        batch = data.on_after_batch_transfer(data.transfer_batch_to_device(batch, model.device, 0), 0)
         self.batch_progress.increment_ready()
         logged.on_batch_start(batch)
         call._call_callback_hooks(trainer, "on_train_batch_start", batch, self.batch_idx)
@@ -108,5 +115,5 @@ def _is_plain(trainer: Any) -> bool:
         and not trainer.loggers
         and not isinstance(trainer.optimizers[0], torch.optim.LBFGS)  # which evaluates the loss more than once
         and all(getattr(model, name) is getattr(Classifier, name) for name in _OWN_HOOKS)
-        and not any(getattr(each, name) for each in trainer.callbacks for name in _CALLBACK_HOOKS)
+        and all(is_idle(each, name) for each in trainer.callbacks for name in _CALLBACK_HOOKS)
     )

@@ -36,5 +36,10 @@ def drop_idle_hooks(trainer: L.Trainer) -> None:
     """
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         for name in _EVERY_STEP:
-            if getattr(type(callback), name) is getattr(L.Callback, name):
+            if is_idle(callback, name):
                 setattr(callback, name, None)
+
+
+def is_idle(callback: L.Callback, name: str) -> bool:
+    """Tell whether a callback's hook does nothing."""
+    return getattr(type(callback), name) is getattr(L.Callback, name)
