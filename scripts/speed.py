@@ -45,7 +45,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--peers", nargs="+", choices=list(PEERS), default=["keras-tensorflow", "pytorch"])
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES), help="what to measure (all)")
-    parser.add_argument("--batches", type=int, default=10, help="to time of each, in turns; of the head, epochs (10)")
+    parser.add_argument(
+        "--batches", type=int, default=10, help="to time of each, in turns; epochs of the head, 5 x (10)"
+    )
     parser.add_argument("--image_size", type=int, default=224, help="in pixels (224)")
     parser.add_argument("--archive", help="of KTH-ANIMALS; the drawn sample where it is left out")
     parser.add_argument("--json", type=Path, help="file for all that was measured")
@@ -152,7 +154,7 @@ def _measure(
         bar.set_description(f"{case}, {peer}")
         for _ in range(task["turns"]):
             for participant in participants.values():
-                participant.turn(1, task["timed_a_turn"])
+                participant.turn(1, task["timed_a_turn"] * CASES[case].repeats)
             bar.update()
         for participant in participants.values():
             participant.end()
