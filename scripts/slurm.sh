@@ -13,7 +13,7 @@
 #SBATCH --signal B:USR1@60
 set -euo pipefail
 : "${SLURM_NNODES:?start it with sbatch}" "${SLURM_NTASKS_PER_NODE:?give sbatch --ntasks-per-node, the GPUs of a machine}"
-trap 'scontrol requeue "$SLURM_JOB_ID"' USR1
+trap 'scontrol requeue "$SLURM_JOB_ID" || true' USR1
 srun --kill-on-bad-exit=1 "${PYTHON:-python}" -m kth_lightning fit --trainer.num_nodes "$SLURM_NNODES" \
     --trainer.devices "$SLURM_NTASKS_PER_NODE" --trainer.strategy ddp "$@" &
 wait "$!" || wait "$!" # the signal ends the first

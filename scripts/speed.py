@@ -3,8 +3,8 @@
     python scripts/speed.py --peers keras-tensorflow keras-torch fastai pytorch --json runs/speed.json
 
 Each peer gets an environment of its own, made with uv and kept. This package, by its command `fit`, and a peer then
-take turns: one works, the other is stopped. A turn is one batch that does not count and some that do (head: epochs, five
-times as many). Pictures are the same, a batch has 20 of them, weights are random and the numbers of trained parameters
+take turns: one works, the other is stopped. A turn is one batch that does not count and some that do (head: five times
+as many epochs). Pictures are the same, a batch has 20 of them, weights are random and the numbers of trained parameters
 equal. Peak memory is that of a participant's main process, without those that load its pictures.
 
 Exits with 0 only if all that was asked for was measured, and every floor was met.

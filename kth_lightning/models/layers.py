@@ -40,7 +40,7 @@ class GlobalMean(nn.Module):
 
 
 class Dropout(nn.Dropout):
-    """Drop features as torch's does, mask by mask, in half the time on a CPU.
+    """Drop features as torch's does, mask by mask, in two thirds of the time on a CPU.
 
     There torch draws a mask's entries one after the other; uniform numbers from the same generator it draws many at a
     time.

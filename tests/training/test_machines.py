@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -54,34 +54,31 @@ class Machine:
 
     address: str
     inside: tuple[str, ...] = ()
-    device: str = "lo"
+    settings: dict[str, str] = field(default_factory=dict)
 
 
 def _ip(*words: str) -> bool:
-    return subprocess.run(["ip", *words], capture_output=True).returncode == 0
+    return shutil.which("ip") is not None and subprocess.run(["ip", *words], capture_output=True).returncode == 0
 
 
 @pytest.fixture
 def machines() -> Iterator[list[Machine]]:
     """Join two network namespaces by a cable where the system lets us, else take this machine's loopback twice."""
     names = [f"kth-{os.getpid()}-{end}" for end in "ab"]
-    if shutil.which("ip") is None or not _ip("netns", "add", names[0]):
-        yield [Machine("127.0.0.1"), Machine("127.0.0.1")]
-        return
-    try:
-        assert _ip("netns", "add", names[1])
-        assert _ip("link", "add", "end0", "netns", names[0], "type", "veth", "peer", "name", "end1", "netns", names[1])
-        for name, device, address in zip(names, ("end0", "end1"), ("10.77.0.1", "10.77.0.2"), strict=True):
-            assert _ip("-n", name, "addr", "add", f"{address}/24", "dev", device)
-            for each in ("lo", device):
-                assert _ip("-n", name, "link", "set", each, "up")
-        yield [
-            Machine("10.77.0.1", ("ip", "netns", "exec", names[0]), "end0"),
-            Machine("10.77.0.2", ("ip", "netns", "exec", names[1]), "end1"),
-        ]
-    finally:
-        for name in names:
-            _ip("netns", "del", name)
+    ends = list(zip(names, ("end0", "end1"), ("10.77.0.1", "10.77.0.2"), strict=True))
+    joined = all(_ip("netns", "add", name) for name in names) and _ip(
+        *("link", "add", "end0", "netns", names[0], "type", "veth", "peer", "name", "end1", "netns", names[1])
+    )
+    for name, device, address in ends:
+        joined = joined and _ip("-n", name, "addr", "add", f"{address}/24", "dev", device)
+        joined = joined and all(_ip("-n", name, "link", "set", each, "up") for each in ("lo", device))
+    inside = [
+        Machine(address, ("ip", "netns", "exec", name), {"GLOO_SOCKET_IFNAME": device})
+        for name, device, address in ends
+    ]
+    yield inside if joined else [Machine("127.0.0.1"), Machine("127.0.0.1")]
+    for name in names:
+        _ip("netns", "del", name)
 
 
 @pytest.fixture
@@ -94,7 +91,7 @@ def launch(pictures: Path, tmp_path: Path, machines: list[Machine]) -> Iterator[
             port = free.getsockname()[1]
         for node, machine in enumerate(machines):
             place = {"NODES": "2", "NODE": str(node), "HEAD": machines[0].address, "PORT": str(port)}
-            place |= {"PYTHON": sys.executable, "GLOO_SOCKET_IFNAME": machine.device, "OMP_NUM_THREADS": "1"}
+            place |= machine.settings | {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
             words = _words(pictures, RunFolder(tmp_path / "run"), epochs)
             started.append(
                 subprocess.Popen(
