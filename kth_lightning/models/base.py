@@ -91,14 +91,15 @@ class Classifier(LightningModule):
             raise InputError(f"--model.mixup {mixup}: give 0 for none, or a number above it")
         self.mixup = mixup
         self.register_buffer("class_weights", torch.tensor(class_weights) if class_weights else None, persistent=False)
-        unchecked: dict[str, Any] = {"ignore_index": PADDING, "validate_args": False}  # the checks take longer
         metrics = MetricCollection(
             {
-                "acc": MulticlassAccuracy(num_classes, average="micro", **unchecked),
-                "kappa": MulticlassCohenKappa(num_classes, **unchecked),
-                "recall": MulticlassRecall(num_classes, average="macro", **unchecked),
+                "acc": MulticlassAccuracy(num_classes, average="micro", ignore_index=PADDING),
+                "kappa": MulticlassCohenKappa(num_classes, ignore_index=PADDING),
+                "recall": MulticlassRecall(num_classes, average="macro", ignore_index=PADDING),
             }
         )
+        for metric in metrics.values():
+            metric.validate_args = False  # an epoch's labels are ours, and looking them over takes longer than counting
         self.metrics = nn.ModuleDict(
             {f"{stage}_metrics": metrics.clone(f"{stage}/") for stage in ("train", "val", "test")}
         )
