@@ -51,3 +51,8 @@ class RunProgress(ProgressBar):
         """Close the bar."""
         assert self._bar is not None
         self._bar.close()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Clear the bar's line for what is said next."""
+        if self._bar is not None:
+            self._bar.close()

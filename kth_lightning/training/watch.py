@@ -39,6 +39,19 @@ class TrainingWatch(Checkpoint):
         self._lowest = self._best = math.inf
         self._said: set[str] = set()
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Look at the end of training.
+
+        Raises:
+            InputError: It lies within an epoch, which then has no validation.
+        """
+        steps = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+        if trainer.max_steps > 0 and trainer.max_steps % steps:
+            raise InputError(
+                f"--trainer.max_steps {trainer.max_steps}: an epoch has {steps} steps and is validated at its end; "
+                "give a multiple of them, or --trainer.max_epochs"
+            )
+
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin with the first step."""
         self._looked = 0

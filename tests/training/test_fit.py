@@ -225,6 +225,15 @@ def test_an_average_that_is_none_is_refused(capsys: pytest.CaptureFixture, tmp_p
     assert "--weight_averaging 1.5" in line
 
 
+def test_training_that_would_end_within_an_epoch_is_refused(
+    pictures: Path, capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    args = fit("configs/head.yaml", tmp_path / "run", "--data.root", str(pictures))
+    assert "an epoch has 6 steps" in refusal(capsys, *args, "--trainer.max_steps", "7")
+    main(fit("configs/head.yaml", tmp_path / "whole", "--data.root", str(pictures), "--trainer.max_steps", "12"))
+    assert len(history(tmp_path / "whole")) == 2
+
+
 def test_ctrl_c_leaves_a_run_that_goes_on(pictures: Path, tmp_path: Path) -> None:
     args = fit("configs/benchmark.yaml", tmp_path / "run", "--data.root", str(pictures))
     command = [sys.executable, "-m", "kth_lightning", *args]
