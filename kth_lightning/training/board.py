@@ -1,10 +1,11 @@
 """The callback that shows a run in TensorBoard."""
 
 import shutil
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cached_property, wraps
+from functools import cache, cached_property, wraps
 from typing import Any
 
 import lightning as L
@@ -14,6 +15,7 @@ import yaml
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image
+from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
@@ -71,6 +73,7 @@ class Board(Checkpoint):
 
     @cached_property
     def _writer(self) -> SummaryWriter:
+        _quiet_writers()
         return SummaryWriter(str(self.run.path), purge_step=self._first_epoch)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -225,6 +228,18 @@ class Board(Checkpoint):
     @_harmless
     def _show_last_events(self) -> None:
         self._writer.close()
+
+
+@cache
+def _quiet_writers() -> None:
+    """Have TensorBoard's threads print no traceback of what they hand over to whoever writes next."""
+    others = threading.excepthook
+
+    def show(raised: threading.ExceptHookArgs) -> None:
+        if not isinstance(raised.thread, _AsyncWriterThread):
+            others(raised)
+
+    threading.excepthook = show
 
 
 @contextmanager

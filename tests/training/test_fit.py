@@ -386,10 +386,13 @@ def test_the_real_command_answers_a_mistake_in_one_line(words: list[str], tmp_pa
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="needs a file system of its own")
-def test_a_full_disk_is_said_in_one_line_and_the_run_goes_on_when_there_is_room(pictures: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("room", ["3m", "200k"], ids=["of the checkpoint", "of the events"])
+def test_a_full_disk_is_said_in_one_line_and_the_run_goes_on_when_there_is_room(
+    pictures: Path, tmp_path: Path, room: str
+) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={room}", "tmpfs", str(disk)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("mount is not allowed here")
     try:
