@@ -357,6 +357,7 @@ def _recipe(model: ModelRuns) -> dict[str, str]:
         chosen = key.startswith(("model.", "data.")) or key in (
             "seed_everything",
             "trainer.max_epochs",
+            "monitor",
             "patience",
             "weight_averaging",
         )

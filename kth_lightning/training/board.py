@@ -63,10 +63,12 @@ class Board(Checkpoint):
 
     Args:
         run: The folder; the figures that are shown at the end are read from it.
+        monitor: Name of the figure that is lowest in the best epoch.
     """
 
-    def __init__(self, run: RunFolder) -> None:
+    def __init__(self, run: RunFolder, monitor: str) -> None:
         self.run = run
+        self.monitor = monitor
         self._first_epoch: int | None = None
         self._last_epoch = -1
         self._watched: WatchedPictures | None = None
@@ -172,7 +174,7 @@ class Board(Checkpoint):
     @_harmless
     def _show_validation_confusion(self, names: list[str], labels: np.ndarray, predictions: np.ndarray) -> None:
         confusion = confusion_matrix(labels, predictions, len(names))
-        best = min(self.run.read_history(), key=lambda row: row["val/loss"])
+        best = min(self.run.read_history(), key=lambda row: row[self.monitor])
         self._writer.add_figure("val/confusion", confusion_figure(confusion, names), int(best["epoch"]))
 
     @_harmless

@@ -5,14 +5,15 @@ from lightning.pytorch.callbacks import EarlyStopping
 
 
 class ResumableEarlyStopping(EarlyStopping):
-    """Stop when the validation loss falls no more; do not train on when a run is resumed where that had come.
+    """Stop when what is monitored falls no more; do not train on when a run is resumed where that had come.
 
     Args:
-        patience: Epochs without a lower val/loss until training stops.
+        monitor: Name of the figure.
+        patience: Epochs without a lower one until training stops.
     """
 
-    def __init__(self, patience: int) -> None:
-        super().__init__("val/loss", patience=patience)
+    def __init__(self, monitor: str, patience: int) -> None:
+        super().__init__(monitor, patience=patience)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Stop before the first step."""

@@ -36,11 +36,13 @@ class RunRecorder(Checkpoint):
     Args:
         run: The folder.
         config: Text of config.yaml.
+        monitor: Name of the figure that is lowest in the best epoch.
     """
 
-    def __init__(self, run: RunFolder, config: str) -> None:
+    def __init__(self, run: RunFolder, config: str, monitor: str) -> None:
         self.run = run
         self.config = config
+        self.monitor = monitor
         self.ahead_seconds = 0.0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -96,7 +98,7 @@ class RunRecorder(Checkpoint):
         self, trainer: L.Trainer, model: Classifier, index: list[int], labels: np.ndarray, probabilities: np.ndarray
     ) -> None:
         data, history = _data(trainer), self.run.read_history()
-        if not history or not all("val/loss" in row for row in history):
+        if not history or not all(self.monitor in row for row in history):
             raise InputError(
                 f"{self.run.history} is damaged; give another --run_dir, or delete {self.run.path} to train it again"
             )
@@ -106,7 +108,7 @@ class RunRecorder(Checkpoint):
         self.run.write_confusion(confusion, data.class_names)
         temperature = read_temperature(self.run.best_checkpoint)
         test = _judge(labels, probabilities, temperature)
-        best = min(history, key=lambda row: row["val/loss"])
+        best = min(history, key=lambda row: row[self.monitor])
         save(confusion_figure(confusion, data.class_names), self.run.figures / "confusion.png")
         draw_curves(history, int(best["epoch"]), test, self.run.figures / "curves.png")
         with trainer.precision_plugin.forward_context():

@@ -7,7 +7,7 @@ import signal
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -29,6 +29,7 @@ from kth_lightning.results.run_folder import RunFolder
 from kth_lightning.training.allocation import keep_freed_memory
 from kth_lightning.training.averaging import AveragedWeights
 from kth_lightning.training.board import Board
+from kth_lightning.training.calibrated_loss import CALIBRATED, CalibratedLoss
 from kth_lightning.training.checkpoints import AtomicCheckpointIO, LastCheckpoint, has_checkpoint, is_complete
 from kth_lightning.training.early_stopping import ResumableEarlyStopping
 from kth_lightning.training.epoch_loop import shorten_steps
@@ -119,7 +120,14 @@ class TrainingCLI(LightningCLI):
             "was interrupted goes on, a finished one is left alone.",
         )
         parser.add_argument(
-            "--patience", type=int, default=10, help="Epochs without a lower val/loss until training stops."
+            "--monitor",
+            type=Literal["val/loss", "val/loss_calibrated"],
+            default="val/loss",
+            help="Figure that is lowest in the best epoch: the loss, or the loss after the temperature that suits the "
+            "epoch.",
+        )
+        parser.add_argument(
+            "--patience", type=int, default=10, help="Epochs without a lower --monitor until training stops."
         )
         parser.add_argument(
             "--weight_averaging",
@@ -193,14 +201,15 @@ class TrainingCLI(LightningCLI):
         if self.subcommand == "fit":
             callbacks += [
                 *([AveragedWeights(config.weight_averaging)] if config.weight_averaging is not None else []),
+                *([CalibratedLoss()] if config.monitor == CALIBRATED else []),
                 TrainingWatch(self.run),
-                RunRecorder(self.run, self.resolved),
-                Board(self.run),
-                ResumableEarlyStopping(config.patience),
+                RunRecorder(self.run, self.resolved, config.monitor),
+                Board(self.run, config.monitor),
+                ResumableEarlyStopping(config.monitor, config.patience),
                 ModelCheckpoint(
                     dirpath=str(self.run.checkpoints),
                     filename="best",
-                    monitor="val/loss",
+                    monitor=config.monitor,
                     auto_insert_metric_name=False,
                     enable_version_counter=False,
                     save_on_train_epoch_end=True,

@@ -1,10 +1,12 @@
 import csv
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from kth_lightning.cli import main
 from kth_lightning.data.pixels import resize
@@ -16,17 +18,22 @@ from kth_lightning.use.checkpoint import load_classifier
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give red and green pictures, every sixth in the wrong folder, on which a classifier is too sure of itself."""
-    folder, rng = tmp_path_factory.mktemp("noise"), np.random.default_rng(0)
+def draw(folder: Path, brightest: int, shift: int, wrong: Collection[int]) -> Path:
+    """Draw red and green pictures, some in the other's folder."""
+    rng = np.random.default_rng(0)
     for place, name in enumerate(("red", "green")):
         (folder / name).mkdir()
         for number in range(24):
-            pixels = rng.integers(128, size=(64, 64, 3), dtype=np.uint8)
-            pixels[..., 1 - place if number % 6 == 0 else place] += 100
+            pixels = rng.integers(brightest, size=(64, 64, 3), dtype=np.uint8)
+            pixels[..., 1 - place if number in wrong else place] += shift
             Image.fromarray(pixels).save(folder / name / f"{number}.png")
     return folder
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give pictures on which a classifier is too sure of itself."""
+    return draw(tmp_path_factory.mktemp("noise"), brightest=128, shift=100, wrong=range(0, 24, 6))
 
 
 def fit(noise: Path, run_dir: Path) -> list[str]:
@@ -95,3 +102,20 @@ def test_a_run_killed_before_its_best_checkpoint_was_complete_is_completed(finis
     main(fit(noise, finished.path))
     assert load_classifier(finished.best_checkpoint).temperature == metrics["temperature"]
     assert finished.read_metrics()["test"] == metrics["test"]
+
+
+def test_the_best_epoch_can_be_that_of_the_lowest_loss_after_the_temperature(tmp_path: Path) -> None:
+    (tmp_path / "faint").mkdir()
+    faint = draw(tmp_path / "faint", brightest=156, shift=16, wrong=())
+    flags = ["--trainer.max_epochs", "8", "--model.label_smoothing", "0.6", "--monitor", "val/loss_calibrated"]
+    main([*fit(faint, tmp_path / "run"), *flags])
+    run = RunFolder(tmp_path / "run")
+    history, metrics = run.read_history(), run.read_metrics()
+    best = min(history, key=lambda row: row["val/loss_calibrated"])
+    assert metrics["best_epoch"] == best["epoch"] > min(history, key=lambda row: row["val/loss"])["epoch"]
+    assert metrics["val"]["loss_calibrated"] == best["val/loss_calibrated"] < best["val/loss"]
+    assert torch.load(run.best_checkpoint, weights_only=True)["epoch"] == best["epoch"]
+
+    main(["validate", "--config", str(run.config), "--ckpt_path", str(run.best_checkpoint)])
+    shown = EventAccumulator(str(run.path)).Reload().Scalars("val/loss_calibrated")
+    assert [each.value for each in shown] == pytest.approx([row["val/loss_calibrated"] for row in history])
