@@ -82,6 +82,7 @@ def heads(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Trained:
     args += ["--data.image_size", "64", "--data.augmentation", "standard", "--data.views", str(VIEWS)]
     args += ["--data.mirror", "true", "--data.balance", "true", "--trainer.max_epochs", "3"]
     args += ["--data.batch_size", "47", "--data.val_size", "7", "--data.test_size", "5"]
+    args += ["--monitor", "val/loss_calibrated"]
     return train_twice(tmp_path_factory.mktemp("heads"), args)
 
 
