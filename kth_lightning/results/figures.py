@@ -13,7 +13,9 @@ import numpy.typing as npt
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
+from matplotlib.transforms import Bbox
 
 from kth_lightning.results.calibration import BINS, reliability
 from kth_lightning.results.statistics import accuracy_interval
@@ -206,6 +208,7 @@ def time_figure(models: Sequence[Trained]) -> Figure:
     """Draw test accuracy, with its 95 % interval, against the seconds of training on a logarithmic axis."""
     figure = Figure(figsize=(4.4, 3.6), layout="constrained")
     axes = figure.subplots()
+    labels = []
     for model in models:
         low, high = (model.acc if bound is None else bound for bound in (model.low, model.high))
         colour = "0.45" if model.reference else BLUE
@@ -220,10 +223,11 @@ def time_figure(models: Sequence[Trained]) -> Figure:
             elinewidth=1.2,
             capsize=3,
         )
-        axes.annotate(
+        label = axes.annotate(
             shortened(model.name), (model.seconds, model.acc), (7, 0), textcoords="offset points", va="center",
             fontsize=10, color="0.3" if model.reference else "black",
         )  # fmt: skip
+        labels.append(label)
     seconds = [model.seconds for model in models]
     axes.set_xscale("log")
     low, high = max(min(seconds), 0.1) / 2, max(*seconds, 1) * 6
@@ -237,7 +241,20 @@ def time_figure(models: Sequence[Trained]) -> Figure:
     bounded = any(model.low is not None for model in models)
     axes.set_ylabel("test accuracy, 95 % interval" if bounded else "test accuracy")
     _plain(axes)
+    _part(figure, labels)
     return figure
+
+
+def _part(figure: Figure, labels: Sequence[Annotation]) -> None:
+    figure.draw_without_rendering()  # lays out the axes, which settles where the labels are
+    placed: list[Bbox] = []
+    for label in sorted(labels, key=lambda label: label.xy[1]):
+        own = box = label.get_window_extent()
+        for below in placed:
+            if box.overlaps(below):
+                box = box.translated(0, below.y1 - box.y0 + 1)
+        label.xyann = (7, (box.y0 - own.y0) * 72 / figure.dpi)
+        placed.append(box)
 
 
 def _duration(seconds: float, _: int | None = None) -> str:

@@ -1,3 +1,4 @@
+import itertools
 import math
 import subprocess
 import sys
@@ -115,6 +116,15 @@ def test_time_axis_names_times_that_people_use(seconds: tuple[float, float]):
     ticks = [text.get_text() for text in figure.axes[0].get_xticklabels()]
     assert len(ticks) <= 6
     assert all(tick.endswith((" s", " min", " h")) for tick in ticks)
+
+
+def test_the_names_of_models_that_lie_close_do_not_overlap():
+    near = [Trained(f"model {n}", 5 + n / 10, 0.98 + n / 200, 0.97, 0.99) for n in range(3)]
+    figure = time_figure([*near, Trained("far", 700, 0.6, 0.5, 0.7)])
+    figure.draw_without_rendering()
+    names = {text.get_text(): text.get_window_extent() for text in figure.axes[0].texts}
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(names.values(), 2))
+    assert names["model 0"].y0 < names["model 1"].y0 < names["model 2"].y0
 
 
 def test_the_same_figure_gives_the_same_svg():
