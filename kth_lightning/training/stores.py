@@ -82,9 +82,8 @@ def _stores(folder: Path) -> Iterator[_Store]:
                 continue
             files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
             states = [file.stat() for file in files]
-            yield _Store(
-                kind, path, sum(state.st_size for state in states), max((s.st_mtime for s in states), default=0)
-            )
+            written = max((state.st_mtime for state in states), default=path.stat().st_mtime)
+            yield _Store(kind, path, sum(state.st_size for state in states), written)
 
 
 def _holds(store: _Store) -> str:
@@ -114,7 +113,9 @@ def _features(folder: Path) -> str:
         number, *shape = features.get_shape()
         rows += number
         shapes.add(f"{' x '.join(map(str, shape))} {features.get_dtype()}")
-    return f"{rows:,} rows of {' and '.join(sorted(shapes))}" if rows else "damaged"
+    if rows:
+        return f"{rows:,} rows of {' and '.join(sorted(shapes))}"
+    return "damaged" if any(folder.iterdir()) else "nothing yet"
 
 
 def _count(stores: list[_Store]) -> str:

@@ -37,6 +37,16 @@ def test_damaged_stores_are_called_so(cache: Path, capsys: pytest.CaptureFixture
     assert capsys.readouterr().out.count("| damaged ") == 2
 
 
+def test_a_store_that_was_interrupted_before_its_first_part_holds_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "features" / "some-trunk").mkdir(parents=True)
+    main(["stores", "--cache_dir", str(tmp_path)])
+    row = capsys.readouterr().out.splitlines()[2]
+    assert "| nothing yet " in row
+    assert "1970" not in row
+
+
 def test_what_is_cleared_is_gone_and_the_rest_stays(
     cache: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
