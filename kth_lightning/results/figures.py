@@ -1,4 +1,4 @@
-"""The charts of a run: learning curves, confusion matrix, reliability, and accuracy against training time."""
+"""The charts of a run: learning curves, confusion matrix and reliability."""
 
 import base64
 import io
@@ -13,17 +13,13 @@ import numpy.typing as npt
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.text import Annotation
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
-from matplotlib.transforms import Bbox
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from kth_lightning.results.calibration import BINS, reliability
 from kth_lightning.results.statistics import accuracy_interval
 
 # Okabe and Ito's palette, which colour-blind people tell apart
 BLUE, ORANGE = "#0072B2", "#D55E00"
-TIMES = (0.1, 0.3, 1, 3, 10, 30, 60, 180, 600, 1800, 3600, 10800, 36000, 86400, 259200, 864000)
-"""Seconds that an axis of time may name."""
 CURVES = {"loss": "cross-entropy (nats)", "acc": "accuracy", "kappa": "Cohen's kappa"}
 
 
@@ -126,7 +122,7 @@ def _curves(axes: Axes, name: str, courses: Sequence[Course]) -> None:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     if name == "acc":
         axes.yaxis.set_major_formatter(PercentFormatter(1))
-    _plain(axes)
+    plain(axes)
 
 
 def reliability_figure(
@@ -179,91 +175,12 @@ def reliability_figure(
     figure.align_ylabels()
     figure.legend(loc="outside lower center", ncols=1, frameon=False, fontsize=9)
     for axes in (upper, lower):
-        _plain(axes)
+        plain(axes)
     return figure
 
 
-@dataclass(frozen=True)
-class Trained:
-    """Name a trained model, what it took and what it is worth.
-
-    Attributes:
-        name: Stands beside its point.
-        seconds: Of training, in all.
-        acc: Test accuracy.
-        low: Lower end of its 95 % interval, or None.
-        high: Upper end, or None.
-        reference: Whether it is the article's.
-    """
-
-    name: str
-    seconds: float
-    acc: float
-    low: float | None
-    high: float | None
-    reference: bool = False
-
-
-def time_figure(models: Sequence[Trained]) -> Figure:
-    """Draw test accuracy, with its 95 % interval, against the seconds of training on a logarithmic axis."""
-    figure = Figure(figsize=(4.4, 3.6), layout="constrained")
-    axes = figure.subplots()
-    labels = []
-    for model in models:
-        low, high = (model.acc if bound is None else bound for bound in (model.low, model.high))
-        colour = "0.45" if model.reference else BLUE
-        axes.errorbar(
-            model.seconds,
-            model.acc,
-            [[max(model.acc - low, 0)], [max(high - model.acc, 0)]],
-            fmt="o",
-            color=colour,
-            markerfacecolor="white" if model.reference else colour,
-            markersize=6,
-            elinewidth=1.2,
-            capsize=3,
-        )
-        label = axes.annotate(
-            shortened(model.name), (model.seconds, model.acc), (7, 0), textcoords="offset points", va="center",
-            fontsize=10, color="0.3" if model.reference else "black",
-        )  # fmt: skip
-        labels.append(label)
-    seconds = [model.seconds for model in models]
-    axes.set_xscale("log")
-    low, high = max(min(seconds), 0.1) / 2, max(*seconds, 1) * 6
-    axes.set_xlim(low, high)
-    ticks = [tick for tick in TIMES if low <= tick <= high]
-    axes.xaxis.set_major_locator(FixedLocator(ticks[:: max(math.ceil(len(ticks) / 6), 1)]))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(_duration))
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
-    axes.set_xlabel("training time (logarithmic)")
-    bounded = any(model.low is not None for model in models)
-    axes.set_ylabel("test accuracy, 95 % interval" if bounded else "test accuracy")
-    _plain(axes)
-    _part(figure, labels)
-    return figure
-
-
-def _part(figure: Figure, labels: Sequence[Annotation]) -> None:
-    figure.draw_without_rendering()  # lays out the axes, which settles where the labels are
-    placed: list[Bbox] = []
-    for label in sorted(labels, key=lambda label: label.xy[1]):
-        own = box = label.get_window_extent()
-        for below in placed:
-            if box.overlaps(below):
-                box = box.translated(0, below.y1 - box.y0 + 1)
-        label.xyann = (7, (box.y0 - own.y0) * 72 / figure.dpi)
-        placed.append(box)
-
-
-def _duration(seconds: float, _: int | None = None) -> str:
-    if seconds < 60:
-        return f"{seconds:g} s"
-    return f"{seconds / 60:g} min" if seconds < 3600 else f"{seconds / 3600:g} h"
-
-
-def _plain(axes: Axes) -> None:
+def plain(axes: Axes) -> None:
+    """Lay a faint grid below the data, and leave out the frame above and on the right."""
     axes.grid(color="0.9")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

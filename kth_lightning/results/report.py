@@ -14,18 +14,17 @@ from PIL import Image
 
 from kth_lightning.data.sample import ATTRIBUTION
 from kth_lightning.errors import InputError
+from kth_lightning.results.accuracy_time import Trained, time_figure
 from kth_lightning.results.calibration import expected_calibration_error
 from kth_lightning.results.figures import (
     CURVES,
     Course,
-    Trained,
     confusion_figure,
     curve_figure,
     reliability_figure,
     save,
     shortened,
     svg_uri,
-    time_figure,
 )
 from kth_lightning.results.model_runs import ModelRuns, find_models
 from kth_lightning.results.run_folder import RunFolder, write_atomically

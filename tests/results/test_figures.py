@@ -1,4 +1,3 @@
-import itertools
 import math
 import subprocess
 import sys
@@ -12,14 +11,12 @@ from kth_lightning.results.figures import (
     BLUE,
     ORANGE,
     Course,
-    Trained,
     confusion_figure,
     curve_figure,
     draw_curves,
     reliability_figure,
     save,
     svg_uri,
-    time_figure,
 )
 
 TEST = {name: {"value": 0.8, "low": 0.7, "high": 0.9} for name in ("loss", "acc", "kappa")}
@@ -106,25 +103,6 @@ def test_reliability_has_a_point_for_each_confidence_that_occurs():
     points = upper.collections[1].get_offsets()
     np.testing.assert_allclose(points, [[0.695, 0.5], [0.985, 1]])
     assert lower.patches[0].get_data().values.sum() == 4
-
-
-@pytest.mark.parametrize("seconds", [(0.01, 0.02), (5, 585), (3e6, 2e7)])
-def test_time_axis_names_times_that_people_use(seconds: tuple[float, float]):
-    models = [Trained("head", seconds[0], 0.9, 0.8, 0.95), Trained("finetune", seconds[1], 0.95, None, None)]
-    figure = time_figure(models)
-    assert [text.get_text() for text in figure.axes[0].texts] == ["head", "finetune"]
-    ticks = [text.get_text() for text in figure.axes[0].get_xticklabels()]
-    assert len(ticks) <= 6
-    assert all(tick.endswith((" s", " min", " h")) for tick in ticks)
-
-
-def test_the_names_of_models_that_lie_close_do_not_overlap():
-    near = [Trained(f"model {n}", 5 + n / 10, 0.98 + n / 200, 0.97, 0.99) for n in range(3)]
-    figure = time_figure([*near, Trained("far", 700, 0.6, 0.5, 0.7)])
-    figure.draw_without_rendering()
-    names = {text.get_text(): text.get_window_extent() for text in figure.axes[0].texts}
-    assert not any(one.overlaps(other) for one, other in itertools.combinations(names.values(), 2))
-    assert names["model 0"].y0 < names["model 1"].y0 < names["model 2"].y0
 
 
 def test_the_same_figure_gives_the_same_svg():
