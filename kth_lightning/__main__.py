@@ -1,5 +1,5 @@
 """Start the command line: python -m kth_lightning."""
 
-from kth_lightning.cli import main
+from kth_lightning.cli.main import main
 
 main()

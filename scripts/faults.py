@@ -2,7 +2,7 @@
 
     python scripts/faults.py --kills 25
 
-Every trial starts from nothing, on pictures of the drawn sample, in fp32 and deterministic. Half of the kills come at a
+Every trial starts from nothing, on images of the drawn sample, in fp32 and deterministic. Half of the kills come at a
 random time, half in the very moment in which a file of a store, a table or a checkpoint is being written. Weights,
 figures, predictions and stores must then be equal bit for bit, and nothing that was finished may have been made again.
 Exits with 0 only if so.
@@ -91,8 +91,8 @@ def main() -> int:
         turns = itertools.cycle(options.commands)
         while bar.n < options.kills:
             command = next(turns)
-            with tempfile.TemporaryDirectory(dir=folder) as place:
-                trial = _trial(command, Path(place), *references[command], draw)
+            with tempfile.TemporaryDirectory(dir=folder) as position:
+                trial = _trial(command, Path(position), *references[command], draw)
             if trial.moment:  # else it had ended before the moment came
                 trials.append(trial)
                 bar.update()
@@ -111,15 +111,15 @@ def main() -> int:
     return 1 if bad else 0
 
 
-def _trial(command: str, place: Path, reference: Path, seconds: float, draw: random.Random) -> Trial:
-    process = _start(command, place)
+def _trial(command: str, position: Path, reference: Path, seconds: float, draw: random.Random) -> Trial:
+    process = _start(command, position)
     at_writing = draw.random() < 0.5
     after, number = draw.uniform(0, seconds), draw.randrange(1, 12)
     started, seen = time.monotonic(), set[Path]()
     moment = ""
     while process.poll() is None:
         if at_writing:
-            seen |= set(_unfinished(place))
+            seen |= set(_unfinished(position))
             if len(seen) >= number:
                 moment = f"while {max(seen, key=_changed).name} was written"
         elif time.monotonic() - started >= after:
@@ -129,19 +129,19 @@ def _trial(command: str, place: Path, reference: Path, seconds: float, draw: ran
             break
         time.sleep(0.001 if at_writing else 0.02)
     process.wait()
-    finished = {file: _identity(file) for file in _finished(place)}
-    failed = _run(command, place)
-    redone = [str(file.relative_to(place)) for file, identity in finished.items() if _identity(file) != identity]
-    different = [] if failed else list(_differences(reference, place))
+    finished = {file: _identity(file) for file in _finished(position)}
+    failed = _run(command, position)
+    redone = [str(file.relative_to(position)) for file, identity in finished.items() if _identity(file) != identity]
+    different = [] if failed else list(_differences(reference, position))
     return Trial(command, moment, redone, different, failed)
 
 
-def _start(command: str, place: Path) -> subprocess.Popen[str]:
-    words = [*COMMANDS[command], *(["--run_dir", str(place / "run")] if command != "prepare" else [])]
+def _start(command: str, position: Path) -> subprocess.Popen[str]:
+    argv = [*COMMANDS[command], *(["--run_dir", str(position / "run")] if command != "prepare" else [])]
     return subprocess.Popen(
-        [sys.executable, "-m", "kth_lightning", *words],
+        [sys.executable, "-m", "kth_lightning", *argv],
         cwd=ROOT,
-        env=os.environ | {"KTH_LIGHTNING_CACHE": str(place / "cache")},
+        env=os.environ | {"KTH_LIGHTNING_CACHE": str(position / "cache")},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -149,14 +149,14 @@ def _start(command: str, place: Path) -> subprocess.Popen[str]:
     )
 
 
-def _run(command: str, place: Path) -> str:
-    process = _start(command, place)
+def _run(command: str, position: Path) -> str:
+    process = _start(command, position)
     _, said = process.communicate(timeout=1800)
     return said.strip().splitlines()[-1] if process.returncode else ""
 
 
-def _unfinished(place: Path) -> Iterator[Path]:
-    for folder, _, names in os.walk(place):  # files come and go under it
+def _unfinished(position: Path) -> Iterator[Path]:
+    for folder, _, names in os.walk(position):  # files come and go under it
         yield from (Path(folder) / name for name in names if name.endswith((".part", ".tmp")))
 
 
@@ -164,13 +164,13 @@ def _changed(file: Path) -> float:
     return file.stat().st_mtime if file.exists() else 0.0
 
 
-def _finished(place: Path) -> list[Path]:
+def _finished(position: Path) -> list[Path]:
     """List what a repeated command has no reason to touch: stores, tables, and all of a run that has its figures."""
-    files = [*place.glob("cache/pixels/*.npy"), *place.glob("cache/features/*/*.safetensors")]
-    files += place.glob("cache/catalogues/*/*")
-    for sample in place.glob("cache/sample-*"):
+    files = [*position.glob("cache/pixels/*.npy"), *position.glob("cache/features/*/*.safetensors")]
+    files += position.glob("cache/catalogues/*/*")
+    for sample in position.glob("cache/sample-*"):
         files += [] if sample.suffix else sample.rglob("*")
-    for metrics in place.glob("run/**/metrics.json"):
+    for metrics in position.glob("run/**/metrics.json"):
         if "test" in json.loads(metrics.read_text(encoding="utf-8")):
             files += [metrics, *metrics.parent.glob("checkpoints/*.ckpt"), *metrics.parent.glob("*.csv")]
     return [file for file in files if file.is_file() and file.suffix not in (".lock", ".part", ".tmp")]
@@ -181,20 +181,20 @@ def _identity(file: Path) -> tuple[int, int]:
     return state.st_ino, state.st_mtime_ns
 
 
-def _differences(reference: Path, place: Path) -> Iterator[str]:
+def _differences(reference: Path, position: Path) -> Iterator[str]:
     """Name what is not equal to the reference, bit for bit."""
     for pattern in ("cache/catalogues/*/*.csv", "cache/pixels/*.npy", "run/**/*.csv", "run/**/*.json", "run/**/*.ckpt"):
-        ours, theirs = (_by_name(folder, pattern) for folder in (place, reference))
+        ours, theirs = (_by_name(folder, pattern) for folder in (position, reference))
         if ours.keys() != theirs.keys():
             yield f"the files {pattern}"
         yield from (name for name in ours.keys() & theirs.keys() if _content(ours[name]) != _content(theirs[name]))
-    rows, expected = (_feature_rows(folder) for folder in (place, reference))
+    rows, expected = (_feature_rows(folder) for folder in (position, reference))
     if rows != expected:
         yield "stored features"
 
 
 def _by_name(folder: Path, pattern: str) -> dict[str, Path]:
-    # A catalogue's folder is named by where its pictures lie.
+    # A catalogue's folder is named by where its images lie.
     named = folder.glob(pattern)
     return {str(file.relative_to(folder)) if pattern.startswith("run") else file.name: file for file in named}
 
@@ -217,9 +217,9 @@ def _comparable(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return value.dtype, tuple(value.shape), value.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
     if isinstance(value, dict):
-        return {key: _comparable(each) for key, each in value.items() if not _of_the_clock(key)}
+        return {key: _comparable(item) for key, item in value.items() if not _of_the_clock(key)}
     if isinstance(value, list | tuple):
-        return [_comparable(each) for each in value]
+        return [_comparable(item) for item in value]
     return value
 
 
@@ -231,8 +231,8 @@ def _feature_rows(folder: Path) -> dict[tuple[int, int], bytes]:
     rows = {}
     for file in folder.glob("cache/features/*/*.safetensors"):
         chunk = load_file(file)
-        for picture, view, features in zip(chunk["picture"], chunk["view"], chunk["features"], strict=True):
-            rows[int(picture), int(view)] = features.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+        for image, view, features in zip(chunk["image"], chunk["view"], chunk["features"], strict=True):
+            rows[int(image), int(view)] = features.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
     return rows
 
 

@@ -43,10 +43,10 @@ class Subject(NamedTuple):
 METRICS = ("_losses", "_predict", "_keep", "_logits_of_features", "_log_epoch", "training_losses", "predictions")
 SUBJECTS = {
     "split": Subject(["kth_lightning/data/split.py"], ["tests/data/test_split.py"]),
-    "statistics": Subject(["kth_lightning/results/statistics.py"], ["tests/results/test_statistics.py"]),
+    "statistics": Subject(["kth_lightning/evaluation/statistics.py"], ["tests/evaluation/test_statistics.py"]),
     "metrics": Subject(["kth_lightning/models/base.py"], ["tests/models/test_models.py"], METRICS),
-    "pixels": Subject(["kth_lightning/data/pixels.py"], ["tests/data/test_pixels.py"]),
-    "features": Subject(["kth_lightning/training/feature_store.py"], ["tests/training/test_feature_store.py"]),
+    "pixels": Subject(["kth_lightning/stores/pixels.py"], ["tests/stores/test_pixels.py"]),
+    "features": Subject(["kth_lightning/stores/features.py"], ["tests/stores/test_features.py"]),
 }
 
 

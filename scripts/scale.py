@@ -1,14 +1,14 @@
-"""Measure how time, anonymous memory and disk grow with the number of pictures, up to 100,000 of them.
+"""Measure how time, anonymous memory and disk grow with the number of images, up to 100,000 of them.
 
     python scripts/scale.py --sizes 1700 10000 100000 --json runs/scale.json --vgg
 
-The pictures are drawn first, which is not timed. Then each command runs as a process of its own, on empty stores:
+The images are drawn first, which is not timed. Then each command runs as a process of its own, on empty stores:
 `prepare`, `fit` of a head on EfficientNet-Lite0, another `fit` on the stores that the first has filled, and `predict`.
-With `--vgg` so do a head on VGG19 and VGG19 with block 5 trained, on up to 10,000 pictures of 64 pixels. Ten times a
+With `--vgg` so do a head on VGG19 and VGG19 with block 5 trained, on up to 10,000 images of 64 pixels. Ten times a
 second the process and its children are looked at. What the file of measurements holds is not measured again.
 
 Exits with 0 only if all was measured, times do not rise above a line, and no process held more than 4 GB of anonymous
-memory (RssAnon), nor more for each further picture than its rows in tables take.
+memory (RssAnon), nor more for each further image than its rows in tables take.
 """
 
 import argparse
@@ -31,27 +31,27 @@ from scipy.optimize import nnls
 from tqdm import tqdm
 
 from kth_lightning.data.images import read_rgb
-from kth_lightning.data.sample import SampleSource
+from kth_lightning.data.sources.sample import SampleSource
 from kth_lightning.errors import InputError
-from kth_lightning.results.run_folder import RunFolder, write_atomically
+from kth_lightning.io.run_folder import RunFolder, write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
 SHAPES = ((200, 160), (160, 200))  # pixels, width and height
 DRAWINGS = 180
-NEAR_DUPLICATE = 100  # one picture of so many is the one before it, saved anew
+NEAR_DUPLICATE = 100  # one image of so many is the one before it, saved anew
 EPOCHS = 3
 FEWEST = 1_000
 MOST_FOR_VGG = 10_000
 
 LINEAR = 0.25
-"""How far the time of the most pictures may lie above the line, as a share of it.
+"""How far the time of the most images may lie above the line, as a share of it.
 
 Processor time is judged, which other load on the machine changes little.
 """
 MOST_MEMORY = 4e9
 ALLOWED, ALLOWED_EACH = 300e6, 2000
-"""Bytes by which the peak of anonymous memory may rise: in all, and for each picture, whose row of the catalogue alone
-takes 1000 of them. The former are for what a thousand test pictures reach: TensorBoard's projector takes no more."""
+"""Bytes by which the peak of anonymous memory may rise: in all, and for each image, whose row of the catalogue alone
+takes 1000 of them. The former are for what a thousand test images reach: TensorBoard's projector takes no more."""
 
 Phases = dict[str, dict[str, float]]
 
@@ -65,7 +65,7 @@ class Subject:
         class_path: The model.
         backbone: As timm calls it.
         image_size: In pixels.
-        most: On how many pictures at most.
+        most: On how many images at most.
     """
 
     name: str
@@ -78,14 +78,12 @@ class Subject:
 def main() -> int:
     """Measure and judge; returns the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--sizes", type=int, nargs="+", default=[1_700, 10_000, 100_000], help="numbers of pictures")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1_700, 10_000, 100_000], help="numbers of images")
     parser.add_argument("--json", type=Path, required=True, help="file of measurements, which is gone on with")
     parser.add_argument("--backbone", default="tf_efficientnet_lite0", help="of the head (tf_efficientnet_lite0)")
     parser.add_argument("--image_size", type=int, default=96, help="in pixels (96)")
-    parser.add_argument("--vgg", action="store_true", help=f"VGG19 as well, on up to {MOST_FOR_VGG:,} pictures")
-    parser.add_argument(
-        "--work_dir", type=Path, default=Path("runs/scale"), help="for pictures and stores (runs/scale)"
-    )
+    parser.add_argument("--vgg", action="store_true", help=f"VGG19 as well, on up to {MOST_FOR_VGG:,} images")
+    parser.add_argument("--work_dir", type=Path, default=Path("runs/scale"), help="for images and stores (runs/scale)")
     options = parser.parse_args()
     settings = {"backbone": options.backbone, "image_size": options.image_size, "epochs": EPOCHS}
     if not Path("/proc/self/status").exists():
@@ -123,14 +121,14 @@ def main() -> int:
 
 def _measure(size: int, subjects: list[Subject], work: Path, known: dict[str, Phases]) -> Iterator[tuple[str, Phases]]:
     """Measure what is not known of a size, command by command."""
-    place = work / str(size)
-    pictures, cache = place / "pictures", place / "cache"
-    data = ["--data.root", str(pictures), "--data.cache_dir", str(cache)]
+    position = work / str(size)
+    images, cache = position / "images", position / "cache"
+    data = ["--data.root", str(images), "--data.cache_dir", str(cache)]
 
-    def run(name: str, words: list[str], phase: Callable[[], str]) -> Phases:
-        _draw(size, work, pictures)
-        print(f"{size:,} pictures: {name}", file=sys.stderr, flush=True)
-        return _run(words, phase, place / "stderr.txt")
+    def run(name: str, argv: list[str], phase: Callable[[], str]) -> Phases:
+        _draw(size, work, images)
+        print(f"{size:,} images: {name}", file=sys.stderr, flush=True)
+        return _run(argv, phase, position / "stderr.txt")
 
     if "prepare" not in known:
         shutil.rmtree(cache, ignore_errors=True)
@@ -141,15 +139,19 @@ def _measure(size: int, subjects: list[Subject], work: Path, known: dict[str, Ph
         if size > subject.most:
             continue
         name = f"{subject.class_path}-{subject.backbone}"
-        first, again, table = RunFolder(place / name), RunFolder(place / f"{name}-again"), place / f"{name}.csv"
+        first, again, table = (
+            RunFolder(position / name),
+            RunFolder(position / f"{name}-again"),
+            position / f"{name}.csv",
+        )
         fit = ["fit", "--model", subject.class_path, "--model.backbone", subject.backbone, "--model.weights", "none"]
         fit += [*data, "--data.image_size", str(subject.image_size), "--trainer.accelerator", "cpu"]
         if (command := f"{subject.name}: fit") not in known:
             shutil.rmtree(first.path, ignore_errors=True)
             for kind in ("pixels", "features"):
                 shutil.rmtree(cache / kind, ignore_errors=True)
-            words = [*fit, "--trainer.max_epochs", str(EPOCHS), "--run_dir", str(first.path)]
-            phases = run(command, words, lambda cache=cache, run=first: _phase(cache, run))  # type: ignore[misc]
+            argv = [*fit, "--trainer.max_epochs", str(EPOCHS), "--run_dir", str(first.path)]
+            phases = run(command, argv, lambda cache=cache, run=first: _phase(cache, run))  # type: ignore[misc]
             phases["pixel store"]["disk"] = _bytes(cache / "pixels")
             phases["feature store"]["disk"] = _bytes(cache / "features")
             phases["epoch"]["seconds"] = statistics.median(row["seconds"] for row in first.read_history()[1:])
@@ -157,11 +159,11 @@ def _measure(size: int, subjects: list[Subject], work: Path, known: dict[str, Ph
             yield command, phases
         if (command := f"{subject.name}: fit again") not in known:
             shutil.rmtree(again.path, ignore_errors=True)
-            words = [*fit, "--trainer.max_epochs", "1", "--run_dir", str(again.path)]
-            yield command, run(command, words, lambda run=again: _phase_again(run))  # type: ignore[misc]
+            argv = [*fit, "--trainer.max_epochs", "1", "--run_dir", str(again.path)]
+            yield command, run(command, argv, lambda run=again: _phase_again(run))  # type: ignore[misc]
         if (command := f"{subject.name}: predict") not in known:
-            words = ["predict", str(pictures), "--ckpt_path", str(first.best_checkpoint), "--accelerator", "cpu"]
-            phases = run(command, [*words, "--output", str(table)], lambda: "predict")
+            argv = ["predict", str(images), "--ckpt_path", str(first.best_checkpoint), "--accelerator", "cpu"]
+            phases = run(command, [*argv, "--output", str(table)], lambda: "predict")
             phases["predict"]["disk"] = table.stat().st_size
             yield command, phases
 
@@ -179,17 +181,17 @@ def _phase_again(run: RunFolder) -> str:
     return "rest" if any(run.path.glob("events.*")) else "start on full stores"
 
 
-def _run(words: list[str], phase: Callable[[], str], said: Path) -> Phases:
+def _run(argv: list[str], phase: Callable[[], str], said: Path) -> Phases:
     """Carry out a command; return the seconds, processor seconds and peak of anonymous memory of each phase."""
     phases: Phases = defaultdict(lambda: {"seconds": 0.0, "cpu": 0.0, "memory": 0.0})
-    command = [sys.executable, "-m", "kth_lightning", *words]
+    command = [sys.executable, "-m", "kth_lightning", *argv]
     with said.open("w") as stream:
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=stream)
         try:
             before, spent = time.monotonic(), 0.0
             while process.poll() is None:
                 time.sleep(0.1)
-                now, family = phases[phase()], [_state(each) for each in _family(process.pid)]
+                now, family = phases[phase()], [_state(item) for item in _family(process.pid)]
                 now["memory"] = max(now["memory"], *(memory for memory, _ in family))
                 now["cpu"] += max(0.0, sum(cpu for _, cpu in family) - spent)
                 now["seconds"] += time.monotonic() - before
@@ -199,7 +201,7 @@ def _run(words: list[str], phase: Callable[[], str], said: Path) -> Phases:
             process.wait()
     if process.returncode:
         last = said.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
-        raise RuntimeError(f"{words[0]} ended with {process.returncode}: {' '.join(last)}")
+        raise RuntimeError(f"{argv[0]} ended with {process.returncode}: {' '.join(last)}")
     return phases
 
 
@@ -213,7 +215,7 @@ def _family(process: int) -> list[int]:
         ]
     except OSError:  # it has ended meanwhile
         children = []
-    return [process, *(each for child in children for each in _family(child))]
+    return [process, *(item for child in children for item in _family(child))]
 
 
 def _state(process: int) -> tuple[float, float]:
@@ -232,7 +234,7 @@ def _bytes(folder: Path) -> int:
 
 
 def _draw(size: int, work: Path, folder: Path) -> None:
-    """Draw pictures into class folders: pieces of two drawings under a field of colours and noise, no two alike."""
+    """Draw images into class folders: pieces of two drawings under a field of colours and noise, no two alike."""
     if folder.exists():
         return
     drawings: dict[str, list[Image.Image]] = defaultdict(list)
@@ -244,7 +246,7 @@ def _draw(size: int, work: Path, folder: Path) -> None:
     partial = folder.with_suffix(".partial")
     for label in labels:
         (partial / label).mkdir(parents=True, exist_ok=True)
-    for number in tqdm(range(size), desc="drawing", unit="picture"):
+    for number in tqdm(range(size), desc="drawing", unit="image"):
         again = number % NEAR_DUPLICATE == NEAR_DUPLICATE - 1
         rng = np.random.default_rng(number - again)
         label, shape = labels[(number - again) % len(labels)], SHAPES[rng.integers(2)]
@@ -252,8 +254,8 @@ def _draw(size: int, work: Path, folder: Path) -> None:
         colours = Image.fromarray(rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)).resize(shape)
         left, top = rng.integers(0, 200, 2).tolist()
         grain = noise.crop((left, top, left + shape[0], top + shape[1]))
-        picture = Image.blend(Image.blend(Image.blend(animal, other, 0.25), colours, 0.2), grain, 0.08)
-        picture.save(partial / label / f"{number:06d}.jpg", quality=70 if again else 85)
+        image = Image.blend(Image.blend(Image.blend(animal, other, 0.25), colours, 0.2), grain, 0.08)
+        image.save(partial / label / f"{number:06d}.jpg", quality=70 if again else 85)
     partial.rename(folder)
 
 
@@ -281,9 +283,9 @@ def _series(
         for phase, figures in sizes[str(size)]["prepare"].items():
             series["", phase][size] = figures
         for subject in subjects:
-            for verb in ("fit", "fit again", "predict") if size <= subject.most else ():
-                for phase in SHOWN[verb]:
-                    series[subject.name, phase][size] = sizes[str(size)][f"{subject.name}: {verb}"][phase]
+            for command in ("fit", "fit again", "predict") if size <= subject.most else ():
+                for phase in SHOWN[command]:
+                    series[subject.name, phase][size] = sizes[str(size)][f"{subject.name}: {command}"][phase]
     return series
 
 
@@ -297,7 +299,7 @@ def _report(series: dict[tuple[str, str], dict[int, dict[str, float]]]) -> bool:
             spent = [figures["seconds"], figures["cpu"], 1000 * figures["cpu"] / size]
             rows.append([*name, f"{size:,}", *spent, figures["memory"] / 1e6, disk])
         judgements.append(_judge(by_size))
-    header = ["model", "part", "pictures", "seconds", "CPU s", "CPU s / 1000 pictures", "RssAnon, MB", "disk, MB"]
+    header = ["model", "part", "images", "seconds", "CPU s", "CPU s / 1000 images", "RssAnon, MB", "disk, MB"]
     print(tabulate.tabulate(rows, header, "github", floatfmt=".3g", disable_numparse=[2, 7]))
     print()
     header = ["model", "part", "line, CPU s", "beside it", "time", "RssAnon rises by", "memory"]
@@ -310,11 +312,11 @@ def _judge(by_size: dict[int, dict[str, float]]) -> tuple[str, str, str, str, st
     """Fit the line of the least relative errors, neither part of it negative, and look how memory rises."""
     sizes = np.array(list(by_size), dtype=float)
     spent, memory = (np.array([figures[what] for figures in by_size.values()]) for what in ("cpu", "memory"))
-    (fixed, each), _ = nnls(np.stack([1 / spent, sizes / spent], axis=1), np.ones(len(sizes)))
-    beside = spent / (fixed + each * sizes) - 1
+    (fixed, item), _ = nnls(np.stack([1 / spent, sizes / spent], axis=1), np.ones(len(sizes)))
+    beside = spent / (fixed + item * sizes) - 1
     rise, allowed = float(memory.max() - memory[0]), ALLOWED + ALLOWED_EACH * (sizes[-1] - sizes[0])
     return (
-        f"{fixed:.3g} + {1000 * each:.3g} / 1000",
+        f"{fixed:.3g} + {1000 * item:.3g} / 1000",
         ", ".join(f"{share:+.0%}" for share in beside),
         "linear" if beside[-1] <= LINEAR else "NOT LINEAR",
         f"{rise / 1e6:.0f} MB of {allowed / 1e6:.0f}",

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Start a SLURM of two nodes on this machine, to try scripts/slurm.sh and run its test (Debian, as root):
 #
-#   apt-get install slurm-wlm && scripts/slurm_of_two.sh && python -m pytest tests/training/test_machines.py
+#   apt-get install slurm-wlm && scripts/slurm_of_two.sh && python -m pytest tests/cli/test_machines.py
 #
 # It writes /etc/slurm/slurm.conf and adds the nodes' names to /etc/hosts.
 set -euo pipefail

@@ -1,11 +1,11 @@
-"""Measure how fast this package and its peers train the same networks on the same pictures, on this machine.
+"""Measure how fast this package and its peers train the same networks on the same images, on this machine.
 
     python scripts/speed.py --peers keras-tensorflow keras-torch fastai pytorch --json runs/speed.json
 
 Each peer gets an environment of its own, made with uv and kept. This package, by its command `fit`, and a peer then
 take turns: one works, the other is stopped. A turn is one batch that does not count and some that do (head: five times
-as many epochs). Pictures are the same, a batch has 20 of them, weights are random and the numbers of trained parameters
-equal. Peak memory is that of a participant's main process, without those that load its pictures.
+as many epochs). Images are the same, a batch has 20 of them, weights are random and the numbers of trained parameters
+equal. Peak memory is that of a participant's main process, without those that load its images.
 
 Exits with 0 only if all that was asked for was measured, and every floor was met.
 """
@@ -27,10 +27,10 @@ from peers.machine import describe_machine, matmul_peaks
 from peers.participant import Participant
 from tqdm import tqdm
 
-from kth_lightning.data.module import PictureData
+from kth_lightning.data.module import ImageData
 from kth_lightning.data.split import Part
 from kth_lightning.errors import InputError
-from kth_lightning.results.run_folder import write_atomically
+from kth_lightning.io.run_folder import write_atomically
 
 WORKERS = Path(__file__).resolve().parent / "peers"
 BATCH_SIZE = 20
@@ -59,13 +59,13 @@ def main() -> int:
         if options.batches < 1:
             raise InputError(f"--batches {options.batches}: give a whole number of at least 1")
         pythons = {name: make_environment(name, options.env_dir) for name in options.peers}
-        data = PictureData(archive=options.archive, image_size=options.image_size, batch_size=BATCH_SIZE)
+        data = ImageData(archive=options.archive, image_size=options.image_size, batch_size=BATCH_SIZE)
         counts = {part: len(data.split.indices(part)) for part in PARTS}
         turns = min(TURNS, options.batches)
         timed = math.ceil(options.batches / turns)
         needed = (WARM_UP + turns * (1 + timed)) * BATCH_SIZE
         if "extraction" in options.cases and sum(counts.values()) < needed:
-            raise InputError(f"--batches {options.batches}: the extraction needs {needed} pictures; give fewer")
+            raise InputError(f"--batches {options.batches}: the extraction needs {needed} images; give fewer")
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -73,21 +73,21 @@ def main() -> int:
     settings = {"image_size": options.image_size, "batch_size": BATCH_SIZE, "turns": turns, "timed_a_turn": timed}
     record: dict[str, Any] = {
         "machine": describe_machine(),
-        "pictures": {"source": "kth" if options.archive else "sample", "classes": data.num_classes, **counts},
+        "images": {"source": "kth" if options.archive else "sample", "classes": data.num_classes, **counts},
         "settings": settings,
         "pairs": [],
         "failures": [],
     }
     with tempfile.TemporaryDirectory(prefix="speed-") as folder:
-        pictures = Path(folder) / "pictures"
-        _link(data, pictures)
-        task = settings | {"pictures": str(pictures), "classes": data.num_classes} | counts
+        images = Path(folder) / "images"
+        _link(data, images)
+        task = settings | {"images": str(images), "classes": data.num_classes} | counts
         pairs = [(case, peer) for case in options.cases for peer in options.peers]
         bar = tqdm(total=len(pairs) * turns, unit="turn")
         for case, peer in pairs:
-            with tempfile.TemporaryDirectory(dir=folder) as place:
+            with tempfile.TemporaryDirectory(dir=folder) as position:
                 try:
-                    found = _measure(case, peer, pythons[peer], task, options.archive, Path(place), bar)
+                    found = _measure(case, peer, pythons[peer], task, options.archive, Path(position), bar)
                     record["pairs"].append({"case": case, "peer": peer, "participants": found})
                 except RuntimeError as error:
                     record["failures"].append(f"{case}, {peer}: {error}")
@@ -105,14 +105,14 @@ def main() -> int:
     return 1 if record["failures"] or missed else 0
 
 
-def _link(data: PictureData, folder: Path) -> None:
+def _link(data: ImageData, folder: Path) -> None:
     """Lay the very files out in class folders, as the peers want them."""
     for part, name in PARTS.items():
         for index in data.split.indices(part):
             file = data.catalogue.file(int(index)).resolve()
-            place = folder / name / f"{int(data.labels[index]):03d}"
-            place.mkdir(parents=True, exist_ok=True)
-            (place / f"{index:06d}{file.suffix}").symlink_to(file)
+            position = folder / name / f"{int(data.labels[index]):03d}"
+            position.mkdir(parents=True, exist_ok=True)
+            (position / f"{index:06d}{file.suffix}").symlink_to(file)
 
 
 def _measure(
@@ -131,11 +131,11 @@ def _measure(
 
         def start(name: str, program: list[str], settings: dict[str, str], **more: Any) -> None:
             bar.set_description(f"{case}, {peer}: starting {name}")
-            place = folder / name
-            place.mkdir()
+            position = folder / name
+            position.mkdir()
             said = folder / f"{name}.txt"
             participants[name] = participant = Participant(
-                name, program, task | {"folder": str(place)} | more, settings, said
+                name, program, task | {"folder": str(position)} | more, settings, said
             )
             stack.callback(participant.close)
             trained, expected = participant.facts["parameters"], CASES[case].trained(task["classes"])
@@ -144,8 +144,8 @@ def _measure(
             bar.set_description(f"{case}, {peer}: warming up {name}")
             participant.turn(WARM_UP, 0)
 
-        for name, words in CASES[case].ours.items():
-            command = ["fit", *words, *(["--data.archive", archive] if archive else [])]
+        for name, argv in CASES[case].ours.items():
+            command = ["fit", *argv, *(["--data.archive", archive] if archive else [])]
             command += ["--data.image_size", str(task["image_size"]), "--data.batch_size", str(BATCH_SIZE)]
             command += ["--trainer.max_epochs", FOREVER, "--patience", FOREVER, "--trainer.devices", "1"]
             command += ["--run_dir", str(folder / f"{name}-run")]
@@ -159,8 +159,8 @@ def _measure(
         for participant in participants.values():
             participant.end()
         return {
-            name: each.facts | {f"seconds_per_{task['unit']}": each.per_unit, "seconds_per_picture": each.per_picture}
-            for name, each in participants.items()
+            name: item.facts | {f"seconds_per_{task['unit']}": item.per_unit, "seconds_per_image": item.per_image}
+            for name, item in participants.items()
         }
 
 

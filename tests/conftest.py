@@ -6,7 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+
+from kth_lightning.cli.main import main
+from kth_lightning.io.run_folder import RunFolder
 
 ROOT = Path(__file__).parent.parent
 
@@ -28,24 +32,24 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 def make_folder() -> Callable[..., Path]:
     """Draw class folders that a classifier can learn: every class has a colour of its own under noise."""
 
-    def make(folder: Path, classes: int = 3, pictures: int = 12, size: int = 64) -> Path:
+    def make(folder: Path, classes: int = 3, images: int = 12, size: int = 64) -> Path:
         rng = np.random.default_rng(0)
         for number in range(classes):
-            place = folder / f"class{number}"
-            place.mkdir(parents=True)
+            position = folder / f"class{number}"
+            position.mkdir(parents=True)
             colour = np.eye(3)[number % 3] * 120
-            for picture in range(pictures):
+            for image in range(images):
                 pixels = (rng.random((size, size, 3)) * 130 + colour).astype(np.uint8)
-                Image.fromarray(pixels).save(place / f"{picture:03d}.png")
+                Image.fromarray(pixels).save(position / f"{image:03d}.png")
         return folder
 
     return make
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory, make_folder: Callable[..., Path]) -> Path:
-    """Give a folder of three classes with 20 pictures each."""
-    return make_folder(tmp_path_factory.mktemp("pictures") / "animals", pictures=20)
+def images(tmp_path_factory: pytest.TempPathFactory, make_folder: Callable[..., Path]) -> Path:
+    """Give a folder of three classes with 20 images each."""
+    return make_folder(tmp_path_factory.mktemp("images") / "animals", images=20)
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +65,31 @@ def chromium() -> Iterator[Any]:
         browser = started.chromium.launch(executable_path=program, args=arguments)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory, images: Path) -> RunFolder:
+    """Train a small CNN in float32 that looks at mirror images too, for a second."""
+    run = tmp_path_factory.mktemp("runs") / "tiny"
+    flags = ["--model.filters", "[8,16]", "--model.block_dropout", "[0,0]", "--model.lr", "0.01"]
+    flags += ["--data.root", str(images), "--data.image_size", "32", "--data.interpolation", "bicubic"]
+    flags += ["--data.tta_flip", "true", "--trainer.max_epochs", "3", "--trainer.accelerator", "cpu"]
+    flags += ["--trainer.precision", "32"]
+    main(["fit", "--model", "BenchmarkCNN", "--run_dir", str(run), *flags])
+    return RunFolder(run)
+
+
+@pytest.fixture(scope="session")
+def change_checkpoint() -> Callable[..., Path]:
+    """Write a checkpoint's copy with another temperature, or with each tensor multiplied."""
+
+    def change(checkpoint: Path, copy: Path, temperature: float = 1.0, factor: float = 1.0) -> Path:
+        content = torch.load(checkpoint, weights_only=True)
+        content["hyper_parameters"]["temperature"] = temperature
+        for name, tensor in content["state_dict"].items():
+            if tensor.is_floating_point() and not name.startswith("preprocess"):
+                content["state_dict"][name] = tensor * factor
+        torch.save(content, copy)
+        return copy
+
+    return change

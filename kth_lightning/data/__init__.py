@@ -1,1 +1,1 @@
-"""From a folder or an archive of pictures to batches on the device."""
+"""From a folder or an archive of images to batches on the device."""

@@ -7,20 +7,20 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from kth_lightning.data.draws import uniform
+from kth_lightning.data.stateless_random import uniform
 from kth_lightning.errors import InputError
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Say how far one view may differ from the clean picture; the defaults change nothing.
+    """Say how far one view may differ from the clean image; the defaults change nothing.
 
     Attributes:
         flip: Probability of a horizontal flip.
         rotation: Largest angle in degrees, either way.
         shear: Largest angle in radians, either way.
         zoom: Least and largest share of a side that is seen, drawn for each side apart.
-        area: Least and largest share of the picture's area that is seen, uniform in the logarithm. Where it is less
+        area: Least and largest share of the image's area that is seen, uniform in the logarithm. Where it is less
             than the whole, any part may be seen.
         aspect: Least and largest stretch of width against height, uniform in the logarithm.
         translation: Largest shift along each side, as a share of it.
@@ -28,7 +28,7 @@ class Preset:
         contrast: Largest change of the factor 1.
         saturation: Largest change of the factor 1.
         greyscale: Probability that the colours go.
-        erasing: Probability that a rectangle is filled with the picture's mean colour.
+        erasing: Probability that a rectangle is filled with the image's mean colour.
         keras: Resample as Keras 2.0 did: the nearest pixel, border pixels repeated, about a centre one pixel below and
             right of the true one. Otherwise bilinear, reflected at the border, about the true centre.
     """
@@ -101,9 +101,9 @@ _PARAMETERS = (
 
 
 class Augmentation:
-    """Draw views of pictures; view 0 is the clean picture.
+    """Draw views of images; view 0 is the clean image.
 
-    Everything drawn depends on the seed, the picture's key and the view alone, never on the batch around it.
+    Everything drawn depends on the seed, the image's key and the view alone, never on the batch around it.
 
     Args:
         preset: One of `PRESETS`.
@@ -124,12 +124,12 @@ class Augmentation:
         self.seed = seed
 
     def __call__(self, images: Tensor, keys: Tensor, views: Tensor) -> Tensor:
-        """Return one view of each picture.
+        """Return one view of each image.
 
         Args:
             images: uint8 [B, 3, H, W], in any memory format.
-            keys: int64 [B], one number for each picture, the same in every epoch.
-            views: int64 [B]; where it is 0 the picture comes back unchanged.
+            keys: int64 [B], one number for each image, the same in every epoch.
+            views: int64 [B]; where it is 0 the image comes back unchanged.
 
         Returns:
             uint8 [B, 3, H, W], channels_last, on the images' device.
@@ -153,7 +153,7 @@ class Augmentation:
         return torch.where(clean, images, augmented).contiguous(memory_format=torch.channels_last)
 
     def draw(self, keys: Tensor, views: Tensor) -> dict[str, Tensor]:
-        """Return what is drawn for each picture, as tensors [B] on the keys' device.
+        """Return what is drawn for each image, as tensors [B] on the keys' device.
 
         `rotation` is in degrees, `shear` in radians; `zoom_rows` and `zoom_columns` are the share of the height and
         width that is seen; `shift_*` and `erased_*` are shares of them too; `brightness`, `contrast` and `saturation`
@@ -199,7 +199,7 @@ def _between(u: Tensor, limits: tuple[float, float], logarithmic: bool = False) 
 
 
 def _coordinates(draws: dict[str, Tensor], height: int, width: int, centre_offset: float) -> tuple[Tensor, Tensor]:
-    """Return the row and the column [B, H, W] of the clean picture that each pixel of the view shows.
+    """Return the row and the column [B, H, W] of the clean image that each pixel of the view shows.
 
     The matrix is Keras's rotation · shear · zoom on (row, column), multiplied out; the flip comes last.
     """
@@ -224,9 +224,9 @@ def _nearest(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     rows = (rows + 0.5).floor_().clamp_(0, height - 1)
     columns = (columns + 0.5).floor_().clamp_(0, width - 1)
     first = torch.arange(batch, device=images.device).view(-1, 1, 1) * (height * width)
-    places = (rows * width + columns).long().add_(first)
+    positions = (rows * width + columns).long().add_(first)
     pixels = images.permute(0, 2, 3, 1).reshape(-1, channels)
-    return pixels.index_select(0, places.flatten()).view(batch, height, width, channels).permute(0, 3, 1, 2)
+    return pixels.index_select(0, positions.flatten()).view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
 def _bilinear(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -251,7 +251,7 @@ def _luma(pixels: Tensor) -> Tensor:
 
 
 def _recolour(pixels: Tensor, mean: Tensor, draws: dict[str, Tensor]) -> Tensor:
-    """Change brightness, contrast about the picture's mean luma, then saturation: one weighted sum in all."""
+    """Change brightness, contrast about the image's mean luma, then saturation: one weighted sum in all."""
     brightness, contrast, saturation, greyscale = (
         draws[name].float().view(-1, 1, 1, 1) for name in ("brightness", "contrast", "saturation", "greyscale")
     )

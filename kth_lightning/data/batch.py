@@ -8,7 +8,7 @@ PADDING = -1
 Batch = dict[str, Any]
 """One batch.
 
-`index` int64 [B], the pictures' places in the catalogue; `view` int64 [B]; `label` int64 [B]; `count`, the number of
-pictures in the batch of all processes; `part`, "train", "val" or "test". Once fetched, `images` uint8 [B, 3, H, W], or
+`index` int64 [B], the images' places in the catalogue; `view` int64 [B]; `label` int64 [B]; `count`, the number of
+images in the batch of all processes; `part`, "train", "val" or "test". Once fetched, `images` uint8 [B, 3, H, W], or
 `features` as `Classifier.features` gives them and, where those of the mirror images count too, `mirrored` likewise.
 """

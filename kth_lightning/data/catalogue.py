@@ -1,4 +1,4 @@
-"""The catalogue: one row for every usable picture of a data set."""
+"""The catalogue: one row for every usable image of a data set."""
 
 import csv
 import re
@@ -15,17 +15,17 @@ Subset = Literal["", "train", "val", "test"]
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """Describe one usable picture.
+class ImageRecord:
+    """Describe one usable image.
 
     Attributes:
-        path: Relative to the catalogue's root with "/" between parts; absolute for a picture outside the root.
+        path: Relative to the catalogue's root with "/" between parts; absolute for an image outside the root.
         label: Class name as people see it.
         mask: Path of the segmentation mask, written like `path`; empty where there is none.
         width: Pixels, after the EXIF rotation.
         height: Pixels, after the EXIF rotation.
         sha256: Of the file's bytes, in hexadecimal.
-        group: Pictures with the same number are duplicates or near duplicates of each other.
+        group: Images with the same number are duplicates or near duplicates of each other.
         subset: The part that the folder names or `--data.test_root` prescribe; empty where the split is free.
     """
 
@@ -41,38 +41,38 @@ class Picture:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Hold the usable pictures of a data set, in the order of their paths.
+    """Hold the usable images of a data set, in the order of their paths.
 
     Attributes:
         root: Folder that relative paths start from.
-        pictures: One entry a picture.
+        images: One entry an image.
     """
 
     root: Path
-    pictures: tuple[Picture, ...]
+    images: tuple[ImageRecord, ...]
 
     @property
     def class_names(self) -> list[str]:
-        """List the class names in alphabetical order; a picture's target is its class's place here."""
-        return sorted({picture.label for picture in self.pictures})
+        """List the class names in alphabetical order; an image's target is its class's place here."""
+        return sorted({image.label for image in self.images})
 
     def file(self, index: int) -> Path:
-        """Return the path of a picture's file."""
-        return self.root / self.pictures[index].path
+        """Return the path of an image's file."""
+        return self.root / self.images[index].path
 
     def mask_file(self, index: int) -> Path | None:
-        """Return the path of a picture's mask, or None where it has none."""
-        mask = self.pictures[index].mask
+        """Return the path of an image's mask, or None where it has none."""
+        mask = self.images[index].mask
         return self.root / mask if mask else None
 
 
-def write_catalogue(pictures: Iterable[Picture], file: Path) -> None:
-    """Write pictures as CSV, one row each under a header of the field names."""
-    names = [field.name for field in fields(Picture)]
+def write_catalogue(images: Iterable[ImageRecord], file: Path) -> None:
+    """Write images as CSV, one row each under a header of the field names."""
+    names = [field.name for field in fields(ImageRecord)]
     with file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(names)
-        writer.writerows([getattr(picture, name) for name in names] for picture in pictures)
+        writer.writerows([getattr(image, name) for name in names] for image in images)
 
 
 def read_catalogue(file: Path, root: Path) -> Catalogue:
@@ -83,25 +83,25 @@ def read_catalogue(file: Path, root: Path) -> Catalogue:
     """
     try:
         with file.open(newline="", encoding="utf-8") as stream:
-            pictures = tuple(_picture(row) for row in csv.DictReader(stream))
-        if not pictures:
+            images = tuple(_image(row) for row in csv.DictReader(stream))
+        if not images:
             raise ValueError("no row")
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"{file} is not a catalogue ({reason}); delete the folder {file.parent} and run the command again"
         ) from None
-    return Catalogue(root, pictures)
+    return Catalogue(root, images)
 
 
-def _picture(row: dict[str, str]) -> Picture:
+def _image(row: dict[str, str]) -> ImageRecord:
     if None in row or None in row.values():
         raise ValueError(f"a row of {row.get('path')!r} with too few or too many fields")
     if not row["path"] or not row["label"] or not _SHA256.fullmatch(row["sha256"]):
         raise ValueError(f"path {row['path']!r}, label {row['label']!r}, sha256 {row['sha256']!r}")
     if row["subset"] not in get_args(Subset):
         raise ValueError(f"subset {row['subset']!r}")
-    return Picture(
+    return ImageRecord(
         path=row["path"],
         label=row["label"],
         mask=row["mask"],

@@ -20,7 +20,7 @@ _MAX_CELL_DIFFERENCE = 1.0  # in standard deviations of the thumbnail
 
 _FLAT = 4.0  # grey levels; below this standard deviation noise decides, so only the bytes are compared
 _SIDE = 16
-_QUERIES = 256  # bound the memory of many pictures, and where nearly all of them are alike
+_QUERIES = 256  # bound the memory of many images, and where nearly all of them are alike
 _PAIRS = 65_536
 
 
@@ -37,9 +37,9 @@ class Fingerprint:
     thumbnail: NDArray[np.uint8]
 
 
-def fingerprint(picture: Image.Image) -> Fingerprint:
-    """Take the fingerprint of an upright RGB picture of any size."""
-    grey = picture.convert("L")
+def fingerprint(image: Image.Image) -> Fingerprint:
+    """Take the fingerprint of an upright RGB image of any size."""
+    grey = image.convert("L")
     return Fingerprint(
         bits=np.packbits(imagehash.dhash(grey, hash_size=_SIDE).hash),
         thumbnail=np.asarray(grey.resize((_SIDE, _SIDE), Image.Resampling.BOX)),
@@ -47,11 +47,11 @@ def fingerprint(picture: Image.Image) -> Fingerprint:
 
 
 def duplicate_groups(digests: Sequence[str], fingerprints: Sequence[Fingerprint]) -> list[int]:
-    """Return for each picture the index of the first picture of its group; a picture without duplicates has its own.
+    """Return for each image the index of the first image of its group; an image without duplicates has its own.
 
     Near duplicates are close in three ways: difference hash, correlation of the thumbnails, and their largest
     difference in one cell once brightness and contrast agree. Candidates come from a k-d tree over each thumbnail's
-    lowest frequencies. Leaving frequencies out only brings pictures closer, so the tree misses no pair.
+    lowest frequencies. Leaving frequencies out only brings images closer, so the tree misses no pair.
 
     Args:
         digests: Of each file's bytes.
@@ -78,7 +78,7 @@ def _near_pairs(fingerprints: Sequence[Fingerprint]) -> list[tuple[int, int]]:
     radius = _SIDE * np.sqrt(2 - 2 * _MIN_CORRELATION)
     tree = KDTree(frequencies)
     pairs: list[tuple[int, int]] = []
-    for start in tqdm(range(0, len(fingerprints), _QUERIES), desc="Comparing pictures", delay=1, leave=False):
+    for start in tqdm(range(0, len(fingerprints), _QUERIES), desc="Comparing images", delay=1, leave=False):
         queries = tree.indices[start : start + _QUERIES]  # neighbours in the tree, three times as fast as any others
         found = KDTree(frequencies[queries]).sparse_distance_matrix(tree, radius, output_type="ndarray")
         left, right = queries[found["i"]], found["j"]

@@ -1,4 +1,4 @@
-"""Picture files of every kind, decoded to RGB."""
+"""Image files of every kind, decoded to RGB."""
 
 import logging
 import os
@@ -13,10 +13,10 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 
 MIN_SIDE = 16
-"""Pixels that both sides of a picture need."""
+"""Pixels that both sides of an image need."""
 
 # A file's content may differ from what its suffix says; formats that start other programs (EPS) stay out.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
@@ -30,53 +30,53 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 
-class UnreadablePicture(Exception):
-    """Say why a file gives no picture: "unreadable: ...", "truncated: ..." or "too large: ..."."""
+class UnreadableImage(Exception):
+    """Say why a file gives no image: "unreadable: ...", "truncated: ..." or "too large: ..."."""
 
 
-def is_picture_name(file: Path) -> bool:
-    """Tell whether a file's name says that it is a picture."""
-    return file.suffix.lower() in PICTURE_SUFFIXES and not file.name.startswith(".")
+def is_image_name(file: Path) -> bool:
+    """Tell whether a file's name says that it is an image."""
+    return file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
 
 
 def read_rgb(file: Path, at_least: int | None = None) -> Image.Image:
-    """Decode a picture to RGB, upright as its EXIF tag says, transparency over white, 16 bits scaled to 8.
+    """Decode an image to RGB, upright as its EXIF tag says, transparency over white, 16 bits scaled to 8.
 
     Args:
         file: JPEG, PNG, WebP, BMP, TIFF or GIF, whatever its suffix; of an animation the first frame.
         at_least: Let JPEG files decode at a reduced scale while both sides stay at least twice this many pixels.
 
     Raises:
-        UnreadablePicture: The file is missing, broken or too large.
+        UnreadableImage: The file is missing, broken or too large.
     """
-    with open_picture(file) as stream:
+    with open_image(file) as stream:
         return decode(stream, at_least)[0]
 
 
 @contextmanager
-def open_picture(file: Path) -> Iterator[BufferedReader]:
-    """Open a file that may be a picture; a pipe or a device, whose end may never come, is none.
+def open_image(file: Path) -> Iterator[BufferedReader]:
+    """Open a file that may be an image; a pipe or a device, whose end may never come, is none.
 
     Raises:
-        UnreadablePicture: The file is missing, no regular file, or cannot be read.
+        UnreadableImage: The file is missing, no regular file, or cannot be read.
     """
     try:
         status = file.stat()
         if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # opening a folder says so itself
-            raise UnreadablePicture("unreadable: no regular file")
+            raise UnreadableImage("unreadable: no regular file")
         if status.st_size > _MAX_BYTES:
-            raise UnreadablePicture(f"too large: {status.st_size:,} bytes")
+            raise UnreadableImage(f"too large: {status.st_size:,} bytes")
         with file.open("rb") as stream:
             yield stream
     except (OSError, ValueError) as error:  # ValueError of a name that no file can have
-        raise UnreadablePicture(f"unreadable: {getattr(error, 'strerror', None) or error}") from None
+        raise UnreadableImage(f"unreadable: {getattr(error, 'strerror', None) or error}") from None
 
 
 def decode(stream: IO[bytes], at_least: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
-    """Decode as `read_rgb` does, and return the full width and height in upright pixels beside the picture.
+    """Decode as `read_rgb` does, and return the full width and height in upright pixels beside the image.
 
     Raises:
-        UnreadablePicture: The bytes are broken or the picture is too large.
+        UnreadableImage: The bytes are broken or the image is too large.
     """
     try:
         with Image.open(stream, formats=_FORMATS) as image:
@@ -85,19 +85,19 @@ def decode(stream: IO[bytes], at_least: int | None = None) -> tuple[Image.Image,
                 image.draft(None, (2 * at_least, 2 * at_least))
             image.load()
             if image.format == "JPEG" and _ends_in_zeros(stream):
-                raise UnreadablePicture("truncated: zeros stand where the rest of the picture should")
+                raise UnreadableImage("truncated: zeros stand where the rest of the image should")
             if _orientation(image) >= 5:
                 size = size[1], size[0]
             return upright_rgb(image), size
-    except UnreadablePicture:
+    except UnreadableImage:
         raise
     except Image.DecompressionBombError:
-        raise UnreadablePicture(f"too large: more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels") from None
+        raise UnreadableImage(f"too large: more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels") from None
     except UnidentifiedImageError:
-        raise UnreadablePicture("unreadable: its bytes are in no picture format known here") from None
+        raise UnreadableImage("unreadable: its bytes are in no image format known here") from None
     except Exception as error:  # Pillow's parsers raise whatever the broken bytes make them stumble over
         kind = "truncated" if "truncated" in str(error).lower() else "unreadable"
-        raise UnreadablePicture(f"{kind}: {' '.join(str(error).split()) or type(error).__name__}") from None
+        raise UnreadableImage(f"{kind}: {' '.join(str(error).split()) or type(error).__name__}") from None
 
 
 def _ends_in_zeros(stream: IO[bytes]) -> bool:
@@ -111,7 +111,7 @@ def _ends_in_zeros(stream: IO[bytes]) -> bool:
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """Turn a picture upright as its EXIF tag says, lay transparency over white, and scale 16 bits to 8."""
+    """Turn an image upright as its EXIF tag says, lay transparency over white, and scale 16 bits to 8."""
     return _to_rgb(ImageOps.exif_transpose(image) if _orientation(image) > 1 else image)
 
 

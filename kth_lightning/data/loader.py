@@ -1,4 +1,4 @@
-"""The loader: which pictures, in which view, in which order."""
+"""The loader: which images, in which view, in which order."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,11 +21,11 @@ class Loader:
     features, torch's DataLoader takes more than the optimiser does.
 
     Attributes:
-        index: int64 [N], places of the part's pictures in the catalogue.
-        labels: int64 [M], of all pictures of the catalogue.
-        part: What the pictures are for.
-        batch_size: Pictures a step, over all processes together.
-        views: Seen in turns, an epoch each; None for another view in every epoch.
+        index: int64 [N], places of the part's images in the catalogue.
+        labels: int64 [M], of all images of the catalogue.
+        part: What the images are for.
+        batch_size: Images a step, over all processes together.
+        views: SplitKeys in turns, an epoch each; None for another view in every epoch.
         seed: Of the order.
         shuffle: Whether there is another order in every epoch.
         rank: Of this process.
@@ -59,9 +59,9 @@ class Loader:
         return -(-len(self.index) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        places = torch.from_numpy(self._places())
-        index = self.index[places.clamp(min=0)]
-        label = torch.where(places >= 0, self.labels[index], PADDING)
+        positions = torch.from_numpy(self._places())
+        index = self.index[positions.clamp(min=0)]
+        label = torch.where(positions >= 0, self.labels[index], PADDING)
         number = self.epoch + 1 if self.views is None else self.views[self.epoch % len(self.views)]
         share = -(-self.batch_size // self.world_size)
         view = torch.full_like(index, number)

@@ -1,4 +1,4 @@
-"""The data module: from a source of pictures to batches on the device."""
+"""The data module: from a source of images to batches on the device."""
 
 import os
 from functools import cached_property
@@ -13,18 +13,18 @@ from torch import Tensor
 from kth_lightning.data.augment import PRESETS, Augmentation
 from kth_lightning.data.batch import Batch
 from kth_lightning.data.catalogue import Catalogue
-from kth_lightning.data.choose_source import SourceName, infer_source, make_source
 from kth_lightning.data.loader import Loader
-from kth_lightning.data.pixels import INTERPOLATIONS, MAX_SIZE, MIN_SIZE, open_pixels
 from kth_lightning.data.prepare import Prepared, prepare
+from kth_lightning.data.sources.choose import SourceName, infer_source, make_source
 from kth_lightning.data.split import Part, Size, Split, make_split, read_split
 from kth_lightning.errors import InputError
+from kth_lightning.stores.pixels import INTERPOLATIONS, MAX_SIZE, MIN_SIZE, open_pixels
 
 CLEAN = 0
-"""The view that is the picture itself; those above are draws of the augmentation."""
+"""The view that is the image itself; those above are draws of the augmentation."""
 
 MIRRORED = -1
-"""The view that is the picture's mirror image."""
+"""The view that is the image's mirror image."""
 
 _MAX_SAMPLE = 1_000_000  # of which the drawing takes a day
 _MAX_VIEWS = 10_000
@@ -32,49 +32,49 @@ _MAX_NUMBER = 2**32 - 1
 
 
 class Store(Protocol):
-    """Hold one row for every picture, or for every picture and view."""
+    """Hold one row for every image, or for every image and view."""
 
     field: str
 
     def fetch(self, index: Tensor, view: Tensor) -> Tensor:
-        """Return the rows of pictures int64 [B] in the views int64 [B]."""
+        """Return the rows of images int64 [B] in the views int64 [B]."""
         ...
 
 
-class PictureData(LightningDataModule):
-    """Serve pictures as batches: split, fetched from a store, augmented on the device.
+class ImageData(LightningDataModule):
+    """Serve images as batches: split, fetched from a store, augmented on the device.
 
-    Training pictures are seen in views: view 0 is the clean picture, every other view one draw of the augmentation,
-    which depends on the picture, the view and `augmentation_seed` alone.
+    Training images are seen in views: view 0 is the clean image, every other view one draw of the augmentation,
+    which depends on the image, the view and `augmentation_seed` alone.
 
     Args:
-        source: "sample" (drawn animals), "kth" (KTH-ANIMALS) or "folder" (your own pictures). Left out, it follows from
+        source: "sample" (drawn animals), "kth" (KTH-ANIMALS) or "folder" (your own images). Left out, it follows from
             the other flags: `archive` means "kth", `root` means "folder", neither "sample".
         archive: For "kth": path or URL of the archive; the published URL where it is left out.
         root: For "folder": a folder of class folders, or of train, valid and test with class folders each.
-        test_root: For "folder": another folder of class folders, whose pictures are added to the test pictures.
-        sample_size: For "sample": number of pictures to draw.
+        test_root: For "folder": another folder of class folders, whose images are added to the test images.
+        sample_size: For "sample": number of images to draw.
         cache_dir: Where archives are unpacked and stores kept; the user's cache folder where it is left out.
-        image_size: Side in pixels of the square pictures that models see; the aspect ratio is not kept.
+        image_size: Side in pixels of the square images that models see; the aspect ratio is not kept.
         interpolation: "bilinear", "bicubic" or "nearest".
-        batch_size: Pictures a step, over all devices together.
-        val_size: Number (180) or share (0.15) of pictures for validation; 180 for "kth" and 0.15 otherwise by default.
+        batch_size: Images a step, over all devices together.
+        val_size: Number (180) or share (0.15) of images for validation; 180 for "kth" and 0.15 otherwise by default.
         test_size: Likewise for testing; 100 for "kth" and 0.15 otherwise by default.
         split_seed: Of the split, and of nothing else.
         splits: A splits.csv to use again, instead of a new split.
-        num_folds: Number of folds for cross-validation; the test pictures are then one fold.
+        num_folds: Number of folds for cross-validation; the test images are then one fold.
         fold: Which fold is tested, from 0.
-        augmentation: Of training pictures: "none", "flip", "blog", "standard" or "strong".
+        augmentation: Of training images: "none", "flip", "blog", "standard" or "strong".
         augmentation_seed: Of the views.
-        views: Number of views of every training picture, seen in turns, an epoch each; 0 for the clean pictures; left
+        views: Number of views of every training image, seen in turns, an epoch each; 0 for the clean images; left
             out, every epoch draws afresh. What a frozen trunk makes of a finite number of views is computed once.
-        mirror: Average the logits of every validation and test picture, and of what is predicted later, with those of
+        tta_flip: Average the logits of every validation and test image, and of what is predicted later, with those of
             its mirror image.
-        balance: Weigh every class alike in the training loss, however many pictures it has.
-        seed: Of the order of pictures.
+        balance: Weigh every class alike in the training loss, however many images it has.
+        seed: Of the order of images.
 
     Raises:
-        InputError: A setting does not make sense, or the pictures cannot be used.
+        InputError: A setting does not make sense, or the images cannot be used.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class PictureData(LightningDataModule):
         augmentation: str = "none",
         augmentation_seed: int = 0,
         views: int | None = None,
-        mirror: bool = False,
+        tta_flip: bool = False,
         balance: bool = False,
         seed: int = 0,
     ) -> None:
@@ -134,24 +134,24 @@ class PictureData(LightningDataModule):
         self.fold = fold
         self.augmentation = Augmentation(augmentation, augmentation_seed)
         self.views = views
-        self.mirror = mirror
+        self.tta_flip = tta_flip
         self.balance = balance
         self.seed = seed
         self.stores: dict[Part, Store] = {}
 
     @cached_property
     def prepared(self) -> Prepared:
-        """Fetch the pictures, and read every one, where that was not done before."""
+        """Fetch the images, and read every one, where that was not done before."""
         return prepare(self.source, self.cache_dir)
 
     @property
     def catalogue(self) -> Catalogue:
-        """Return the usable pictures."""
+        """Return the usable images."""
         return self.prepared.catalogue
 
     @cached_property
     def split(self) -> Split:
-        """Return what each picture is for."""
+        """Return what each image is for."""
         if self.splits is not None:
             return read_split(self.catalogue, Path(self.splits).expanduser())
         return make_split(self.catalogue, self.val_size, self.test_size, self.split_seed, self.num_folds, self.fold)
@@ -168,38 +168,38 @@ class PictureData(LightningDataModule):
 
     @cached_property
     def labels(self) -> Tensor:
-        """Return the target of every picture of the catalogue, int64 [N]."""
-        place = {name: number for number, name in enumerate(self.class_names)}
-        return torch.tensor([place[picture.label] for picture in self.catalogue.pictures])
+        """Return the target of every image of the catalogue, int64 [N]."""
+        position = {name: number for number, name in enumerate(self.class_names)}
+        return torch.tensor([position[image.label] for image in self.catalogue.images])
 
     @cached_property
     def keys(self) -> Tensor:
-        """Return a number for every picture of the catalogue that depends on its content alone, int64 [N]."""
-        return torch.tensor([int(picture.sha256[:16], 16) >> 1 for picture in self.catalogue.pictures])
+        """Return a number for every image of the catalogue that depends on its content alone, int64 [N]."""
+        return torch.tensor([int(image.sha256[:16], 16) >> 1 for image in self.catalogue.images])
 
     @property
     def class_weights(self) -> list[float] | None:
-        """Return each class's factor in the training loss, 1 on the average over pictures; None without `balance`."""
+        """Return each class's factor in the training loss, 1 on the average over images; None without `balance`."""
         if not self.balance:
             return None
         counts = torch.bincount(self.labels[self.split.indices("train")], minlength=self.num_classes)
         return (counts.sum() / (self.num_classes * counts)).tolist()
 
     def describe(self) -> str:
-        """Say in one line how the pictures are split and how uneven the classes are."""
+        """Say in one line how the images are split and how uneven the classes are."""
         counts = self.split.counts(self.catalogue)
         train = counts["train"].most_common()
         unused = f", {counts['unused'].total()} left out (they duplicate others)" if counts["unused"] else ""
         untested = [name for name in self.class_names if not counts["test"][name]]
-        lack = f"; no test picture shows {', '.join(untested)}" if untested else ""
+        lack = f"; no test image shows {', '.join(untested)}" if untested else ""
         return (
             f"{counts['train'].total()} training, {counts['val'].total()} validation and {counts['test'].total()} test "
-            f"pictures in {self.num_classes} classes{unused}; training pictures a class: "
+            f"images in {self.num_classes} classes{unused}; training images a class: "
             f"{train[-1][1]} ({train[-1][0]}) to {train[0][1]} ({train[0][0]}){lack}"
         )
 
     def prepare_data(self) -> None:
-        """Decode and resize every picture, once for all processes and later runs."""
+        """Decode and resize every image, once for all processes and later runs."""
         open_pixels(self.catalogue, self.image_size, self.interpolation, self.cache_dir)
 
     def setup(self, stage: str) -> None:
@@ -209,7 +209,7 @@ class PictureData(LightningDataModule):
         self._pins = torch.cuda.is_available()  # too slow to ask at every step
 
     def views_of(self, part: Part) -> list[int] | None:
-        """List the views in which a part's pictures are seen; None where every epoch draws afresh."""
+        """List the views in which a part's images are seen; None where every epoch draws afresh."""
         if part != "train" or self.views == 0 or self.augmentation.preset == PRESETS["none"]:
             return [CLEAN]
         return None if self.views is None else list(range(1, self.views + 1))
@@ -239,7 +239,7 @@ class PictureData(LightningDataModule):
             batch["augmented"] = bool((batch["view"] != CLEAN).any())
             batch["key"] = self.keys[batch["index"]]
         batch[store.field] = self._pinned(store.fetch(batch["index"], batch["view"]))
-        if self.mirror and batch["part"] != "train" and store is not self.pixels:
+        if self.tta_flip and batch["part"] != "train" and store is not self.pixels:
             batch["mirrored"] = self._pinned(store.fetch(batch["index"], torch.full_like(batch["view"], MIRRORED)))
         return batch
 
@@ -251,7 +251,7 @@ class PictureData(LightningDataModule):
         }
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Augment pictures on the device."""
+        """Augment images on the device."""
         if "images" in batch:
             batch["images"] = self._augment(batch["images"], batch["key"], batch["view"], batch["augmented"])
         return batch
@@ -260,7 +260,7 @@ class PictureData(LightningDataModule):
         return rows.pin_memory() if self._pins else rows
 
     def images(self, index: Tensor, view: Tensor, device: torch.device) -> Tensor:
-        """Return pictures int64 [B] in the views int64 [B], as a model takes them: [B, 3, H, W] in 0..255."""
+        """Return images int64 [B] in the views int64 [B], as a model takes them: [B, 3, H, W] in 0..255."""
         pixels = self.pixels.fetch(index, view).to(device)
         images = self._augment(pixels, self.keys[index], view.clamp(min=CLEAN), bool((view > CLEAN).any()))
         return torch.where((view == MIRRORED).to(device)[:, None, None, None], images.flip(3), images)

@@ -1,4 +1,4 @@
-"""Prepare a data set: read every picture once, write the catalogue of the usable ones and the audit of the rest."""
+"""Prepare a data set: read every image once, write the catalogue of the usable ones and the audit of the rest."""
 
 import csv
 import hashlib
@@ -17,18 +17,18 @@ from filelock import FileLock
 from PIL import Image
 from tqdm import tqdm
 
-from kth_lightning.data.ahead import in_order
-from kth_lightning.data.catalogue import Catalogue, Picture, read_catalogue, write_catalogue
+from kth_lightning.data.catalogue import Catalogue, ImageRecord, read_catalogue, write_catalogue
 from kth_lightning.data.duplicates import Fingerprint, duplicate_groups, fingerprint
-from kth_lightning.data.images import MIN_SIDE, UnreadablePicture, decode, open_picture
-from kth_lightning.data.source import Candidate, Listing, Source
+from kth_lightning.data.images import MIN_SIDE, UnreadableImage, decode, open_image
+from kth_lightning.data.sources.source import Candidate, Listing, Source
 from kth_lightning.errors import InputError
+from kth_lightning.io.bounded_map import bounded_map
 
 _FORMAT = "2"  # raise it when the same files would give other tables
 _TABLES = ("catalogue.csv", "audit.csv", "summary.txt")
 _SEAL = "tables.sha256"
 _MAX_CLASSES_SHOWN = 40
-_AHEAD = 16  # pictures a core that are under way
+_AHEAD = 16  # images a core that are under way
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Prepared:
     """Hold a prepared data set.
 
     Attributes:
-        catalogue: The usable pictures.
+        catalogue: The usable images.
         folder: Where `catalogue.csv` and `audit.csv` lie.
         summary: Lines for people: what is usable, what is not and why, duplicates, class counts.
     """
@@ -47,7 +47,7 @@ class Prepared:
 
 
 class _Finding(NamedTuple):
-    """A row of audit.csv; `of` is the other picture of a duplicate."""
+    """A row of audit.csv; `of` is the other image of a duplicate."""
 
     path: str
     label: str
@@ -64,14 +64,14 @@ class _Reading:
 
 
 def prepare(source: Source, cache_dir: Path) -> Prepared:
-    """Fetch a data set, read every picture once, and keep the tables for as long as its files do not change.
+    """Fetch a data set, read every image once, and keep the tables for as long as its files do not change.
 
-    `catalogue.csv` has the usable pictures; `audit.csv` has every file that is left out and every duplicate, with the
-    reason. A bad picture never stops it, and damaged tables are made again. Duplicates stay in the catalogue, tied
+    `catalogue.csv` has the usable images; `audit.csv` has every file that is left out and every duplicate, with the
+    reason. A bad image never stops it, and damaged tables are made again. Duplicates stay in the catalogue, tied
     together by their group.
 
     Raises:
-        InputError: The source cannot be used, a class has no usable picture, there is only one class, or `cache_dir`
+        InputError: The source cannot be used, a class has no usable image, there is only one class, or `cache_dir`
             cannot be written.
     """
     try:
@@ -141,13 +141,13 @@ def _write_tables(listing: Listing, folder: Path) -> None:
 
     usable.sort(key=lambda item: _relative(item[0].file, listing.root))
     groups = duplicate_groups([reading.sha256 for _, reading in usable], [reading.fingerprint for _, reading in usable])
-    pictures = []
+    images = []
     for (candidate, reading), group in zip(usable, groups, strict=True):
         mask, reason = _matching_mask(candidate, reading, listing.root)
         if candidate.mask and reason:
             findings.append(_Finding(_relative(candidate.mask, listing.root), candidate.label, reason))
-        pictures.append(
-            Picture(
+        images.append(
+            ImageRecord(
                 path=_relative(candidate.file, listing.root),
                 label=candidate.label,
                 mask=mask,
@@ -159,40 +159,42 @@ def _write_tables(listing: Listing, folder: Path) -> None:
             )
         )
     left_out = len(findings)
-    findings += _duplicates(pictures)
-    write_catalogue(pictures, folder / "catalogue.csv")
+    findings += _duplicates(images)
+    write_catalogue(images, folder / "catalogue.csv")
     with (folder / "audit.csv").open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(_Finding._fields)
         writer.writerows(sorted(findings))
-    summary = _summary(listing, pictures, findings[:left_out])
+    summary = _summary(listing, images, findings[:left_out])
     (folder / "summary.txt").write_text(summary, encoding="utf-8")
 
 
 def _read_all(candidates: Sequence[Candidate]) -> list[_Reading | str]:
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
-        readings = in_order(lambda candidate: pool.submit(_read, candidate), candidates, _AHEAD * (os.cpu_count() or 1))
-        return list(tqdm(readings, desc="Reading pictures", total=len(candidates), unit="file", delay=1, leave=False))
+        readings = bounded_map(
+            lambda candidate: pool.submit(_read, candidate), candidates, _AHEAD * (os.cpu_count() or 1)
+        )
+        return list(tqdm(readings, desc="Reading images", total=len(candidates), unit="file", delay=1, leave=False))
     finally:
         pool.shutdown(cancel_futures=True)  # so that Ctrl-C does not wait for all the rest
 
 
 def _read(candidate: Candidate) -> _Reading | str:
-    """Read one picture, or return the reason why it cannot be used."""
+    """Read one image, or return the reason why it cannot be used."""
     if not _is_unicode(candidate.file):
         return "unreadable: its path is not valid UTF-8, rename it"
     try:
-        with open_picture(candidate.file) as stream:
+        with open_image(candidate.file) as stream:
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
             if stream.tell() == 0:
                 return "unreadable: the file is empty"
-            picture, (width, height) = decode(stream, at_least=64)
-    except UnreadablePicture as error:
+            image, (width, height) = decode(stream, at_least=64)
+    except UnreadableImage as error:
         return str(error)
     if min(width, height) < MIN_SIDE:
         return f"too small: {width}x{height} pixels, a side needs {MIN_SIDE}"
-    return _Reading(width, height, sha256, fingerprint(picture))
+    return _Reading(width, height, sha256, fingerprint(image))
 
 
 def _is_unicode(file: Path) -> bool:
@@ -219,7 +221,7 @@ def _matching_mask(candidate: Candidate, reading: _Reading, root: Path) -> tuple
     except Exception as error:  # as in `decode`
         return "", f"unreadable mask: {' '.join(str(error).split())}"
     if size != (reading.width, reading.height):
-        return "", f"mask of another size: {size[0]}x{size[1]}, the picture has {reading.width}x{reading.height}"
+        return "", f"mask of another size: {size[0]}x{size[1]}, the image has {reading.width}x{reading.height}"
     return _relative(candidate.mask, root), ""
 
 
@@ -227,52 +229,50 @@ def _check_classes(listing: Listing, usable: Sequence[str], findings: Sequence[_
     classes = {candidate.label for candidate in listing.candidates}
     if not usable:
         why = f" (the first: {findings[0].path}: {findings[0].reason})" if findings else ""
-        raise InputError(f"{listing.root} has no usable picture{why}; check the folder")
+        raise InputError(f"{listing.root} has no usable image{why}; check the folder")
     for label in sorted(classes - set(usable)):
         bad = next(finding for finding in findings if finding.label == label)
         raise InputError(
-            f"the class {label!r} has no usable picture ({bad.path}: {bad.reason}); repair it or remove its folder "
+            f"the class {label!r} has no usable image ({bad.path}: {bad.reason}); repair it or remove its folder "
             f"from {listing.root}"
         )
     if len(classes) == 1:
-        raise InputError(
-            f"{listing.root} has pictures of one class only ({usable[0]}); a classifier needs at least two"
-        )
+        raise InputError(f"{listing.root} has images of one class only ({usable[0]}); a classifier needs at least two")
 
 
-def _duplicates(pictures: Sequence[Picture]) -> list[_Finding]:
+def _duplicates(images: Sequence[ImageRecord]) -> list[_Finding]:
     findings = []
-    by_digest: dict[str, Picture] = {}
-    for index, picture in enumerate(pictures):
-        same = by_digest.setdefault(picture.sha256, picture)
-        if picture.group != index:
-            other, kind = (same, "exact") if same is not picture else (pictures[picture.group], "near")
-            place = "" if picture.label == other.label else " in another class"
-            findings.append(_Finding(picture.path, picture.label, f"{kind} duplicate{place}", other.path))
+    by_digest: dict[str, ImageRecord] = {}
+    for index, image in enumerate(images):
+        same = by_digest.setdefault(image.sha256, image)
+        if image.group != index:
+            other, kind = (same, "exact") if same is not image else (images[image.group], "near")
+            position = "" if image.label == other.label else " in another class"
+            findings.append(_Finding(image.path, image.label, f"{kind} duplicate{position}", other.path))
     return findings
 
 
-def _summary(listing: Listing, pictures: Sequence[Picture], left_out: Sequence[_Finding]) -> str:
-    counts = Counter(picture.label for picture in pictures)
+def _summary(listing: Listing, images: Sequence[ImageRecord], left_out: Sequence[_Finding]) -> str:
+    counts = Counter(image.label for image in images)
     files = len(listing.candidates)
-    lines = [f"{len(pictures)} of {files} files usable in {len(counts)} classes"]
+    lines = [f"{len(images)} of {files} files usable in {len(counts)} classes"]
     kinds: dict[str, list[str]] = {}
     for finding in left_out:
         kinds.setdefault(finding.reason.partition(":")[0], []).append(finding.path)
     for kind, paths in sorted(kinds.items()):
         more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
         lines.append(f"  {kind}: {len(paths)} ({', '.join(sorted(paths)[:3])}{more})")
-    members: dict[int, list[Picture]] = {}
-    for picture in pictures:
-        members.setdefault(picture.group, []).append(picture)
+    members: dict[int, list[ImageRecord]] = {}
+    for image in images:
+        members.setdefault(image.group, []).append(image)
     groups = [group for group in members.values() if len(group) > 1]
-    across = sum(len({picture.label for picture in group}) > 1 for group in groups)
+    across = sum(len({image.label for image in group}) > 1 for group in groups)
     lines.append(
-        f"duplicates: {len(groups)} groups of {sum(map(len, groups))} pictures "
+        f"duplicates: {len(groups)} groups of {sum(map(len, groups))} images "
         f"({len(groups) - across} within a class, {across} across classes); a group stays on one side of the split"
     )
     (largest, most), (smallest, fewest) = counts.most_common()[0], counts.most_common()[-1]
-    lines.append(f"pictures a class: {fewest} ({smallest}) to {most} ({largest})")
+    lines.append(f"images a class: {fewest} ({smallest}) to {most} ({largest})")
     if len(counts) <= _MAX_CLASSES_SHOWN:
         lines.append("  " + ", ".join(f"{label} {counts[label]}" for label in sorted(counts)))
     return "\n".join([*lines, *listing.notes, ""])

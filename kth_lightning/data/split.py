@@ -9,67 +9,67 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from kth_lightning.data.catalogue import Catalogue, Picture
+from kth_lightning.data.catalogue import Catalogue, ImageRecord
 from kth_lightning.errors import InputError
 
 Part = Literal["train", "val", "test", "unused"]
-"""What a picture is for; "unused" pictures stand in a prescribed test or validation part as well."""
+"""What an image is for; "unused" images stand in a prescribed test or validation part as well."""
 
 Size = int | float
-"""A number of pictures, or a share of them where it lies between 0 and 1."""
+"""A number of images, or a share of them where it lies between 0 and 1."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Say what each picture of a catalogue is for.
+    """Say what each image of a catalogue is for.
 
     Attributes:
-        parts: One entry a picture, in the catalogue's order.
+        parts: One entry an image, in the catalogue's order.
     """
 
     parts: tuple[Part, ...]
 
     def indices(self, part: Part) -> np.ndarray:
-        """Return the places in the catalogue of a part's pictures, int64 [N], rising."""
+        """Return the places in the catalogue of a part's images, int64 [N], rising."""
         return np.flatnonzero(np.array(self.parts) == part)
 
     def counts(self, catalogue: Catalogue) -> dict[str, Counter[str]]:
-        """Count the pictures of each class in each part."""
+        """Count the images of each class in each part."""
         counts: dict[str, Counter[str]] = defaultdict(Counter)
-        for part, picture in zip(self.parts, catalogue.pictures, strict=True):
-            counts[part][picture.label] += 1
+        for part, image in zip(self.parts, catalogue.images, strict=True):
+            counts[part][image.label] += 1
         return counts
 
 
 def make_split(
     catalogue: Catalogue, val_size: Size, test_size: Size, seed: int, num_folds: int | None = None, fold: int = 0
 ) -> Split:
-    """Split a catalogue into training, validation and test pictures.
+    """Split a catalogue into training, validation and test images.
 
-    Each class is shared out in proportion, with at least one picture in every part; a group of duplicates stays in one
-    part. Parts that the folders prescribe are kept; what of the other parts duplicates their pictures is left out.
+    Each class is shared out in proportion, with at least one image in every part; a group of duplicates stays in one
+    part. Parts that the folders prescribe are kept; what of the other parts duplicates their images is left out.
 
     Args:
-        catalogue: The pictures.
-        val_size: Number or share of the pictures for validation.
-        test_size: Likewise for testing, beside pictures of `--data.test_root`; not used with folds or where folders
-            prescribe every picture's part.
+        catalogue: The images.
+        val_size: Number or share of the images for validation.
+        test_size: Likewise for testing, beside images of `--data.test_root`; not used with folds or where folders
+            prescribe every image's part.
         seed: Of the drawing of lots.
-        num_folds: Number of parts of equal size that take turns as test pictures.
+        num_folds: Number of parts of equal size that take turns as test images.
         fold: Which of them it is, from 0.
 
     Raises:
         InputError: The sizes do not fit the data.
     """
-    prescribed = {picture.subset for picture in catalogue.pictures}
-    parts: list[Part | None] = [picture.subset or None for picture in catalogue.pictures]
+    prescribed = {image.subset for image in catalogue.images}
+    parts: list[Part | None] = [image.subset or None for image in catalogue.images]
     total = sum(part in (None, "train") for part in parts)
     classes = len(catalogue.class_names)
     rng = np.random.default_rng(seed)
     if num_folds is not None:
         if "test" in prescribed:
             raise InputError(
-                "--data.num_folds: the test pictures are prescribed by their folder; fold or prescribe, not both"
+                "--data.num_folds: the test images are prescribed by their folder; fold or prescribe, not both"
             )
         if not 0 <= fold < num_folds or num_folds < 2:
             raise InputError(
@@ -77,12 +77,12 @@ def make_split(
             )
         free = list(range(len(parts)))
         folds = _share_out(catalogue, free, _fold_quotas(catalogue, num_folds), rng)
-        parts = ["test" if each == fold else None for each in folds]
+        parts = ["test" if item == fold else None for item in folds]
     elif None in parts or "test" not in prescribed:
         _fill(parts, "test", catalogue, _number(test_size, total, classes, "--data.test_size"), rng, "--data.test_size")
     if "val" not in prescribed or num_folds is not None:
         _fill(parts, "val", catalogue, _number(val_size, total, classes, "--data.val_size"), rng, "--data.val_size")
-    split = Split(_without_leaks(catalogue.pictures, [part or "train" for part in parts]))
+    split = Split(_without_leaks(catalogue.images, [part or "train" for part in parts]))
     _check_classes(catalogue, split)
     return split
 
@@ -90,44 +90,44 @@ def make_split(
 def _fill(
     parts: list[Part | None], part: Part, catalogue: Catalogue, number: int, rng: np.random.Generator, flag: str
 ) -> None:
-    """Draw the pictures of one part among those that have none, or are prescribed for training only."""
-    free = [place for place, each in enumerate(parts) if each in (None, "train")]
-    counts = Counter(catalogue.pictures[place].label for place in free)
+    """Draw the images of one part among those that have none, or are prescribed for training only."""
+    free = [position for position, item in enumerate(parts) if item in (None, "train")]
+    counts = Counter(catalogue.images[position].label for position in free)
     if number < len(counts):
-        raise InputError(f"{flag} {number}: there are {len(counts)} classes and each needs a picture there")
+        raise InputError(f"{flag} {number}: there are {len(counts)} classes and each needs an image there")
     quota = _quota(counts, number, flag)
     rest = {label: counts[label] - quota[label] for label in counts}
     chosen = _share_out(catalogue, free, [rest, quota], rng)
-    for place, bin_ in zip(free, chosen, strict=True):
+    for position, bin_ in zip(free, chosen, strict=True):
         if bin_ == 1:
-            parts[place] = part
+            parts[position] = part
 
 
 def _number(size: Size, total: int, classes: int, flag: str) -> int:
     if 0 < size < 1:
         return max(round(size * total), classes)
     if size % 1:
-        raise InputError(f"{flag} {size}: give a share between 0 and 1, or a whole number of pictures")
+        raise InputError(f"{flag} {size}: give a share between 0 and 1, or a whole number of images")
     return int(size)
 
 
 def _quota(counts: Counter[str], wanted: int, flag: str) -> dict[str, int]:
-    """Share a number of pictures out to the classes in proportion, by largest remainders, at least one each."""
+    """Share a number of images out to the classes in proportion, by largest remainders, at least one each."""
     total = sum(counts.values())
     if wanted > total - len(counts):
         raise InputError(
-            f"{flag}: {wanted} pictures were asked for and {total} can be shared out; one a class is kept back"
+            f"{flag}: {wanted} images were asked for and {total} can be shared out; one a class is kept back"
         )
     exact = {label: wanted * count / total for label, count in counts.items()}
     quota = {label: max(1, int(share)) for label, share in exact.items()}
     small = [label for label, count in counts.items() if quota[label] >= count]
     if small:
         raise InputError(
-            f"{flag}: class {small[0]!r} has {counts[small[0]]} pictures left, too few to share out; add some"
+            f"{flag}: class {small[0]!r} has {counts[small[0]]} images left, too few to share out; add some"
         )
     while (missing := wanted - sum(quota.values())) != 0:
         step = 1 if missing > 0 else -1
-        able = [each for each in sorted(counts) if (quota[each] + 1 < counts[each] if step > 0 else quota[each] > 1)]
+        able = [item for item in sorted(counts) if (quota[item] + 1 < counts[item] if step > 0 else quota[item] > 1)]
         quota[max(able, key=lambda label: step * (exact[label] - quota[label]))] += step
     return quota
 
@@ -136,13 +136,13 @@ def _fold_quotas(catalogue: Catalogue, num_folds: int) -> list[dict[str, int]]:
     """Share every class out to the folds evenly; what is left over goes round, so that folds stay of one size."""
     quotas: list[dict[str, int]] = [{} for _ in range(num_folds)]
     turn = 0
-    for label, count in sorted(Counter(picture.label for picture in catalogue.pictures).items()):
+    for label, count in sorted(Counter(image.label for image in catalogue.images).items()):
         if count < num_folds:
             raise InputError(
-                f"--data.num_folds {num_folds}: class {label!r} has {count} pictures, fewer than folds; add some"
+                f"--data.num_folds {num_folds}: class {label!r} has {count} images, fewer than folds; add some"
             )
-        for place in range(num_folds):
-            quotas[place][label] = count // num_folds
+        for position in range(num_folds):
+            quotas[position][label] = count // num_folds
         for _ in range(count % num_folds):
             quotas[turn % num_folds][label] += 1
             turn += 1
@@ -152,20 +152,20 @@ def _fold_quotas(catalogue: Catalogue, num_folds: int) -> list[dict[str, int]]:
 def _share_out(
     catalogue: Catalogue, free: Sequence[int], quotas: list[dict[str, int]], rng: np.random.Generator
 ) -> list[int]:
-    """Give each free picture a bin, a group of duplicates one; bins end as near their quotas as groups allow.
+    """Give each free image a bin, a group of duplicates one; bins end as near their quotas as groups allow.
 
     The last group of a class goes where the class has nothing yet.
     """
     groups: dict[int, list[int]] = defaultdict(list)
-    for place in free:
-        groups[catalogue.pictures[place].group].append(place)
+    for position in free:
+        groups[catalogue.images[position].group].append(position)
     found = list(groups.values())
-    order = sorted((found[each] for each in rng.permutation(len(found))), key=len, reverse=True)
+    order = sorted((found[item] for item in rng.permutation(len(found))), key=len, reverse=True)
     left = [dict(quota) for quota in quotas]
     chosen: dict[int, int] = {}
-    waiting = Counter(label for group in order for label in {catalogue.pictures[place].label for place in group})
+    waiting = Counter(label for group in order for label in {catalogue.images[position].label for position in group})
     for group in order:
-        needs = Counter(catalogue.pictures[place].label for place in group)
+        needs = Counter(catalogue.images[position].label for position in group)
         waiting.subtract(needs.keys())
         room = np.array([sum(bin_.get(label, 0) for label in needs) for bin_ in left], dtype=float)
         fits = np.array([all(bin_.get(label, 0) >= need for label, need in needs.items()) for bin_ in left])
@@ -178,23 +178,22 @@ def _share_out(
                 any(0 < quota.get(label, 0) == rest[label] for label in last)
                 for quota, rest in zip(quotas, left, strict=True)
             ]
-            bin_ = max(range(len(left)), key=lambda each: (lacks[each], room[each]))
+            bin_ = max(range(len(left)), key=lambda item: (lacks[item], room[item]))
         for label, need in needs.items():
             left[bin_][label] = left[bin_].get(label, 0) - need
-        for place in group:
-            chosen[place] = bin_
-    return [chosen[place] for place in free]
+        for position in group:
+            chosen[position] = bin_
+    return [chosen[position] for position in free]
 
 
-def _without_leaks(pictures: Sequence[Picture], parts: list[Part]) -> tuple[Part, ...]:
+def _without_leaks(images: Sequence[ImageRecord], parts: list[Part]) -> tuple[Part, ...]:
     """Leave out of training what is also validated or tested on, and of validation what is also tested on."""
     rank = {"unused": -1, "train": 0, "val": 1, "test": 2}
     highest: dict[int, int] = defaultdict(lambda: -1)
-    for picture, part in zip(pictures, parts, strict=True):
-        highest[picture.group] = max(highest[picture.group], rank[part])
+    for image, part in zip(images, parts, strict=True):
+        highest[image.group] = max(highest[image.group], rank[part])
     return tuple(
-        part if rank[part] == highest[picture.group] else "unused"
-        for picture, part in zip(pictures, parts, strict=True)
+        part if rank[part] == highest[image.group] else "unused" for image, part in zip(images, parts, strict=True)
     )
 
 
@@ -204,27 +203,27 @@ def _check_classes(catalogue: Catalogue, split: Split) -> None:
         missing = [name for name in catalogue.class_names if not counts[part][name]]
         if missing:
             raise InputError(
-                f"class {missing[0]!r} has no picture left for {flag}; add pictures, or make --data.val_size and "
+                f"class {missing[0]!r} has no image left for {flag}; add images, or make --data.val_size and "
                 "--data.test_size smaller"
             )
     if not counts["test"]:
-        raise InputError("no picture is left for testing; add pictures to the test folder")
+        raise InputError("no image is left for testing; add images to the test folder")
 
 
 def write_split(catalogue: Catalogue, split: Split, file: Path) -> None:
-    """Write `splits.csv`: path, label, sha256 and part of every picture."""
+    """Write `splits.csv`: path, label, sha256 and part of every image."""
     with file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(["path", "label", "sha256", "part"])
-        for picture, part in zip(catalogue.pictures, split.parts, strict=True):
-            writer.writerow([picture.path, picture.label, picture.sha256, part])
+        for image, part in zip(catalogue.images, split.parts, strict=True):
+            writer.writerow([image.path, image.label, image.sha256, part])
 
 
 def read_split(catalogue: Catalogue, file: Path) -> Split:
     """Read what `write_split` wrote and match it to the catalogue by path and content.
 
     Raises:
-        InputError: The file is no such table, or was made for other pictures.
+        InputError: The file is no such table, or was made for other images.
     """
     flag = f"--data.splits {file}"
     try:
@@ -244,14 +243,14 @@ def read_split(catalogue: Catalogue, file: Path) -> Split:
     wrong = sorted({str(part) for _, part in rows.values()} - set(get_args(Part)))
     if wrong:
         raise InputError(f"{flag}: unknown part {wrong[0][:50]!r}; parts are train, val, test and unused")
-    strange = [each.path for each in catalogue.pictures if rows.get(each.path, ("", ""))[0] != each.sha256]
-    gone = rows.keys() - {each.path for each in catalogue.pictures}
+    strange = [item.path for item in catalogue.images if rows.get(item.path, ("", ""))[0] != item.sha256]
+    gone = rows.keys() - {item.path for item in catalogue.images}
     if strange or gone:
         example = str((strange or sorted(gone, key=str))[0])[:200]
         raise InputError(
-            f"{flag}: made for other data: {len(strange)} of {len(catalogue.pictures)} pictures are missing in it or "
+            f"{flag}: made for other data: {len(strange)} of {len(catalogue.images)} images are missing in it or "
             f"have changed, {len(gone)} are gone ({example!r}); leave the flag out for a new split"
         )
-    split = Split(tuple(rows[each.path][1] for each in catalogue.pictures))
+    split = Split(tuple(rows[item.path][1] for item in catalogue.images))
     _check_classes(catalogue, split)
     return split

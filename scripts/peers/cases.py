@@ -26,15 +26,15 @@ class Case:
         return self.parameters + (513 * classes if self.dense else 0)
 
 
-def _blog(name: str, *words: str) -> list[str]:
-    return ["--config", f"configs/blog/{name}.yaml", *words]
+def _blog(name: str, *argv: str) -> list[str]:
+    return ["--config", f"configs/blog/{name}.yaml", *argv]
 
 
 RANDOM = ("--model.weights", "none")
 CASES = {
     "benchmark": Case({"benchmark": _blog("benchmark")}, 3_910_784),
     "extraction": Case({"extraction": _blog("head", *RANDOM, "--data.views", "0")}, 20_024_384, dense=False),
-    # Pictures for TensorBoard are drawn at epochs 1, 2, 4, 8, ...: in a few epochs there would be too many of them.
+    # Images for TensorBoard are drawn at epochs 1, 2, 4, 8, ...: in a few epochs there would be too many of them.
     "head": Case({"head": _blog("head", *RANDOM)}, 0, "epoch", repeats=5),
     "finetune": Case(
         {
@@ -59,4 +59,4 @@ FLOORS = {
 
 ARTICLE_EPOCHS = {"benchmark": 29, "head": 235, "finetune": 30}
 ARTICLE_TRAIN, ARTICLE_ALL = 1460, 1740
-"""The pictures that the article trained on, and all it had."""
+"""The images that the article trained on, and all it had."""

@@ -20,7 +20,7 @@ class Peer:
 
     Attributes:
         worker: File in `peers/`.
-        requirements: Of its environment; there is always Pillow, which reads the pictures of all.
+        requirements: Of its environment; there is always Pillow, which reads the images of all.
         settings: Environment variables.
     """
 
@@ -29,7 +29,7 @@ class Peer:
     settings: dict[str, str] = field(default_factory=dict)
 
 
-KERAS = ("keras==3.15.1", "scipy==1.17.1")  # Keras augments pictures by SciPy
+KERAS = ("keras==3.15.1", "scipy==1.17.1")  # Keras augments images by SciPy
 TORCH = ("torch==2.15.0", "torchvision==0.29.2", "timm==1.0.31")
 TENSORFLOW = f"tensorflow{'[and-cuda]' if torch.cuda.is_available() else ''}==2.21.0"
 PEERS = {
@@ -53,18 +53,18 @@ def make_environment(name: str, folder: Path | None) -> str:
     Raises:
         InputError: uv is missing, or could not make it.
     """
-    place = (folder or user_cache_path("kth_lightning") / "peers").resolve() / name
+    position = (folder or user_cache_path("kth_lightning") / "peers").resolve() / name
     requirements = [*PEERS[name].requirements, "pillow==13.0.0"]
-    python, whole = place / "bin" / "python", place / "requirements.txt"
+    python, whole = position / "bin" / "python", position / "requirements.txt"
     wanted = "\n".join([f"# Python {platform.python_version()}", *requirements]) + "\n"
     if whole.exists() and whole.read_text(encoding="utf-8") == wanted:
         return str(python)
     uv = os.environ.get("UV") or shutil.which("uv")
     if uv is None:
         raise InputError("uv is missing, which makes the peers' environments; pip install uv")
-    print(f"{name}: installing {', '.join(requirements)} into {place}", file=sys.stderr, flush=True)
+    print(f"{name}: installing {', '.join(requirements)} into {position}", file=sys.stderr, flush=True)
     for command in (
-        ["venv", "--clear", "--quiet", "--python", sys.executable, str(place)],
+        ["venv", "--clear", "--quiet", "--python", sys.executable, str(position)],
         ["pip", "install", "--python", str(python), *requirements],
     ):
         if subprocess.run([uv, *command]).returncode:

@@ -60,8 +60,8 @@ def main() -> None:
     on_gpu = torch.cuda.is_available()
     turns = Turns(torch.cuda.synchronize if on_gpu else lambda: None)
     model = build(task["case"], task["classes"])
-    parameters = sum(each.numel() for each in model.parameters() if each.requires_grad)
-    loaders = load_vectors(task) if task["case"] == "head" else load_pictures(task)
+    parameters = sum(item.numel() for item in model.parameters() if item.requires_grad)
+    loaders = load_vectors(task) if task["case"] == "head" else load_images(task)
     optimiser, lr = partial(RMSProp, sqr_mom=0.9, eps=1e-7), 1e-3
     if task["case"] == "finetune":
         optimiser, lr = partial(SGD, mom=0.9), 1e-4
@@ -69,17 +69,17 @@ def main() -> None:
     turns.ready(parameters, torch.cuda.get_device_name() if on_gpu else f"{platform.machine()} cpu")
     with learner.no_logging():
         if task["case"] == "extraction":
-            clean = loaders.test_dl(get_image_files(Path(task["pictures"]) / "train"))
+            clean = loaders.test_dl(get_image_files(Path(task["images"]) / "train"))
             while True:
                 learner.get_preds(dl=clean, cbs=TakeTurns(task, turns))
         learner.fit(FOREVER, lr, cbs=TakeTurns(task, turns))
 
 
-def load_pictures(task: dict[str, Any]) -> DataLoaders:
-    """Read the pictures from their files in every epoch, and augment them in batches, without changes of light."""
+def load_images(task: dict[str, Any]) -> DataLoaders:
+    """Read the images from their files in every epoch, and augment them in batches, without changes of light."""
     drawn = aug_transforms(max_rotate=10, min_zoom=0.8, max_zoom=1.2, max_lighting=0)
     return ImageDataLoaders.from_folder(
-        task["pictures"],
+        task["images"],
         item_tfms=Resize(task["image_size"], method=ResizeMethod.Squish),
         batch_tfms=[*drawn, Normalize.from_stats(*imagenet_stats)],
         bs=task["batch_size"],
@@ -93,7 +93,7 @@ def load_vectors(task: dict[str, Any]) -> DataLoaders:
         TensorDataset(torch.rand(number, 512), torch.randint(task["classes"], (number,)))
         for number in (task["train"], task["val"])
     ]
-    loaders = [DataLoader(each, bs=task["batch_size"], shuffle=each is sets[0]) for each in sets]
+    loaders = [DataLoader(item, bs=task["batch_size"], shuffle=item is sets[0]) for item in sets]
     return DataLoaders(*loaders, device=default_device())
 
 

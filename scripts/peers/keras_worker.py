@@ -46,10 +46,10 @@ def main() -> None:
     device, synchronise = find_device()
     turns = Turns(synchronise)
     model = build(task["case"], task["classes"], task["image_size"])
-    turns.ready(sum(math.prod(each.shape) for each in model.trainable_variables), device)
+    turns.ready(sum(math.prod(item.shape) for item in model.trainable_variables), device)
     forever, callbacks = 10**6, [TakeTurns(task, turns)]
     if task["case"] == "extraction":
-        generator = pictures(task, augmented=False)
+        generator = images(task, augmented=False)
         while True:
             model.predict(generator, verbose=0, callbacks=callbacks)
     elif task["case"] == "head":
@@ -70,7 +70,7 @@ def main() -> None:
             verbose=0,
         )
     else:
-        model.fit(pictures(task, augmented=True), epochs=forever, callbacks=callbacks, verbose=0)
+        model.fit(images(task, augmented=True), epochs=forever, callbacks=callbacks, verbose=0)
 
 
 def find_device() -> tuple[str, Any]:
@@ -115,11 +115,11 @@ def build(case: str, classes: int, size: int) -> keras.Model:
     return model
 
 
-def pictures(task: dict[str, Any], augmented: bool) -> Any:
-    """Read the pictures from their files in every epoch."""
+def images(task: dict[str, Any], augmented: bool) -> Any:
+    """Read the images from their files in every epoch."""
     drawn = {"rotation_range": 10, "shear_range": math.degrees(0.2), "zoom_range": 0.2, "horizontal_flip": True}
     return ImageDataGenerator(rescale=1 / 255, **(drawn if augmented else {})).flow_from_directory(
-        str(Path(task["pictures"]) / "train"),
+        str(Path(task["images"]) / "train"),
         target_size=(task["image_size"], task["image_size"]),
         batch_size=task["batch_size"],
         class_mode="categorical" if augmented else None,

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from turns import Turns, read_task
 
+from kth_lightning.callbacks import feature_cache
+from kth_lightning.cli.fit import TrainingCLI
 from kth_lightning.data.batch import Batch
 from kth_lightning.models import Classifier
-from kth_lightning.training import store_features
-from kth_lightning.training.run import TrainingCLI
 
 
 class TakeTurns(L.Callback):
@@ -35,19 +35,19 @@ class TakeTurns(L.Callback):
         assert isinstance(pl_module, Classifier)
         assert pl_module.trunk is not None
         trainer.datamodule.cache_dir = Path(self.task["folder"])  # type: ignore[attr-defined]
-        store_features._BATCH = self.task["batch_size"]
+        feature_cache._BATCH = self.task["batch_size"]
         with FlopCounterMode(display=False) as counter:
             pl_module.features(torch.zeros(1, 3, self.task["image_size"], self.task["image_size"]))
         self.turns.facts["flops"] = counter.get_total_flops()
         pl_module.trunk.register_forward_hook(self._extracted)
-        self._ready(trainer, sum(each.numel() for each in pl_module.trunk.parameters()))
+        self._ready(trainer, sum(item.numel() for item in pl_module.trunk.parameters()))
 
     def _extracted(self, trunk: nn.Module, inputs: tuple[Tensor], features: Tensor) -> None:
         self.turns.step(len(features))
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Be ready to train."""
-        self._ready(trainer, sum(each.numel() for each in pl_module.parameters() if each.requires_grad))
+        self._ready(trainer, sum(item.numel() for item in pl_module.parameters() if item.requires_grad))
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Count the epoch that has ended, with all that belongs to it."""

@@ -29,7 +29,7 @@ class Participant:
         self.name = name
         self.said = said
         with said.open("w") as stream:
-            # In a session of its own, so that the processes that load its pictures are stopped with it.
+            # In a session of its own, so that the processes that load its images are stopped with it.
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -41,7 +41,7 @@ class Participant:
                 start_new_session=True,
             )
         self.per_unit: list[float] = []
-        self.per_picture: list[float] = []
+        self.per_image: list[float] = []
         try:
             self.facts = self._ask(task)
         except BaseException:
@@ -56,7 +56,7 @@ class Participant:
         os.killpg(self._process.pid, signal.SIGSTOP)
         if timed:
             self.per_unit.append(answer["seconds"] / timed)
-            self.per_picture.append(answer["seconds"] / answer["pictures"])
+            self.per_image.append(answer["seconds"] / answer["images"])
 
     def end(self) -> None:
         """Take its last facts, the peak of its memory among them."""
@@ -79,6 +79,6 @@ class Participant:
         except BrokenPipeError:
             line = ""
         if not line:
-            words = self.said.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
-            raise RuntimeError(f"{self.name} has ended: {' '.join(words) or 'without a word'}")
+            argv = self.said.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+            raise RuntimeError(f"{self.name} has ended: {' '.join(argv) or 'without a word'}")
         return json.loads(line)

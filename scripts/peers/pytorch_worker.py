@@ -19,9 +19,9 @@ def main() -> None:
     device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     turns = Turns(torch.cuda.synchronize if torch.cuda.is_available() else lambda: None)
     model = build(task["case"], task["classes"]).to(device)
-    trained = [each for each in model.parameters() if each.requires_grad]
+    trained = [item for item in model.parameters() if item.requires_grad]
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} cpu"
-    turns.ready(sum(each.numel() for each in trained), name)
+    turns.ready(sum(item.numel() for item in trained), name)
     if task["case"] == "extraction":
         extract(task, model, device, turns)
     elif task["case"] == "head":
@@ -32,14 +32,14 @@ def main() -> None:
 
 def optimiser(case: str, model: nn.Module) -> torch.optim.Optimizer:
     """Make the article's optimiser."""
-    trained = [each for each in model.parameters() if each.requires_grad]
+    trained = [item for item in model.parameters() if item.requires_grad]
     if case == "finetune":
         return torch.optim.SGD(trained, lr=1e-4, momentum=0.9)
     return torch.optim.RMSprop(trained, lr=1e-3, alpha=0.9, eps=1e-7)
 
 
 def loader(task: dict[str, Any], augmented: bool) -> DataLoader:
-    """Read the pictures from their files in every epoch, in two processes."""
+    """Read the images from their files in every epoch, in two processes."""
     size = task["image_size"]
     drawn = [
         transforms.RandomAffine(10, scale=(0.8, 1.2), shear=11.46),  # degrees: .2 radians
@@ -53,19 +53,19 @@ def loader(task: dict[str, Any], augmented: bool) -> DataLoader:
             transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
         ]
     )
-    pictures = datasets.ImageFolder(str(Path(task["pictures"]) / "train"), steps)
-    return DataLoader(pictures, batch_size=task["batch_size"], shuffle=augmented, num_workers=2)
+    images = datasets.ImageFolder(str(Path(task["images"]) / "train"), steps)
+    return DataLoader(images, batch_size=task["batch_size"], shuffle=augmented, num_workers=2)
 
 
 def epochs(batches: DataLoader, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """Go through the pictures again and again."""
+    """Go through the images again and again."""
     while True:
         for inputs, labels in batches:
             yield inputs.to(device), labels.to(device)
 
 
 def train(task: dict[str, Any], model: nn.Module, device: torch.device, turns: Turns) -> None:
-    """Train on augmented pictures."""
+    """Train on augmented images."""
     criterion, steps = nn.CrossEntropyLoss(), optimiser(task["case"], model)
     model.train()
     running_loss, running_corrects = 0.0, torch.zeros((), device=device)
@@ -83,7 +83,7 @@ def train(task: dict[str, Any], model: nn.Module, device: torch.device, turns: T
 
 
 def extract(task: dict[str, Any], model: nn.Module, device: torch.device, turns: Turns) -> None:
-    """Compute the features of clean pictures."""
+    """Compute the features of clean images."""
     model.eval()
     with torch.no_grad():
         for inputs, _ in epochs(loader(task, augmented=False), device):

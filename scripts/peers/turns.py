@@ -37,7 +37,7 @@ class Turns:
         self._answers = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)
         self.facts: dict[str, Any] = {}
-        self._untimed = self._timed = self._pictures = 0
+        self._untimed = self._timed = self._images = 0
         self._seconds = 0.0
         self._started: float | None = None
 
@@ -51,11 +51,11 @@ class Turns:
         self._answer(parameters=parameters, device=device, versions=_versions())
         self._wait()
 
-    def step(self, pictures: int) -> None:
+    def step(self, images: int) -> None:
         """Count a batch or an epoch, and wait if it was the last of this turn.
 
         Args:
-            pictures: How many there were in it.
+            images: How many there were in it.
         """
         if self._untimed:
             self._untimed -= 1
@@ -63,10 +63,10 @@ class Turns:
                 self.resume()
         else:
             self._timed -= 1
-            self._pictures += pictures
+            self._images += images
         if self._untimed == self._timed == 0:
             self.pause()
-            self._answer(seconds=self._seconds, pictures=self._pictures)
+            self._answer(seconds=self._seconds, images=self._images)
             self._wait()
 
     def pause(self) -> None:
@@ -89,7 +89,7 @@ class Turns:
             self._answer(peak_memory=peak, **self.facts)
             os._exit(0)  # training has no end of its own, and nothing of it is kept
         self._untimed, self._timed = order["untimed"], order["timed"]
-        self._pictures, self._seconds = 0, 0.0
+        self._images, self._seconds = 0, 0.0
 
     def _answer(self, **facts: Any) -> None:
         print(json.dumps(facts), file=self._answers, flush=True)

@@ -6,7 +6,7 @@ from scipy.stats import kstest
 from torch import Tensor
 
 from kth_lightning.data.augment import PRESETS, Augmentation
-from kth_lightning.data.draws import uniform
+from kth_lightning.data.stateless_random import uniform
 from kth_lightning.errors import InputError
 
 
@@ -42,10 +42,10 @@ def by_keras(image: np.ndarray, drawn: dict[str, float]) -> np.ndarray:
 
 
 @pytest.mark.filterwarnings("ignore:Please import `affine_transform`")
-@pytest.mark.parametrize("pictures", [noise, gradients])
+@pytest.mark.parametrize("images", [noise, gradients])
 @pytest.mark.parametrize(("height", "width"), [(224, 224), (57, 57), (61, 48), (2, 3)])
-def test_blog_equals_keras_in_every_pixel(pictures, height: int, width: int) -> None:
-    images, keys, views = pictures(12, height, width), keys_of(12), torch.arange(1, 13)
+def test_blog_equals_keras_in_every_pixel(images, height: int, width: int) -> None:
+    images, keys, views = images(12, height, width), keys_of(12), torch.arange(1, 13)
     augmentation = Augmentation("blog")
     drawn = augmentation.draw(keys, views)
     expected = [
@@ -105,20 +105,20 @@ def test_a_view_does_not_depend_on_its_batch(preset: str) -> None:
 
 
 @pytest.mark.parametrize("preset", ["blog", "standard", "strong"])
-def test_another_view_key_or_seed_is_another_picture(preset: str) -> None:
+def test_another_view_key_or_seed_is_another_image(preset: str) -> None:
     image, key, view = noise(1), torch.tensor([4]), torch.tensor([1])
-    pictures = [
+    images = [
         Augmentation(preset)(image, key, view),
         Augmentation(preset)(image, key, view + 1),
         Augmentation(preset)(image, key + 1, view),
         Augmentation(preset, seed=1)(image, key, view),
         image,
     ]
-    assert all(not torch.equal(one, other) for i, one in enumerate(pictures) for other in pictures[:i])
+    assert all(not torch.equal(one, other) for i, one in enumerate(images) for other in images[:i])
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_view_0_is_the_clean_picture_beside_augmented_ones(preset: str) -> None:
+def test_view_0_is_the_clean_image_beside_augmented_ones(preset: str) -> None:
     images, keys, views = noise(8), keys_of(8), torch.tensor([0, 1, 0, 2, 3, 4, 5, 0])
     batch = Augmentation(preset)(images, keys, views)
     clean = views == 0
@@ -137,7 +137,7 @@ def test_shape_type_and_memory_format_hold(preset: str, size: tuple[int, int]) -
         assert batch.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_flip_mirrors_half_of_the_pictures_and_leaves_the_rest() -> None:
+def test_flip_mirrors_half_of_the_images_and_leaves_the_rest() -> None:
     images, keys = noise(200, 8, 7), keys_of(200)
     batch = Augmentation("flip")(images, keys, torch.ones(200, dtype=torch.int64))
     mirrored = (batch == images.flip(3)).flatten(1).all(1)
@@ -187,7 +187,7 @@ def test_strong_drops_the_colours_of_a_tenth_and_erases_a_rectangle_in_a_quarter
     assert 45 < drawn["erase"].sum() < 105
 
 
-def test_strong_sees_a_part_that_lies_within_the_picture() -> None:
+def test_strong_sees_a_part_that_lies_within_the_image() -> None:
     drawn = Augmentation("strong").draw(keys_of(5000), torch.ones(5000, dtype=torch.int64))
     area, aspect = drawn["zoom_rows"] * drawn["zoom_columns"], drawn["zoom_columns"] / drawn["zoom_rows"]
     for values, low, high in ((area, 0.35, 1.0), (aspect, 3 / 4, 4 / 3)):

@@ -2,26 +2,26 @@ from pathlib import Path
 
 import pytest
 
-from kth_lightning.data.catalogue import Catalogue, Picture, read_catalogue, write_catalogue
+from kth_lightning.data.catalogue import Catalogue, ImageRecord, read_catalogue, write_catalogue
 from kth_lightning.errors import InputError
 
-PICTURES = (
-    Picture('cat, wild/1 "a".jpg', "cat, wild", "masks/1.png", 30, 20, "ab" * 32, 0),
-    Picture("狼/2.jpg", "狼", "", 16, 16, "cd" * 32, 1, "val"),
-    Picture("/elsewhere/3.png", "狼", "", 16, 17, "ef" * 32, 1, "test"),
+IMAGES = (
+    ImageRecord('cat, wild/1 "a".jpg', "cat, wild", "masks/1.png", 30, 20, "ab" * 32, 0),
+    ImageRecord("狼/2.jpg", "狼", "", 16, 16, "cd" * 32, 1, "val"),
+    ImageRecord("/elsewhere/3.png", "狼", "", 16, 17, "ef" * 32, 1, "test"),
 )
 
 
-def test_pictures_come_back_as_they_were(tmp_path: Path) -> None:
-    write_catalogue(PICTURES, tmp_path / "catalogue.csv")
-    assert read_catalogue(tmp_path / "catalogue.csv", tmp_path / "root").pictures == PICTURES
+def test_images_come_back_as_they_were(tmp_path: Path) -> None:
+    write_catalogue(IMAGES, tmp_path / "catalogue.csv")
+    assert read_catalogue(tmp_path / "catalogue.csv", tmp_path / "root").images == IMAGES
 
 
 def test_classes_are_in_alphabetical_order_and_files_start_from_the_root() -> None:
-    catalogue = Catalogue(Path("/pictures"), PICTURES[::-1])
+    catalogue = Catalogue(Path("/images"), IMAGES[::-1])
     assert catalogue.class_names == ["cat, wild", "狼"]
-    assert catalogue.file(2) == Path('/pictures/cat, wild/1 "a".jpg')
-    assert catalogue.mask_file(2) == Path("/pictures/masks/1.png")
+    assert catalogue.file(2) == Path('/images/cat, wild/1 "a".jpg')
+    assert catalogue.mask_file(2) == Path("/images/masks/1.png")
     assert catalogue.file(0) == Path("/elsewhere/3.png")
     assert catalogue.mask_file(0) is None
 

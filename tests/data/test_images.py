@@ -9,23 +9,23 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from kth_lightning.data.images import UnreadablePicture, decode, read_rgb
+from kth_lightning.data.images import UnreadableImage, decode, read_rgb
 
 RED = (200, 40, 30)
 
 
-def _close(picture: Image.Image, colour: tuple[int, int, int], at: tuple[int, int] = (5, 5), by: int = 4) -> bool:
-    pixel = picture.getpixel(at)
-    return picture.mode == "RGB" and all(abs(a - b) <= by for a, b in zip(pixel, colour, strict=True))
+def _close(image: Image.Image, colour: tuple[int, int, int], at: tuple[int, int] = (5, 5), by: int = 4) -> bool:
+    pixel = image.getpixel(at)
+    return image.mode == "RGB" and all(abs(a - b) <= by for a, b in zip(pixel, colour, strict=True))
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".JPEG", ".png", ".webp", ".bmp", ".tif", ".TIFF"])
 def test_every_format_gives_its_colour(tmp_path: Path, suffix: str) -> None:
     file = tmp_path / f"a{suffix}"
     Image.new("RGB", (32, 20), RED).save(file)
-    picture = read_rgb(file)
-    assert picture.size == (32, 20)
-    assert _close(picture, RED)
+    image = read_rgb(file)
+    assert image.size == (32, 20)
+    assert _close(image, RED)
 
 
 @pytest.mark.parametrize(("mode", "colour", "expected"), [("L", 77, (77,) * 3), ("1", 1, (255,) * 3)])
@@ -47,10 +47,10 @@ def test_transparency_shows_white(tmp_path: Path, mode: str) -> None:
 
 
 def test_a_transparent_palette_entry_shows_white_and_the_others_their_colour(tmp_path: Path) -> None:
-    picture = Image.new("P", (20, 20), 0)
-    picture.putpalette([*RED, 10, 20, 30])
-    picture.paste(1, (10, 0, 20, 20))
-    picture.save(tmp_path / "a.png", transparency=bytes([255, 0]))
+    image = Image.new("P", (20, 20), 0)
+    image.putpalette([*RED, 10, 20, 30])
+    image.paste(1, (10, 0, 20, 20))
+    image.save(tmp_path / "a.png", transparency=bytes([255, 0]))
     assert _close(read_rgb(tmp_path / "a.png"), RED, by=0)
     assert _close(read_rgb(tmp_path / "a.png"), (255, 255, 255), at=(15, 5), by=0)
 
@@ -81,11 +81,11 @@ def test_lab_and_ycbcr_tiff_become_rgb(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
 def test_exif_rotation_is_applied_to_pixels_and_size(tmp_path: Path, suffix: str) -> None:
-    picture = Image.new("RGB", (96, 64), RED)
-    picture.paste((0, 0, 255), (0, 0, 48, 64))
+    image = Image.new("RGB", (96, 64), RED)
+    image.paste((0, 0, 255), (0, 0, 48, 64))
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise: left becomes top
-    picture.save(tmp_path / f"a{suffix}", exif=exif)
+    image.save(tmp_path / f"a{suffix}", exif=exif)
     with (tmp_path / f"a{suffix}").open("rb") as stream:
         upright, size = decode(stream)
     assert upright.size == size == (64, 96)
@@ -102,9 +102,9 @@ def test_the_first_frame_of_an_animation_is_read(tmp_path: Path) -> None:
 def test_reduced_jpeg_keeps_twice_the_asked_side_and_reports_the_full_size() -> None:
     stream = io.BytesIO()
     Image.new("RGB", (1601, 1200), RED).save(stream, "JPEG")
-    picture, size = decode(stream, at_least=100)
+    image, size = decode(stream, at_least=100)
     assert size == (1601, 1200)
-    assert 200 <= min(picture.size) < 400
+    assert 200 <= min(image.size) < 400
 
 
 def test_a_cut_file_is_truncated_and_a_wrong_one_unreadable(tmp_path: Path) -> None:
@@ -113,18 +113,18 @@ def test_a_cut_file_is_truncated_and_a_wrong_one_unreadable(tmp_path: Path) -> N
         noise.save(tmp_path / name)
         whole = (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(whole[: len(whole) // 2])
-        with pytest.raises(UnreadablePicture, match=r"^truncated: "):
+        with pytest.raises(UnreadableImage, match=r"^truncated: "):
             read_rgb(tmp_path / name)
     (tmp_path / "zeros.jpg").write_bytes(bytes(5000))
-    with pytest.raises(UnreadablePicture, match=r"^unreadable: its bytes are in no picture format"):
+    with pytest.raises(UnreadableImage, match=r"^unreadable: its bytes are in no image format"):
         read_rgb(tmp_path / "zeros.jpg")
-    with pytest.raises(UnreadablePicture, match=r"^unreadable: No such file"):
+    with pytest.raises(UnreadableImage, match=r"^unreadable: No such file"):
         read_rgb(tmp_path / "missing.jpg")
 
 
 def test_a_decompression_bomb_is_too_large(tmp_path: Path) -> None:
     Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
-    with pytest.raises(UnreadablePicture, match=r"^too large: more than 178"):
+    with pytest.raises(UnreadableImage, match=r"^too large: more than 178"):
         read_rgb(tmp_path / "bomb.png")
 
 
@@ -138,7 +138,7 @@ def test_damaged_files_never_raise_anything_else(tmp_path: Path) -> None:
         for _ in range(60):
             damaged = whole.copy()
             damaged[rng.integers(0, len(whole), 8)] = rng.integers(0, 255, 8)
-            with contextlib.suppress(UnreadablePicture):
+            with contextlib.suppress(UnreadableImage):
                 assert decode(io.BytesIO(damaged.tobytes()))[0].mode == "RGB"
 
 
@@ -153,5 +153,5 @@ print(read_rgb(Path({str(tmp_path / "large.png")!r})).size)
     assert (done.stdout, done.stderr) == ("(10000, 9000)\n", "")
     Image.new("RGB", (300, 200), RED).save(tmp_path / "a.jpg")
     with ThreadPoolExecutor(4) as pool:
-        pictures = list(pool.map(read_rgb, [tmp_path / "a.jpg"] * 20))
-    assert len({picture.tobytes() for picture in pictures}) == 1
+        images = list(pool.map(read_rgb, [tmp_path / "a.jpg"] * 20))
+    assert len({image.tobytes() for image in images}) == 1

@@ -9,21 +9,21 @@ import torch
 from PIL import Image
 
 from kth_lightning.data.batch import PADDING, Batch
-from kth_lightning.data.choose_source import infer_source
-from kth_lightning.data.module import CLEAN, MIRRORED, PictureData, cache_folder
+from kth_lightning.data.module import CLEAN, MIRRORED, ImageData, cache_folder
+from kth_lightning.data.sources.choose import infer_source
 from kth_lightning.data.split import write_split
 from kth_lightning.errors import InputError
 
 
 @pytest.fixture
-def data_of(pictures: Path) -> Callable[..., PictureData]:
-    def make(**settings: Any) -> PictureData:
-        return PictureData(**{"root": str(pictures), "image_size": 32, "batch_size": 8} | settings)
+def data_of(images: Path) -> Callable[..., ImageData]:
+    def make(**settings: Any) -> ImageData:
+        return ImageData(**{"root": str(images), "image_size": 32, "batch_size": 8} | settings)
 
     return make
 
 
-def batches(data: PictureData, part: str = "train", epoch: int = 0, rank: int = 0, world_size: int = 1) -> list[Batch]:
+def batches(data: ImageData, part: str = "train", epoch: int = 0, rank: int = 0, world_size: int = 1) -> list[Batch]:
     """List a loader's batches as one process of many has them."""
     data.trainer = SimpleNamespace(global_rank=rank, world_size=world_size)  # type: ignore[assignment]
     loader = getattr(data, f"{part}_dataloader")()
@@ -35,23 +35,23 @@ def joined(found: Iterable[Batch], name: str = "index") -> torch.Tensor:
     return torch.cat([batch[name] for batch in found])
 
 
-def fetched(data: PictureData, batch: Batch) -> torch.Tensor:
+def fetched(data: ImageData, batch: Batch) -> torch.Tensor:
     return data.on_after_batch_transfer(data.on_before_batch_transfer(dict(batch), 0), 0)["images"]
 
 
-def test_every_training_picture_comes_once_an_epoch_with_its_label(data_of: Callable[..., PictureData]) -> None:
+def test_every_training_image_comes_once_an_epoch_with_its_label(data_of: Callable[..., ImageData]) -> None:
     data = data_of()
     found = batches(data)
     index = joined(found)
     assert sorted(index.tolist()) == data.split.indices("train").tolist()
     names = [data.class_names[label] for label in joined(found, "label")]
-    assert names == [data.catalogue.pictures[place].label for place in index]
+    assert names == [data.catalogue.images[position].label for position in index]
     assert [len(batch["index"]) for batch in found] == [8] * 5 + [2] == [batch["count"] for batch in found]
     assert len(data.train_dataloader()) == 6
     assert {batch["part"] for batch in found} == {"train"}
 
 
-def test_order_depends_on_seed_and_epoch_alone(data_of: Callable[..., PictureData]) -> None:
+def test_order_depends_on_seed_and_epoch_alone(data_of: Callable[..., ImageData]) -> None:
     data = data_of(seed=3)
     batches(data, epoch=7)
     order = joined(batches(data, epoch=2))
@@ -63,8 +63,8 @@ def test_order_depends_on_seed_and_epoch_alone(data_of: Callable[..., PictureDat
 
 
 @pytest.mark.parametrize("part", ["val", "test"])
-def test_evaluation_sees_clean_pictures_in_the_order_of_the_catalogue(
-    data_of: Callable[..., PictureData], part: str
+def test_evaluation_sees_clean_images_in_the_order_of_the_catalogue(
+    data_of: Callable[..., ImageData], part: str
 ) -> None:
     data = data_of(augmentation="strong", views=3)
     data.setup("fit")
@@ -80,20 +80,20 @@ def test_evaluation_sees_clean_pictures_in_the_order_of_the_catalogue(
 @pytest.mark.parametrize("world_size", [2, 3, 7])
 @pytest.mark.parametrize("part", ["train", "val"])
 def test_shares_of_all_processes_are_exactly_the_batch(
-    data_of: Callable[..., PictureData], part: str, world_size: int
+    data_of: Callable[..., ImageData], part: str, world_size: int
 ) -> None:
     data = data_of()
     whole = batches(data, part, 1)
     shares = [batches(data, part, 1, rank, world_size) for rank in range(world_size)]
     for batch, *parts in zip(whole, *shares, strict=True):
-        assert len({len(each["index"]) for each in parts}) == 1
-        assert {each["count"] for each in parts} == {len(batch["index"])}
-        real = [each["index"][each["label"] != PADDING].tolist() for each in parts]
-        assert sorted(place for rows in real for place in rows) == sorted(batch["index"].tolist())
+        assert len({len(item["index"]) for item in parts}) == 1
+        assert {item["count"] for item in parts} == {len(batch["index"])}
+        real = [item["index"][item["label"] != PADDING].tolist() for item in parts]
+        assert sorted(position for rows in real for position in rows) == sorted(batch["index"].tolist())
         assert len(parts[0]["index"]) == -(-len(batch["index"]) // world_size)
 
 
-def test_more_processes_than_pictures_get_padding(data_of: Callable[..., PictureData]) -> None:
+def test_more_processes_than_images_get_padding(data_of: Callable[..., ImageData]) -> None:
     data = data_of(batch_size=2)
     shares = [batches(data, "val", 0, rank, 4) for rank in range(4)]
     assert [share[0]["label"].tolist() == [PADDING] for share in shares] == [False, False, True, True]
@@ -106,7 +106,7 @@ def test_more_processes_than_pictures_get_padding(data_of: Callable[..., Picture
     [("blog", None, None), ("blog", 0, [0]), ("blog", 3, [1, 2, 3]), ("none", None, [0]), ("none", 3, [0])],
 )
 def test_training_is_seen_in_the_listed_views(
-    data_of: Callable[..., PictureData], augmentation: str, views: int | None, listed: list[int] | None
+    data_of: Callable[..., ImageData], augmentation: str, views: int | None, listed: list[int] | None
 ) -> None:
     data = data_of(augmentation=augmentation, views=views)
     assert data.views_of("train") == listed
@@ -115,21 +115,21 @@ def test_training_is_seen_in_the_listed_views(
     assert seen == [{epoch + 1 if listed is None else listed[epoch % len(listed)]} for epoch in range(4)]
 
 
-def test_fresh_views_differ_by_epoch_and_stay_the_same_in_any_batch(data_of: Callable[..., PictureData]) -> None:
-    def by_picture(data: PictureData, epoch: int) -> torch.Tensor:
+def test_fresh_views_differ_by_epoch_and_stay_the_same_in_any_batch(data_of: Callable[..., ImageData]) -> None:
+    def by_image(data: ImageData, epoch: int) -> torch.Tensor:
         data.setup("fit")
         found = batches(data, epoch=epoch)
         return torch.cat([fetched(data, batch) for batch in found])[joined(found).argsort()]
 
-    first, second = (by_picture(data_of(augmentation="standard"), epoch) for epoch in (0, 1))
+    first, second = (by_image(data_of(augmentation="standard"), epoch) for epoch in (0, 1))
     assert first.shape == second.shape == (42, 3, 32, 32)
     assert first.dtype == torch.uint8
     assert ((first != second).flatten(1).any(1)).all()
-    assert first.equal(by_picture(data_of(augmentation="standard", batch_size=5, seed=9), 0))
-    assert not first.equal(by_picture(data_of(augmentation="standard", augmentation_seed=1), 0))
+    assert first.equal(by_image(data_of(augmentation="standard", batch_size=5, seed=9), 0))
+    assert not first.equal(by_image(data_of(augmentation="standard", augmentation_seed=1), 0))
 
 
-def test_images_are_what_a_batch_shows(data_of: Callable[..., PictureData]) -> None:
+def test_images_are_what_a_batch_shows(data_of: Callable[..., ImageData]) -> None:
     data = data_of(augmentation="standard", views=2)
     data.setup("fit")
     batch = batches(data, epoch=1)[0]
@@ -137,7 +137,7 @@ def test_images_are_what_a_batch_shows(data_of: Callable[..., PictureData]) -> N
     assert shown.equal(fetched(data, batch))
 
 
-def test_the_mirrored_view_is_the_mirror_image(data_of: Callable[..., PictureData]) -> None:
+def test_the_mirrored_view_is_the_mirror_image(data_of: Callable[..., ImageData]) -> None:
     data = data_of(augmentation="standard")
     data.setup("fit")
     index = torch.tensor([3, 4, 5])
@@ -148,7 +148,7 @@ def test_the_mirrored_view_is_the_mirror_image(data_of: Callable[..., PictureDat
     assert not mixed[2].equal(clean[2])
 
 
-def test_pictures_of_the_same_content_have_the_same_key(data_of: Callable[..., PictureData], tmp_path: Path) -> None:
+def test_images_of_the_same_content_have_the_same_key(data_of: Callable[..., ImageData], tmp_path: Path) -> None:
     data = data_of()
     assert len(set(data.keys.tolist())) == 60
     assert (data.keys >= 0).all()
@@ -165,7 +165,7 @@ def uneven(tmp_path: Path) -> Path:
     return tmp_path / "uneven"
 
 
-def test_balance_weighs_classes_alike(uneven: Path, data_of: Callable[..., PictureData]) -> None:
+def test_balance_weighs_classes_alike(uneven: Path, data_of: Callable[..., ImageData]) -> None:
     data = data_of(root=str(uneven), balance=True)
     weights = torch.tensor(data.class_weights)
     counts = torch.bincount(data.labels[data.split.indices("train")])
@@ -174,27 +174,27 @@ def test_balance_weighs_classes_alike(uneven: Path, data_of: Callable[..., Pictu
     assert data_of(root=str(uneven)).class_weights is None
 
 
-def test_a_line_describes_split_and_imbalance(uneven: Path, data_of: Callable[..., PictureData]) -> None:
+def test_a_line_describes_split_and_imbalance(uneven: Path, data_of: Callable[..., ImageData]) -> None:
     assert data_of(root=str(uneven)).describe() == (
-        "34 training, 7 validation and 7 test pictures in 2 classes; training pictures a class: 6 (dog) to 28 (cat)"
+        "34 training, 7 validation and 7 test images in 2 classes; training images a class: 6 (dog) to 28 (cat)"
     )
 
 
-def test_a_split_that_was_written_is_used_again(data_of: Callable[..., PictureData], tmp_path: Path) -> None:
+def test_a_split_that_was_written_is_used_again(data_of: Callable[..., ImageData], tmp_path: Path) -> None:
     first = data_of(split_seed=5)
     write_split(first.catalogue, first.split, tmp_path / "splits.csv")
     assert data_of(splits=str(tmp_path / "splits.csv")).split == first.split
     assert data_of().split != first.split
 
 
-def test_folds_give_different_test_pictures(data_of: Callable[..., PictureData]) -> None:
+def test_folds_give_different_test_images(data_of: Callable[..., ImageData]) -> None:
     tested = [set(joined(batches(data_of(num_folds=3, fold=fold), "test")).tolist()) for fold in range(3)]
     assert set.union(*tested) == set(range(60))
-    assert [len(each) for each in tested] == [20, 20, 20]
+    assert [len(item) for item in tested] == [20, 20, 20]
 
 
-def test_kth_takes_180_and_100_pictures_and_a_folder_shares(data_of: Callable[..., PictureData]) -> None:
-    kth, folder = PictureData(source="kth"), data_of()
+def test_kth_takes_180_and_100_images_and_a_folder_shares(data_of: Callable[..., ImageData]) -> None:
+    kth, folder = ImageData(source="kth"), data_of()
     assert (kth.val_size, kth.test_size) == (180, 100)
     assert (folder.val_size, folder.test_size) == (0.15, 0.15)
     assert [len(folder.split.indices(part)) for part in ("train", "val", "test")] == [42, 9, 9]
@@ -205,9 +205,9 @@ def test_kth_takes_180_and_100_pictures_and_a_folder_shares(data_of: Callable[..
     [
         ((None, None, None), "sample"),
         ((None, "a.tar.gz", None), "kth"),
-        ((None, None, "pictures"), "folder"),
+        ((None, None, "images"), "folder"),
         (("kth", None, None), "kth"),
-        (("sample", None, "pictures"), "sample"),
+        (("sample", None, "images"), "sample"),
     ],
 )
 def test_source_follows_from_the_flags_that_name_a_place(given: tuple[Any, ...], meant: str) -> None:
@@ -234,14 +234,14 @@ def test_source_follows_from_the_flags_that_name_a_place(given: tuple[Any, ...],
 )
 def test_flags_that_make_no_sense_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        PictureData(**settings)
+        ImageData(**settings)
 
 
 def test_cache_folder_is_the_variables_or_the_flags(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data_of: Callable[..., PictureData]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data_of: Callable[..., ImageData]
 ) -> None:
     monkeypatch.setenv("KTH_LIGHTNING_CACHE", str(tmp_path / "variable"))
     assert cache_folder() == tmp_path / "variable"
     data_of(cache_dir=str(tmp_path / "flag")).prepare_data()
-    assert {each.name for each in (tmp_path / "flag").iterdir()} == {"catalogues", "pixels"}
+    assert {item.name for item in (tmp_path / "flag").iterdir()} == {"catalogues", "pixels"}
     assert not (tmp_path / "variable").exists()

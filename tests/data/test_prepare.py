@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kth_lightning.data.folder import FolderSource
 from kth_lightning.data.prepare import Prepared, prepare
-from kth_lightning.data.source import Candidate, Listing
+from kth_lightning.data.sources.folder import FolderSource
+from kth_lightning.data.sources.source import Candidate, Listing
 from kth_lightning.errors import InputError
 
 
-def _picture(file: Path, seed: int, size: tuple[int, int] = (64, 48)) -> Path:
+def _image(file: Path, seed: int, size: tuple[int, int] = (64, 48)) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.random.default_rng(seed).integers(0, 255, (*size[::-1], 3), dtype=np.uint8)).save(file)
     return file
@@ -24,7 +24,7 @@ def _picture(file: Path, seed: int, size: tuple[int, int] = (64, 48)) -> Path:
 def root(tmp_path: Path) -> Path:
     root = tmp_path / "root"
     for index, name in enumerate(["cat/a.png", "cat/b.png", "dog/a.png", "dog/b.png"]):
-        _picture(root / name, index)
+        _image(root / name, index)
     return root
 
 
@@ -44,22 +44,22 @@ def test_every_kind_of_bad_file_is_reported_and_left_out(root: Path) -> None:
     (root / "cat/zeros.jpg").write_bytes(bytes(100))
     (root / "cat/notes.txt").write_text("x")
     (root / "cat/gone.jpg").symlink_to(root / "nowhere.jpg")
-    _picture(root / "dog/small.png", 9, (15, 40))
+    _image(root / "dog/small.png", 9, (15, 40))
     prepared = _prepare(root)
-    assert [one.path for one in prepared.catalogue.pictures] == ["cat/a.png", "cat/b.png", "dog/a.png", "dog/b.png"]
+    assert [one.path for one in prepared.catalogue.images] == ["cat/a.png", "cat/b.png", "dog/a.png", "dog/b.png"]
     reasons = {path: reason for path, (_, reason, _) in _audit(prepared).items()}
     assert {path: reason.partition(":")[0] for path, reason in reasons.items()} == {
         "cat/cut.png": "truncated",
         "cat/empty.jpg": "unreadable",
         "cat/zeros.jpg": "unreadable",
         "cat/gone.jpg": "unreadable",
-        "cat/notes.txt": "no picture",
+        "cat/notes.txt": "no image",
         "dog/small.png": "too small",
     }
     assert reasons["cat/empty.jpg"] == "unreadable: the file is empty"
     assert prepared.summary.startswith("4 of 9 files usable in 2 classes\n")
     assert "unreadable: 3 (cat/empty.jpg, cat/gone.jpg, cat/zeros.jpg)" in prepared.summary
-    assert "pictures a class: 2 " in prepared.summary
+    assert "images a class: 2 " in prepared.summary
     assert prepared.summary.endswith(str(prepared.folder))
 
 
@@ -68,7 +68,7 @@ def test_duplicates_stay_in_the_catalogue_with_their_group(root: Path) -> None:
     (root / "dog/c.png").write_bytes((root / "cat/a.png").read_bytes())
     Image.open(root / "dog/a.png").save(root / "dog/near.bmp")
     prepared = _prepare(root)
-    assert {one.path: one.group for one in prepared.catalogue.pictures} == {
+    assert {one.path: one.group for one in prepared.catalogue.images} == {
         "cat/a.png": 0,
         "cat/b.png": 1,
         "cat/c.png": 0,
@@ -82,18 +82,18 @@ def test_duplicates_stay_in_the_catalogue_with_their_group(root: Path) -> None:
         "dog/c.png": ("dog", "exact duplicate in another class", "cat/a.png"),
         "dog/near.bmp": ("dog", "near duplicate", "dog/a.png"),
     }
-    assert "2 groups of 5 pictures (1 within a class, 1 across classes)" in prepared.summary
+    assert "2 groups of 5 images (1 within a class, 1 across classes)" in prepared.summary
 
 
-def test_a_second_call_reads_no_picture_and_a_change_reads_them_anew(root: Path) -> None:
+def test_a_second_call_reads_no_image_and_a_change_reads_them_anew(root: Path) -> None:
     first = _prepare(root)
     before = (first.folder / "catalogue.csv").stat().st_mtime_ns
     second = _prepare(root)
     assert (second.catalogue, second.summary) == (first.catalogue, first.summary)
     assert (second.folder / "catalogue.csv").stat().st_mtime_ns == before
-    _picture(root / "dog/b.png", 77)
+    _image(root / "dog/b.png", 77)
     third = _prepare(root)
-    assert third.catalogue.pictures[3].sha256 != first.catalogue.pictures[3].sha256
+    assert third.catalogue.images[3].sha256 != first.catalogue.images[3].sha256
     assert {path.name for path in (root.parent / "cache/catalogues").iterdir() if path.is_dir()} == {
         first.folder.name,
         third.folder.name,
@@ -103,24 +103,24 @@ def test_a_second_call_reads_no_picture_and_a_change_reads_them_anew(root: Path)
 def test_odd_names_survive_and_names_that_are_no_text_are_reported(root: Path) -> None:
     names = ['a b, "c".png', "é 🐈.png", "line\nbreak.png", "carriage\rreturn.png"]
     for index, name in enumerate(names):
-        _picture(root / "cat" / name, 20 + index)
+        _image(root / "cat" / name, 20 + index)
     bad = os.fsdecode(b"cat/\xff.png")
     (root / bad).write_bytes((root / "cat/a.png").read_bytes())
     prepared = _prepare(root)
-    paths = [one.path for one in prepared.catalogue.pictures]
+    paths = [one.path for one in prepared.catalogue.images]
     assert paths == sorted(["cat/a.png", "cat/b.png", "dog/a.png", "dog/b.png", *(f"cat/{name}" for name in names)])
     assert all(prepared.catalogue.file(index).exists() for index in range(len(paths)))
     assert _audit(prepared)["cat/\\xff.png"][1] == "unreadable: its path is not valid UTF-8, rename it"
     assert _prepare(root).catalogue == prepared.catalogue
 
 
-def test_pictures_of_test_root_have_absolute_paths_and_their_subset(root: Path, tmp_path: Path) -> None:
-    web = _picture(tmp_path / "web/dog/w.png", 50)
-    pictures = _prepare(root, tmp_path / "web").catalogue.pictures
-    assert [one.path for one in pictures] == sorted(one.path for one in pictures)
-    picture = next(one for one in pictures if one.subset == "test")
-    assert picture.path == str(web)
-    assert (picture.width, picture.height) == (64, 48)
+def test_images_of_test_root_have_absolute_paths_and_their_subset(root: Path, tmp_path: Path) -> None:
+    web = _image(tmp_path / "web/dog/w.png", 50)
+    images = _prepare(root, tmp_path / "web").catalogue.images
+    assert [one.path for one in images] == sorted(one.path for one in images)
+    image = next(one for one in images if one.subset == "test")
+    assert image.path == str(web)
+    assert (image.width, image.height) == (64, 48)
 
 
 def test_masks_are_kept_where_they_fit(root: Path, tmp_path: Path) -> None:
@@ -137,19 +137,19 @@ def test_masks_are_kept_where_they_fit(root: Path, tmp_path: Path) -> None:
             return Listing(root, [Candidate(file, file.parent.name, mask) for file, mask in pairs])
 
     prepared = prepare(_Masked(), tmp_path / "cache")
-    assert [one.mask for one in prepared.catalogue.pictures] == ["masks/fits.png", "", "", ""]
-    assert _audit(prepared)["masks/larger.png"][:2] == ("cat", "mask of another size: 65x48, the picture has 64x48")
+    assert [one.mask for one in prepared.catalogue.images] == ["masks/fits.png", "", "", ""]
+    assert _audit(prepared)["masks/larger.png"][:2] == ("cat", "mask of another size: 65x48, the image has 64x48")
     assert _audit(prepared)["masks/broken.png"][1].startswith("unreadable mask: ")
 
 
 @pytest.mark.parametrize(
     ("broken", "sentence"),
     [
-        (["cat", "dog"], "has no usable picture .the first: cat/a.png: unreadable"),
-        (["dog"], "the class 'dog' has no usable picture .dog/a.png: unreadable"),
+        (["cat", "dog"], "has no usable image .the first: cat/a.png: unreadable"),
+        (["dog"], "the class 'dog' has no usable image .dog/a.png: unreadable"),
     ],
 )
-def test_classes_without_a_usable_picture_are_named(root: Path, broken: list[str], sentence: str) -> None:
+def test_classes_without_a_usable_image_are_named(root: Path, broken: list[str], sentence: str) -> None:
     for name in broken:
         for file in (root / name).iterdir():
             file.write_bytes(b"no")
@@ -159,7 +159,7 @@ def test_classes_without_a_usable_picture_are_named(root: Path, broken: list[str
 
 
 def test_one_class_is_not_enough(tmp_path: Path) -> None:
-    _picture(tmp_path / "root/cat/a.png", 1)
+    _image(tmp_path / "root/cat/a.png", 1)
     with pytest.raises(InputError, match=r"one class only \(cat\); a classifier needs at least two"):
         _prepare(tmp_path / "root")
 
@@ -174,7 +174,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_made(root: Path, tm
     code = f"""
 import resource
 from pathlib import Path
-from kth_lightning.data.folder import FolderSource
+from kth_lightning.data.sources.folder import FolderSource
 from kth_lightning.data.prepare import prepare
 from kth_lightning.errors import InputError
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))

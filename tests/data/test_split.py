@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kth_lightning.data.catalogue import Catalogue, Picture, Subset
-from kth_lightning.data.kth import KthSource
+from kth_lightning.data.catalogue import Catalogue, ImageRecord, Subset
 from kth_lightning.data.prepare import prepare
+from kth_lightning.data.sources.kth import KthSource
 from kth_lightning.data.split import Split, make_split, read_split, write_split
 from kth_lightning.errors import InputError
 
@@ -18,21 +18,21 @@ Entry = tuple[str, int, Subset]
 
 def catalogue_of(entries: Sequence[Entry]) -> Catalogue:
     """Make a catalogue of (label, group, prescribed part)."""
-    pictures = (
-        Picture(f"{label}/{place}.jpg", label, "", 32, 32, f"{place:064x}", group, subset)
-        for place, (label, group, subset) in enumerate(entries)
+    images = (
+        ImageRecord(f"{label}/{position}.jpg", label, "", 32, 32, f"{position:064x}", group, subset)
+        for position, (label, group, subset) in enumerate(entries)
     )
-    return Catalogue(Path("root"), tuple(pictures))
+    return Catalogue(Path("root"), tuple(images))
 
 
 def singles(counts: Sequence[int], subset: Subset = "", start: int = 0) -> list[Entry]:
-    """List pictures of as many classes as there are counts, each a group of its own."""
-    labels = [f"c{place:02}" for place, count in enumerate(counts) for _ in range(count)]
-    return [(label, start + place, subset) for place, label in enumerate(labels)]
+    """List images of as many classes as there are counts, each a group of its own."""
+    labels = [f"c{position:02}" for position, count in enumerate(counts) for _ in range(count)]
+    return [(label, start + position, subset) for position, label in enumerate(labels)]
 
 
 def drawn_entries(rng: np.random.Generator) -> list[Entry]:
-    """Draw 2 to 6 classes of 20 to 79 pictures, a quarter of them in groups of up to 4, a few groups across classes."""
+    """Draw 2 to 6 classes of 20 to 79 images, a quarter of them in groups of up to 4, a few groups across classes."""
     labels = singles(rng.integers(20, 80, rng.integers(2, 7)).tolist())
     group = np.arange(len(labels))
     by_label = np.array([label for label, _, _ in labels])
@@ -47,9 +47,9 @@ def drawn_entries(rng: np.random.Generator) -> list[Entry]:
 
 def parts_of_groups(catalogue: Catalogue, split: Split) -> dict[int, set[str]]:
     found: dict[int, set[str]] = {}
-    for picture, part in zip(catalogue.pictures, split.parts, strict=True):
+    for image, part in zip(catalogue.images, split.parts, strict=True):
         if part != "unused":
-            found.setdefault(picture.group, set()).add(part)
+            found.setdefault(image.group, set()).add(part)
     return found
 
 
@@ -58,7 +58,7 @@ def totals(split: Split) -> Counter[str]:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_each_class_is_shared_out_within_one_picture_of_its_share(seed: int) -> None:
+def test_each_class_is_shared_out_within_one_image_of_its_share(seed: int) -> None:
     rng = np.random.default_rng(seed)
     counts = rng.integers(10, 120, rng.integers(2, 20)).tolist()
     catalogue = catalogue_of(singles(counts))
@@ -66,7 +66,7 @@ def test_each_class_is_shared_out_within_one_picture_of_its_share(seed: int) -> 
     test_size, val_size = (int(rng.integers(total // 9, total // 3)) for _ in range(2))
     split = make_split(catalogue, val_size, test_size, seed)
     assert totals(split) == {"test": test_size, "val": val_size, "train": total - test_size - val_size}
-    for label, count in Counter(each.label for each in catalogue.pictures).items():
+    for label, count in Counter(item.label for item in catalogue.images).items():
         found = split.counts(catalogue)
         assert abs(found["test"][label] - test_size * count / total) < 1
         left = count - found["test"][label]
@@ -77,7 +77,7 @@ def test_each_class_is_shared_out_within_one_picture_of_its_share(seed: int) -> 
 def test_groups_are_whole_and_totals_exact_with_duplicates(seed: int) -> None:
     rng = np.random.default_rng(seed)
     catalogue = catalogue_of(drawn_entries(rng))
-    total = len(catalogue.pictures)
+    total = len(catalogue.images)
     split = make_split(catalogue, 0.15, 0.15, seed)
     share = round(0.15 * total)
     assert totals(split) == {"test": share, "val": share, "train": total - 2 * share}
@@ -86,22 +86,22 @@ def test_groups_are_whole_and_totals_exact_with_duplicates(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_every_picture_is_tested_once_over_the_folds(seed: int) -> None:
+def test_every_image_is_tested_once_over_the_folds(seed: int) -> None:
     rng = np.random.default_rng(seed)
     catalogue = catalogue_of(drawn_entries(rng))
     folds = int(rng.integers(2, 6))
     splits = [make_split(catalogue, 0.15, 100, seed, folds, fold) for fold in range(folds)]
     tested = np.concatenate([split.indices("test") for split in splits])
-    assert sorted(tested) == list(range(len(catalogue.pictures)))
+    assert sorted(tested) == list(range(len(catalogue.images)))
     sizes = [len(split.indices("test")) for split in splits]
     assert max(sizes) - min(sizes) <= 1
     for split in splits:
-        assert len(split.indices("val")) == round(0.15 * len(catalogue.pictures))
+        assert len(split.indices("val")) == round(0.15 * len(catalogue.images))
         assert all(len(parts) == 1 for parts in parts_of_groups(catalogue, split).values())
         assert set(split.counts(catalogue)["val"]) == set(catalogue.class_names)
 
 
-def test_folds_of_single_pictures_are_stratified() -> None:
+def test_folds_of_single_images_are_stratified() -> None:
     catalogue = catalogue_of(singles([23, 31, 47]))
     for fold in range(5):
         found = make_split(catalogue, 0.1, 0.1, 0, 5, fold).counts(catalogue)["test"]
@@ -118,14 +118,16 @@ def test_the_same_seed_gives_the_same_split_and_another_seed_another() -> None:
     assert make_split(catalogue, 0.15, 0.15, 4, 3, 0) != make_split(catalogue, 0.15, 0.15, 5, 3, 0)
 
 
-def test_seeds_differ_in_which_pictures_are_tested() -> None:
+def test_seeds_differ_in_which_images_are_tested() -> None:
     catalogue = catalogue_of(singles([30, 30]))
-    tested = Counter(int(place) for seed in range(100) for place in make_split(catalogue, 6, 6, seed).indices("test"))
+    tested = Counter(
+        int(position) for seed in range(100) for position in make_split(catalogue, 6, 6, seed).indices("test")
+    )
     assert len(tested) == 60
     assert max(tested.values()) < 25
 
 
-def test_a_whole_number_given_as_a_float_is_a_number_of_pictures() -> None:
+def test_a_whole_number_given_as_a_float_is_a_number_of_images() -> None:
     catalogue = catalogue_of(singles([30, 30]))
     assert make_split(catalogue, 8.0, 6.0, 0) == make_split(catalogue, 8, 6, 0)
 
@@ -135,14 +137,14 @@ def test_what_is_left_of_a_size_goes_to_the_largest_remainders() -> None:
     assert found["test"] == {"c00": 3, "c01": 2, "c02": 5}  # of 2.59, 2.59 and 4.83
 
 
-def test_a_class_keeps_a_picture_back_however_large_its_remainder() -> None:
+def test_a_class_keeps_an_image_back_however_large_its_remainder() -> None:
     entries = singles([2, 40]) + singles([1, 1], "val", 100)
     catalogue = catalogue_of(entries)
     found = make_split(catalogue, 2, 39, 0).counts(catalogue)
     assert found["test"] == {"c00": 1, "c01": 38}  # of 1.86 and 37.14
 
 
-def test_small_shares_give_every_class_a_picture() -> None:
+def test_small_shares_give_every_class_an_image() -> None:
     catalogue = catalogue_of(singles([3, 4, 60]))
     found = make_split(catalogue, 0.01, 0.01, 0).counts(catalogue)
     assert found["test"] == found["val"] == {"c00": 1, "c01": 1, "c02": 1}
@@ -150,7 +152,7 @@ def test_small_shares_give_every_class_a_picture() -> None:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_a_class_of_a_few_large_groups_is_in_every_part(seed: int) -> None:
-    frames = [("video", 1000 + place // 4, "") for place in range(16)]
+    frames = [("video", 1000 + position // 4, "") for position in range(16)]
     catalogue = catalogue_of([*singles([40]), *frames])
     split = make_split(catalogue, 0.15, 0.15, seed)
     assert all(split.counts(catalogue)[part]["video"] >= 4 for part in ("train", "val", "test"))
@@ -161,7 +163,7 @@ def test_the_real_archive_is_split_1458_180_100(tmp_path: Path) -> None:
     if not archive:
         pytest.skip("KTH_ANIMALS_ARCHIVE names no archive")
     catalogue = prepare(KthSource(archive), tmp_path).catalogue
-    counts = Counter(picture.label for picture in catalogue.pictures)
+    counts = Counter(image.label for image in catalogue.images)
     for seed in range(5):
         split = make_split(catalogue, 180, 100, seed)
         assert totals(split) == {"train": 1458, "val": 180, "test": 100}
@@ -185,17 +187,17 @@ def test_missing_parts_are_drawn_from_the_training_folder() -> None:
     assert set(split.parts[40:]) == {"val"}
 
 
-def test_extra_test_pictures_are_added_to_the_drawn_ones() -> None:
+def test_extra_test_images_are_added_to_the_drawn_ones() -> None:
     split = make_split(catalogue_of(singles([20, 20]) + singles([3, 0], "test", 100)), 0.2, 0.2, 0)
     assert totals(split) == {"train": 24, "val": 8, "test": 11}
     assert set(split.parts[40:]) == {"test"}
 
 
-def test_what_duplicates_a_prescribed_test_picture_is_left_out_elsewhere() -> None:
+def test_what_duplicates_a_prescribed_test_image_is_left_out_elsewhere() -> None:
     entries: list[Entry] = [*singles([20, 20], "train"), ("c00", 3, "val"), ("c00", 50, "val"), ("c01", 51, "val")]
     entries += [("c00", 7, "test"), ("c01", 25, "test"), ("c01", 51, "test"), ("c01", 52, "val")]
     split = make_split(catalogue_of(entries), 180, 100, 0)
-    assert [place for place, part in enumerate(split.parts) if part == "unused"] == [3, 7, 25, 42]
+    assert [position for position, part in enumerate(split.parts) if part == "unused"] == [3, 7, 25, 42]
     assert split.parts[40:] == ("val", "val", "unused", "test", "test", "test", "val")
     assert make_split(catalogue_of(entries[::-1]), 180, 100, 0).parts == split.parts[::-1]
 
@@ -212,16 +214,16 @@ def test_a_group_across_classes_stays_whole() -> None:
 @pytest.mark.parametrize(
     ("counts", "val", "test", "message"),
     [
-        ([50, 50], 20, 99, r"--data\.test_size: 99 pictures were asked for and 100 can be shared out"),
-        ([50, 50], 180, 10, r"--data\.val_size: 180 pictures were asked for and 90"),
+        ([50, 50], 20, 99, r"--data\.test_size: 99 images were asked for and 100 can be shared out"),
+        ([50, 50], 180, 10, r"--data\.val_size: 180 images were asked for and 90"),
         ([50, 50], 1, 10, r"--data\.val_size 1: there are 2 classes"),
         ([50, 50], 10, 0, r"--data\.test_size 0: there are 2 classes"),
         ([50, 50], 10, -4, r"--data\.test_size -4: there are 2 classes"),
         ([50, 50], 10, 1.5, r"--data\.test_size 1\.5: give a share between 0 and 1, or a whole number"),
         ([50, 50], float("nan"), 10, r"--data\.val_size nan: give a share"),
-        ([50, 50], 0.6, 0.6, r"--data\.val_size: 60 pictures"),
-        ([50, 1], 10, 10, r"--data\.test_size: class 'c01' has 1 pictures left, too few"),
-        ([50, 2], 10, 10, r"--data\.val_size: class 'c01' has 1 pictures left, too few"),
+        ([50, 50], 0.6, 0.6, r"--data\.val_size: 60 images"),
+        ([50, 1], 10, 10, r"--data\.test_size: class 'c01' has 1 images left, too few"),
+        ([50, 2], 10, 10, r"--data\.val_size: class 'c01' has 1 images left, too few"),
     ],
 )
 def test_sizes_that_do_not_fit_the_data_name_the_flag(counts: list[int], val: float, test: float, message: str) -> None:
@@ -231,7 +233,7 @@ def test_sizes_that_do_not_fit_the_data_name_the_flag(counts: list[int], val: fl
 
 def test_a_class_of_one_group_of_duplicates_is_refused() -> None:
     entries = [*singles([30]), *[("same", 1000, "")] * 9]
-    with pytest.raises(InputError, match=r"class 'same' has no picture left for"):
+    with pytest.raises(InputError, match=r"class 'same' has no image left for"):
         make_split(catalogue_of(entries), 0.2, 0.2, 0)
 
 
@@ -244,13 +246,13 @@ def test_folds_that_do_not_exist_are_refused(num_folds: int, fold: int, message:
         make_split(catalogue_of(singles([50, 50])), 0.1, 0.1, 0, num_folds, fold)
 
 
-def test_more_folds_than_pictures_in_a_class_are_refused() -> None:
-    with pytest.raises(InputError, match=r"--data\.num_folds 10: class 'c01' has 9 pictures"):
+def test_more_folds_than_images_in_a_class_are_refused() -> None:
+    with pytest.raises(InputError, match=r"--data\.num_folds 10: class 'c01' has 9 images"):
         make_split(catalogue_of(singles([50, 9])), 0.1, 0.1, 0, 10, 0)
 
 
-def test_folds_and_prescribed_test_pictures_are_refused() -> None:
-    with pytest.raises(InputError, match=r"--data\.num_folds: the test pictures are prescribed"):
+def test_folds_and_prescribed_test_images_are_refused() -> None:
+    with pytest.raises(InputError, match=r"--data\.num_folds: the test images are prescribed"):
         make_split(catalogue_of(singles([9, 9], "train") + singles([2, 2], "test", 50)), 0.2, 0.2, 0, 3, 0)
 
 
@@ -272,7 +274,7 @@ def test_a_split_comes_back_as_it_was_in_any_order_of_rows(written: tuple[Catalo
 
 def test_a_split_of_other_data_is_refused(written: tuple[Catalogue, Split, Path]) -> None:
     catalogue, _, file = written
-    fewer = Catalogue(catalogue.root, catalogue.pictures[1:])
+    fewer = Catalogue(catalogue.root, catalogue.images[1:])
     with pytest.raises(InputError, match=r"splits\.csv: made for other data: 0 of 21 .* 1 are gone \('c00/0\.jpg'\)"):
         read_split(fewer, file)
     more = catalogue_of(singles([10, 13]))
@@ -292,7 +294,7 @@ def test_a_split_without_a_class_in_training_is_refused(written: tuple[Catalogue
             row[3] = "test"
     with file.open("w", newline="") as stream:
         csv.writer(stream).writerows(rows)
-    with pytest.raises(InputError, match=r"class 'c00' has no picture left for training"):
+    with pytest.raises(InputError, match=r"class 'c00' has no image left for training"):
         read_split(catalogue, file)
 
 

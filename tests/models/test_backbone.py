@@ -84,8 +84,8 @@ def test_a_cut_that_is_not_there_is_refused(stages: int, message: str) -> None:
         FineTuned(3, "resnet10t", trained_stages=stages, weights="none")
 
 
-def test_pictures_of_another_size_than_the_network_takes_are_refused() -> None:
-    with pytest.raises(InputError, match=r"--data\.image_size 96: vit_tiny_patch16_224 takes pictures of 224 pixels"):
+def test_images_of_another_size_than_the_network_takes_are_refused() -> None:
+    with pytest.raises(InputError, match=r"--data\.image_size 96: vit_tiny_patch16_224 takes images of 224 pixels"):
         FeatureHead(3, "vit_tiny_patch16_224", weights="none", image_size=96)
 
 

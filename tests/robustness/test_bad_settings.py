@@ -12,17 +12,17 @@ FIT = [
     ("--data.image_size", "-1", "give a whole number"),
     ("--data.image_size", "99999999", ""),
     ("--data.val_size", "nan", "Expected a float or a int; given was nan"),
-    ("--data.val_size", "-1", "there are 3 classes and each needs a picture there"),
-    ("--data.val_size", "1000", "1000 pictures were asked for"),
+    ("--data.val_size", "-1", "there are 3 classes and each needs an image there"),
+    ("--data.val_size", "1000", "1000 images were asked for"),
     ("--data.test_size", "0.0", "there are 3 classes"),
     ("--data.split_seed", "-1", "give a whole number"),
-    ("--data.num_folds", "1000", "has 20 pictures, fewer than folds; add some"),
+    ("--data.num_folds", "1000", "has 20 images, fewer than folds; add some"),
     ("--data.num_folds", "-2", "folds count from 0 and are at least 2"),
     ("--data.fold", "-1", "needs --data.num_folds"),
     ("--data.views", "-1", "give a whole number"),
     ("--data.augmentation", "wild", "choose one of none, flip, blog, standard, strong"),
     ("--data.interpolation", "lanczos", "give one of nearest, bilinear, bicubic"),
-    ("--data.mirror", "perhaps", "Expected a bool"),
+    ("--data.tta_flip", "perhaps", "Expected a bool"),
     ("--data.rooot", "x", "did you mean --data.root?"),
     ("--model.lr", "nan", "Expected a float. Got value: nan"),
     ("--model.lr", "-1", "Invalid learning rate"),
@@ -42,7 +42,7 @@ FIT = [
 PREPARE = [
     (["--data.sample_size", "0"], "--data.sample_size 0: give a whole number"),
     (["--data.sample_size", "10000000000000"], "--data.sample_size 10000000000000: give a whole number"),
-    (["--data.sample_size", "7"], "--data.sample_size 7 leaves classes without a picture; give at least 18"),
+    (["--data.sample_size", "7"], "--data.sample_size 7 leaves classes without an image; give at least 18"),
     (["--data.source", "web"], "--data.source: Expected one of 'sample', 'kth', 'folder'"),
     (["--data.source", "folder"], "--data.source folder needs --data.root DIR"),
     (["--data.source", "kth", "--data.root", "x"], "--data.root goes with --data.source folder"),
@@ -58,23 +58,23 @@ PREPARE = [
 
 @pytest.mark.parametrize(("flag", "value", "sentence"), FIT, ids=[f"{flag} {value}" for flag, value, _ in FIT])
 def test_a_setting_that_makes_no_sense_is_refused_by_its_flag(
-    refusal: Refusal, pictures: Path, tmp_path: Path, flag: str, value: str, sentence: str
+    refusal: Refusal, images: Path, tmp_path: Path, flag: str, value: str, sentence: str
 ) -> None:
-    kept = snapshot(pictures)
-    line = refusal(*tiny_fit(pictures), "--run_dir", tmp_path / "run", flag, value)
+    kept = snapshot(images)
+    line = refusal(*tiny_fit(images), "--run_dir", tmp_path / "run", flag, value)
     assert flag.removeprefix("--model.").removeprefix("--") in line or "--model.optimizer_options" in line
     assert sentence in line
     assert not (tmp_path / "run/checkpoints").exists()
-    assert snapshot(pictures) == kept
+    assert snapshot(images) == kept
 
 
-@pytest.mark.parametrize(("words", "sentence"), PREPARE, ids=[" ".join(words) for words, _ in PREPARE])
+@pytest.mark.parametrize(("argv", "sentence"), PREPARE, ids=[" ".join(argv) for argv, _ in PREPARE])
 def test_a_source_that_makes_no_sense_is_refused(
-    refusal: Refusal, pictures: Path, words: list[str], sentence: str
+    refusal: Refusal, images: Path, argv: list[str], sentence: str
 ) -> None:
-    assert sentence in refusal("prepare", *(word.format(root=pictures) for word in words))
+    assert sentence in refusal("prepare", *(word.format(root=images) for word in argv))
 
 
-@pytest.mark.parametrize("verb", ["pepare", "", "--root", "FIT"])
-def test_a_verb_that_there_is_not_is_answered_with_those_there_are(refusal: Refusal, verb: str) -> None:
-    assert f"there is no verb {verb!r}; the verbs are compare, prepare, explore, fit" in refusal(verb)
+@pytest.mark.parametrize("command", ["pepare", "", "--root", "FIT"])
+def test_a_verb_that_there_is_not_is_answered_with_those_there_are(refusal: Refusal, command: str) -> None:
+    assert f"there is no command {command!r}; the commands are compare, prepare, explore, fit" in refusal(command)

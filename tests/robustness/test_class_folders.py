@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from corpus import save, snapshot, tiny_fit
 
-from kth_lightning.cli import main
-from kth_lightning.data.folder import FolderSource
+from kth_lightning.cli.main import main
 from kth_lightning.data.prepare import prepare
-from kth_lightning.data.source import Listing
+from kth_lightning.data.sources.folder import FolderSource
+from kth_lightning.data.sources.source import Listing
 from kth_lightning.errors import InputError
-from kth_lightning.results.run_folder import RunFolder
+from kth_lightning.io.run_folder import RunFolder
 
 Prepared = Callable[..., tuple[str, dict[str, str], list[str]]]
 Refusal = Callable[..., str]
@@ -45,9 +45,9 @@ def test_a_class_keeps_its_name_whatever_it_is(prepared: Prepared, root: Path, n
 
 def test_odd_class_names_come_back_from_training_and_prediction(tmp_path: Path) -> None:
     names = ["two words", "🐈 Zürich", "line\nbreak", 'comma, "quoted"']
-    for place, name in enumerate(names):
+    for position, name in enumerate(names):
         for number in range(5):
-            save(tmp_path / "root" / name / f"{number}.png", 10 * place + number)
+            save(tmp_path / "root" / name / f"{number}.png", 10 * position + number)
     kept = snapshot(tmp_path / "root")
     main([*tiny_fit(tmp_path / "root"), "--run_dir", str(tmp_path / "run")])
     run = RunFolder(tmp_path / "run")
@@ -63,19 +63,19 @@ def test_odd_class_names_come_back_from_training_and_prediction(tmp_path: Path) 
 def test_an_odd_name_in_a_refusal_does_not_break_its_line(refusal: Refusal, root: Path, name: str) -> None:
     (root / name).mkdir()
     line = refusal("prepare", "--data.root", root)
-    assert "is an empty class, without any JPEG, PNG, WebP, BMP or TIFF file; add pictures or remove it" in line
+    assert "is an empty class, without any JPEG, PNG, WebP, BMP or TIFF file; add images or remove it" in line
     assert line.isprintable()
 
 
 REFUSED = {
     "no folder": ([], "there is no folder "),
-    "nothing in it": (["./"], "has no class folders; put the pictures into one folder a class"),
-    "pictures alone": (
+    "nothing in it": (["./"], "has no class folders; put the images into one folder a class"),
+    "images alone": (
         ["0.png", "1.png"],
-        "has pictures but no class folders; put the pictures into one folder a class",
+        "has images but no class folders; put the images into one folder a class",
     ),
-    "hidden classes": ([".cat/0.png", ".dog/0.png"], "has no class folders; put the pictures into one folder a class"),
-    "one class": (["cat/0.png", "cat/1.png"], "has pictures of one class only (cat); a classifier needs at least two"),
+    "hidden classes": ([".cat/0.png", ".dog/0.png"], "has no class folders; put the images into one folder a class"),
+    "one class": (["cat/0.png", "cat/1.png"], "has images of one class only (cat); a classifier needs at least two"),
     "an empty class": (
         ["cat/0.png", "dog/"],
         "dog is an empty class, without any JPEG, PNG, WebP, BMP or TIFF file; add",
@@ -83,14 +83,14 @@ REFUSED = {
     "a class of texts": (["cat/0.png", "dog/a.txt"], "dog is an empty class, without any JPEG"),
     "a class of empty files": (
         ["cat/0.png", "dog/.0.png", "dog/1.png=0"],
-        "the class 'dog' has no usable picture (dog/1.png",
+        "the class 'dog' has no usable image (dog/1.png",
     ),
     "empty files alone": (
         ["cat/0.png=0", "dog/1.png=0"],
-        "has no usable picture (the first: cat/0.png: unreadable: the file",
+        "has no usable image (the first: cat/0.png: unreadable: the file",
     ),
     "no training folder": (["valid/cat/0.png", "test/cat/1.png"], "has no train folder beside test; add one"),
-    "an untrained class": (["train/cat/0.png", "test/cta/1.png"], "has no training pictures, did you mean 'cat'?"),
+    "an untrained class": (["train/cat/0.png", "test/cta/1.png"], "has no training images, did you mean 'cat'?"),
     "an empty train folder": (["train/", "test/cat/1.png"], "train has no class folders; put"),
 }
 
@@ -99,7 +99,7 @@ REFUSED = {
 def test_folders_without_classes_to_tell_apart_are_refused(
     refusal: Refusal, tmp_path: Path, files: list[str], sentence: str
 ) -> None:
-    root = tmp_path / "pictures"
+    root = tmp_path / "images"
     for seed, name in enumerate(files):
         file = root / name.removesuffix("=0")
         if name.endswith("/"):
@@ -115,11 +115,11 @@ def test_folders_without_classes_to_tell_apart_are_refused(
     assert snapshot(tmp_path) == kept
 
 
-@pytest.mark.parametrize("pictures", [1, 2])
+@pytest.mark.parametrize("images", [1, 2])
 def test_a_class_too_small_to_be_split_is_named_before_training(
-    refusal: Refusal, root: Path, tmp_path: Path, pictures: int
+    refusal: Refusal, root: Path, tmp_path: Path, images: int
 ) -> None:
-    for number in range(pictures):
+    for number in range(images):
         save(root / "emu" / f"{number}.png", 50 + number)
     for number in range(10):
         save(root / "cat" / f"more{number}.png", 70 + number)
@@ -162,7 +162,7 @@ def test_a_folder_that_may_not_be_listed_is_reported_and_not_passed_over_in_sile
     closed.chmod(0)
     code = f"""
 import os, pathlib
-from kth_lightning.data.folder import FolderSource
+from kth_lightning.data.sources.folder import FolderSource
 if os.getuid() == 0:
     os.setuid(65534)
 print(FolderSource(pathlib.Path({str(root)!r})).list(pathlib.Path("unused")).problems)
@@ -175,7 +175,7 @@ print(FolderSource(pathlib.Path({str(root)!r})).list(pathlib.Path("unused")).pro
     assert f"{closed}'), 'unreadable folder: Permission denied')" in done.stdout, done.stderr
 
 
-def test_a_picture_that_vanishes_between_listing_and_reading_is_reported(root: Path, tmp_path: Path) -> None:
+def test_an_image_that_vanishes_between_listing_and_reading_is_reported(root: Path, tmp_path: Path) -> None:
     class _Vanishing(FolderSource):
         def list(self, cache_dir: Path) -> Listing:
             listing = super().list(cache_dir)
@@ -183,7 +183,7 @@ def test_a_picture_that_vanishes_between_listing_and_reading_is_reported(root: P
             return listing
 
     result = prepare(_Vanishing(root), tmp_path / "cache")
-    assert [each.path for each in result.catalogue.pictures if each.label == "cat"] == ["cat/0.png", "cat/2.png"]
+    assert [item.path for item in result.catalogue.images if item.label == "cat"] == ["cat/0.png", "cat/2.png"]
     assert "cat/1.png,cat,unreadable: No such file or directory" in (result.folder / "audit.csv").read_text()
 
 
@@ -194,16 +194,14 @@ def test_a_class_that_vanishes_between_listing_and_reading_is_named(root: Path, 
             shutil.rmtree(root / "cat")
             return listing
 
-    with pytest.raises(
-        InputError, match=r"the class 'cat' has no usable picture \(cat/0.png: unreadable: No such file"
-    ):
+    with pytest.raises(InputError, match=r"the class 'cat' has no usable image \(cat/0.png: unreadable: No such file"):
         prepare(_Vanishing(root), tmp_path / "cache")
 
 
-def test_a_picture_that_vanishes_before_training_is_named(refusal: Refusal, root: Path, tmp_path: Path) -> None:
-    """The catalogue is prepared, the picture gone, and the folder looked at anew."""
+def test_an_image_that_vanishes_before_training_is_named(refusal: Refusal, root: Path, tmp_path: Path) -> None:
+    """The catalogue is prepared, the image gone, and the folder looked at anew."""
     main(["prepare", "--data.root", str(root)])
     (root / "cat/1.png").unlink()
     (root / "cat/2.png").unlink()
     line = refusal(*tiny_fit(root), "--run_dir", tmp_path / "run")
-    assert "class 'cat' has 1 pictures left, too few to share out" in line
+    assert "class 'cat' has 1 images left, too few to share out" in line

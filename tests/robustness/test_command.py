@@ -10,7 +10,7 @@ import pytest
 import torch
 from corpus import snapshot
 
-from kth_lightning.results.run_folder import RunFolder
+from kth_lightning.io.run_folder import RunFolder
 
 Words = Callable[[Path, Path, RunFolder], list[object]]
 
@@ -38,67 +38,67 @@ def _hostile(file: Path) -> Path:
 
 
 CASES: dict[str, tuple[Words, str]] = {
-    "no such verb": (lambda root, place, run: ["frobnicate"], "there is no verb 'frobnicate'; the verbs are"),
+    "no such command": (lambda root, folder, run: ["frobnicate"], "there is no command 'frobnicate'; the commands are"),
     "no such flag": (
-        lambda root, place, run: ["prepare", "--data.rot", root],
+        lambda root, folder, run: ["prepare", "--data.rot", root],
         "there is no setting --data.rot, on the command line or in a config file; did you mean --data.root?",
     ),
     "no such folder": (
-        lambda root, place, run: ["prepare", "--data.root", place / "a\nb"],
+        lambda root, folder, run: ["prepare", "--data.root", folder / "a\nb"],
         "--data.root: there is no folder {place}/a\\nb; check the path",
     ),
-    "a class without a picture": (
-        lambda root, place, run: ["prepare", "--data.root", (place / "in/dog").mkdir(parents=True) or place / "in"],
+    "a class without an image": (
+        lambda root, folder, run: ["prepare", "--data.root", (folder / "in/dog").mkdir(parents=True) or folder / "in"],
         "--data.root: {place}/in/dog is an empty class",
     ),
     "a broken archive": (
-        lambda root, place, run: ["prepare", "--data.archive", _with(place / "a.tar.gz", b"\x1f\x8b" + bytes(500))],
+        lambda root, folder, run: ["prepare", "--data.archive", _with(folder / "a.tar.gz", b"\x1f\x8b" + bytes(500))],
         "--data.archive: {place}/a.tar.gz is broken, only half downloaded or no tar archive; download it again",
     ),
     "a configuration that is no YAML": (
-        lambda root, place, run: ["fit", "--config", _with(place / "a.yaml", b"model: [\n")],
+        lambda root, folder, run: ["fit", "--config", _with(folder / "a.yaml", b"model: [\n")],
         "--config {place}/a.yaml is no YAML",
     ),
     "a hostile checkpoint": (
-        lambda root, place, run: [
-            "predict", root, "--ckpt_path", _hostile(place / "a.ckpt"), "--output", place / "out.csv"
+        lambda root, folder, run: [
+            "predict", root, "--ckpt_path", _hostile(folder / "a.ckpt"), "--output", folder / "out.csv"
         ],
         "--ckpt_path: {place}/a.ckpt is no checkpoint of kth_lightning, or was cut short or damaged; give another",
     ),
     "an output that cannot be written": (
-        lambda root, place, run: [
-            "predict", root, "--ckpt_path", run.best_checkpoint, "--output", _with(place / "file", b"") / "out.csv"
+        lambda root, folder, run: [
+            "predict", root, "--ckpt_path", run.best_checkpoint, "--output", _with(folder / "file", b"") / "out.csv"
         ],
         "--output: cannot write {place}/file/out.csv (File exists); give another place",
     ),
 }  # fmt: skip
 
 
-def _environment(place: Path) -> dict[str, str]:
-    return os.environ | {"KTH_LIGHTNING_CACHE": str(place / "cache")}
+def _environment(position: Path) -> dict[str, str]:
+    return os.environ | {"KTH_LIGHTNING_CACHE": str(position / "cache")}
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_command_answers_bad_input_in_one_line_and_changes_nothing(
     name: str, tiny_run: RunFolder, root: Path, tmp_path: Path
 ) -> None:
-    words, sentence = CASES[name]
-    place = tmp_path / "place"
-    place.mkdir()
-    command = [sys.executable, "-m", "kth_lightning", *map(str, words(root, place, tiny_run))]
-    before = [snapshot(folder) for folder in (root, place, tiny_run.path)]
+    argv, sentence = CASES[name]
+    position = tmp_path / "place"
+    position.mkdir()
+    command = [sys.executable, "-m", "kth_lightning", *map(str, argv(root, position, tiny_run))]
+    before = [snapshot(folder) for folder in (root, position, tiny_run.path)]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=60, cwd=place, check=False, env=_environment(tmp_path)
+        command, capture_output=True, text=True, timeout=60, cwd=position, check=False, env=_environment(tmp_path)
     )
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"error: {sentence.format(place=place)}")
-    assert [snapshot(folder) for folder in (root, place, tiny_run.path)] == before
-    assert not (place / "ran").exists()
+    assert line.startswith(f"error: {sentence.format(place=position)}")
+    assert [snapshot(folder) for folder in (root, position, tiny_run.path)] == before
+    assert not (position / "ran").exists()
 
 
-def test_the_command_leaves_bad_pictures_out_and_ends_well(root: Path, tmp_path: Path) -> None:
+def test_the_command_leaves_bad_images_out_and_ends_well(root: Path, tmp_path: Path) -> None:
     (root / "cat/zeros.jpg").write_bytes(bytes(1000))
     _pipe(root / "dog/pipe.png")
     command = [sys.executable, "-m", "kth_lightning", "prepare", "--data.root", str(root)]

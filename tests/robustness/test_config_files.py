@@ -14,7 +14,7 @@ FILES: dict[str, tuple[str | bytes, str]] = {
     "a list": ("[1, 2]", "holds no names and values"),
     "a number": ("5", "holds no names and values"),
     "a sentence": ("hello there", "holds no names and values"),
-    "a picture": (b"\x89PNG\r\n\x1a\n\0\0", "is no text in UTF-8; give a file of YAML"),
+    "an image": (b"\x89PNG\r\n\x1a\n\0\0", "is no text in UTF-8; give a file of YAML"),
     "Latin-1": ("data:\n  root: café\n".encode("latin-1"), "is no text in UTF-8"),
     "a zero byte": ('data:\n  root: "a\\0b"\n', "is no YAML (a zero byte in a value); correct it"),
     "an open bracket": ("data: [\n", "is no YAML (while parsing"),
@@ -58,12 +58,12 @@ def config(folder: Path, content: str | bytes) -> Path:
 
 @pytest.mark.parametrize(("content", "sentence"), FILES.values(), ids=FILES)
 def test_a_file_that_holds_no_settings_is_refused_by_name(
-    refusal: Refusal, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, sentence: str
+    refusal: Refusal, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, sentence: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     file = config(tmp_path, content)
     kept = snapshot(tmp_path)
-    line = refusal(*tiny_fit(pictures), "--config", file)
+    line = refusal(*tiny_fit(images), "--config", file)
     assert f"error: --config {file}" in line
     assert sentence in line
     assert snapshot(tmp_path) == kept
@@ -75,9 +75,9 @@ def test_a_file_is_looked_at_when_it_is_named_behind_an_equals_sign(refusal: Ref
 
 @pytest.mark.parametrize(("content", "sentence"), SETTINGS.values(), ids=SETTINGS)
 def test_a_setting_in_a_file_that_cannot_be_used_is_named(
-    refusal: Refusal, pictures: Path, tmp_path: Path, content: str, sentence: str
+    refusal: Refusal, images: Path, tmp_path: Path, content: str, sentence: str
 ) -> None:
-    line = refusal(*tiny_fit(pictures), "--run_dir", tmp_path / "run", "--config", config(tmp_path, content))
+    line = refusal(*tiny_fit(images), "--run_dir", tmp_path / "run", "--config", config(tmp_path, content))
     assert sentence in line
     assert not (tmp_path / "run").exists()
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from corpus import snapshot, tiny_fit
 
-from kth_lightning.cli import main
-from kth_lightning.results.run_folder import RunFolder
+from kth_lightning.cli.main import main
+from kth_lightning.io.run_folder import RunFolder
 
 Damage = Callable[[RunFolder], object]
 BYTES = bytes(range(256))
@@ -90,12 +90,12 @@ CASES: dict[str, tuple[Damage, str, str]] = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_damaged_run_is_not_gone_on_with_and_loses_nothing(
-    name: str, run: RunFolder, pictures: Path, refusal: Callable[..., str]
+    name: str, run: RunFolder, images: Path, refusal: Callable[..., str]
 ) -> None:
     damage, file, way_out = CASES[name]
     damage(run)
     before = snapshot(run.path)
-    line = refusal(*tiny_fit(pictures), "--run_dir", run.path)
+    line = refusal(*tiny_fit(images), "--run_dir", run.path)
     assert line.startswith(f"error: {run.path}/")
     assert file in line
     assert way_out in line
@@ -104,10 +104,10 @@ def test_a_damaged_run_is_not_gone_on_with_and_loses_nothing(
 
 
 def test_a_run_whose_figures_were_lost_is_tested_again_to_the_same_figures(
-    run: RunFolder, tiny_run: RunFolder, pictures: Path
+    run: RunFolder, tiny_run: RunFolder, images: Path
 ) -> None:
     run.metrics.write_bytes(BYTES)
-    main([*tiny_fit(pictures), "--run_dir", str(run.path)])
+    main([*tiny_fit(images), "--run_dir", str(run.path)])
     assert run.read_metrics()["test"] == tiny_run.read_metrics()["test"]
     assert run.predictions.read_bytes() == tiny_run.predictions.read_bytes()
 

@@ -11,26 +11,26 @@ import pytest
 from corpus import save, snapshot, tiny_fit
 from safetensors.torch import load_file
 
-from kth_lightning.cli import main
-from kth_lightning.results.run_folder import RunFolder
-from kth_lightning.training import store_features
+from kth_lightning.callbacks import feature_cache
+from kth_lightning.cli.main import main
+from kth_lightning.io.run_folder import RunFolder
 
 Refusal = Callable[..., str]
 
 
-def mount(*words: str) -> bool:
-    return subprocess.run(["mount", *words], capture_output=True, check=False).returncode == 0
+def mount(*argv: str) -> bool:
+    return subprocess.run(["mount", *argv], capture_output=True, check=False).returncode == 0
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """Mount a disk of two megabytes, where that is permitted."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    if os.name != "posix" or not mount("-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)):
+    position = tmp_path / "disk"
+    position.mkdir()
+    if os.name != "posix" or not mount("-t", "tmpfs", "-o", "size=2m", "tmpfs", str(position)):
         pytest.skip("no disk can be mounted here")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
+    yield position
+    subprocess.run(["umount", "--lazy", str(position)], check=True)
 
 
 def fill(disk: Path, leave: int = 0) -> Path:
@@ -49,13 +49,13 @@ def lock(disk: Path) -> None:
     assert mount("-o", "remount,ro", str(disk))
 
 
-def predict(run: RunFolder, pictures: Path, output: Path) -> list[str]:
-    return ["predict", str(pictures), "--ckpt_path", str(run.best_checkpoint), "--output", str(output)]
+def predict(run: RunFolder, images: Path, output: Path) -> list[str]:
+    return ["predict", str(images), "--ckpt_path", str(run.best_checkpoint), "--output", str(output)]
 
 
-def test_pictures_on_a_read_only_disk_can_be_used(disk: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    for place, name in enumerate(("cat", "dog")):
-        save(disk / name / "0.png", place)
+def test_images_on_a_read_only_disk_can_be_used(disk: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for position, name in enumerate(("cat", "dog")):
+        save(disk / name / "0.png", position)
     lock(disk)
     main(["prepare", "--data.root", str(disk), "--data.cache_dir", str(tmp_path / "cache")])
     assert "2 of 2 files usable in 2 classes" in capsys.readouterr().out
@@ -68,7 +68,7 @@ def test_a_cache_on_a_disk_that_takes_nothing_names_its_flag(
 ) -> None:
     kept = snapshot(root)
     if state == "full":
-        shutil.copytree(root, disk / "pictures")
+        shutil.copytree(root, disk / "images")
         fill(disk)
         # tmpfs makes folders and empty files on a full disk; what is written into them finds no room.
     else:
@@ -131,13 +131,13 @@ def test_a_store_of_pixels_that_does_not_fit_is_said_and_not_left_half_written(
 
 @pytest.mark.parametrize("state", ["full", "read-only"])
 def test_a_run_folder_on_a_disk_that_takes_nothing_is_one_line(
-    refusal: Refusal, disk: Path, pictures: Path, state: str
+    refusal: Refusal, disk: Path, images: Path, state: str
 ) -> None:
-    kept = snapshot(pictures)
+    kept = snapshot(images)
     fill(disk) if state == "full" else lock(disk)
-    line = refusal(*tiny_fit(pictures), "--run_dir", disk / "run")
+    line = refusal(*tiny_fit(images), "--run_dir", disk / "run")
     assert ("the disk is full" if state == "full" else "Read-only file system") in line
-    assert snapshot(pictures) == kept
+    assert snapshot(images) == kept
 
 
 @pytest.mark.parametrize("state", ["full", "read-only"])
@@ -164,18 +164,18 @@ def test_maps_that_cannot_be_written_are_one_line(
 ) -> None:
     kept = snapshot(root)
     fill(disk) if state == "full" else lock(disk)
-    words = ["explain", str(root), "--ckpt_path", str(tiny_run.best_checkpoint), "--output", str(disk / "maps")]
-    line = refusal(*words)
+    argv = ["explain", str(root), "--ckpt_path", str(tiny_run.best_checkpoint), "--output", str(disk / "maps")]
+    line = refusal(*argv)
     assert ("the disk is full" if state == "full" else "Read-only file system") in line
     assert snapshot(root) == kept
 
 
 def test_maps_for_a_later_run_that_find_no_room_leave_it_to_the_features(
-    disk: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    disk: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_features, "CHUNK", 8)
+    monkeypatch.setattr(feature_cache, "CHUNK", 8)
     flags = ["--data.cache_dir", str(disk), "--run_dir", str(tmp_path / "run"), "--store_maps_before", "1"]
-    head = ["fit", "--config", "configs/head.yaml", "--data.root", str(pictures), "--data.image_size", "64"]
+    head = ["fit", "--config", "configs/head.yaml", "--data.root", str(images), "--data.image_size", "64"]
     with pytest.warns(UserWarning, match="No space left on device") as caught:
         main([*head, *flags, "--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.max_epochs", "1"])
     assert sum("without a feature store" in str(warning.message) for warning in caught) == 1

@@ -15,8 +15,8 @@ from corpus import encoded, snapshot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kth_lightning.cli import main
-from kth_lightning.data.archive import unpack
+from kth_lightning.cli.main import main
+from kth_lightning.data.sources.archive import unpack
 from kth_lightning.errors import InputError
 
 Refused = Callable[..., str]
@@ -52,8 +52,8 @@ def zeros(size: int) -> bytes:
     return gzip.compress(bytes(1 << 26)) * (size >> 26)
 
 
-def flipped(content: bytes, place: int) -> bytes:
-    return content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :]
+def flipped(content: bytes, position: int) -> bytes:
+    return content[:position] + bytes([content[position] ^ 4]) + content[position + 1 :]
 
 
 def tell(refusal: Refused, folder: Path, content: bytes | None, name: str = "animal_database.tar.gz") -> str:
@@ -176,26 +176,24 @@ def test_a_file_in_place_of_a_class_folder_is_not_kth_animals(refusal: Refused, 
 
 @pytest.mark.parametrize("kind", ["nothing", "folder", "pipe"])
 def test_what_is_no_file_is_no_archive(refusal: Refused, tmp_path: Path, kind: str) -> None:
-    place = tmp_path / "in/archive.tar.gz"
-    place.parent.mkdir()
+    position = tmp_path / "in/archive.tar.gz"
+    position.parent.mkdir()
     if kind == "folder":
-        place.mkdir()
+        position.mkdir()
     elif kind == "pipe":
-        os.mkfifo(place)
-    line = tell(refusal, tmp_path, None, place.name)
+        os.mkfifo(position)
+    line = tell(refusal, tmp_path, None, position.name)
     assert ("is a folder; name the .tar.gz file" if kind == "folder" else "there is no file") in line
 
 
-def test_bad_pictures_in_a_good_archive_are_reported_and_left_out(
-    tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_bad_images_in_a_good_archive_are_reported_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     bad = member(f"{TOP}/cat/original/3.jpg", bytes(500)) + member(f"{TOP}/cat/original/notes.txt", b"x")
     (tmp_path / "a.tar").write_bytes(kth()[:-1024] + bad + bytes(1024))
     main(["prepare", "--data.archive", str(tmp_path / "a.tar"), "--data.cache_dir", str(tmp_path / "cache")])
     (audit,) = (tmp_path / "cache/catalogues").glob("*/audit.csv")
     assert "4 of 5 files usable in 2 classes" in capsys.readouterr().out
     assert "cat/original/3.jpg,cat,unreadable: " in audit.read_text(encoding="utf-8")
-    assert "cat/original/notes.txt,,no picture" in audit.read_text(encoding="utf-8")
+    assert "cat/original/notes.txt,,no image" in audit.read_text(encoding="utf-8")
 
 
 def attempt(content: bytes) -> str:
@@ -241,8 +239,8 @@ def test_any_damage_to_an_archive_is_refused_or_harmless(
     compress: Callable[[bytes], bytes], inside: bool, changes: list[tuple[int, int]], cut: int
 ) -> None:
     content = bytearray(kth() if inside else compress(kth()))
-    for place, value in changes:
-        content[place % min(len(content), 1200)] = value
+    for position, value in changes:
+        content[position % min(len(content), 1200)] = value
     content = content[: len(content) - cut]
     assert is_known(attempt(compress(bytes(content)) if inside else bytes(content)))
 

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kth_lightning.errors import InputError
+from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.models import BenchmarkCNN
-from kth_lightning.results.run_folder import RunFolder
-from kth_lightning.use.checkpoint import load_classifier
+from kth_lightning.models.checkpoint import load_classifier
 
 NO_CHECKPOINT = "is no checkpoint of kth_lightning, or was cut short or damaged; give another"
 OTHER_VERSION = "does not fit this version of kth_lightning ({}"
@@ -45,7 +45,7 @@ class Called:
 @pytest.fixture
 def refused(
     tiny_run: RunFolder,
-    pictures: Path,
+    images: Path,
     tmp_path: Path,
     refusal: Callable[..., str],
     monkeypatch: pytest.MonkeyPatch,
@@ -56,10 +56,10 @@ def refused(
     def refuse(content: bytes) -> str:
         file = tmp_path / "bad.ckpt"
         file.write_bytes(content)
-        before = snapshot(tmp_path) | snapshot(pictures)
-        line = refusal("predict", pictures, "--ckpt_path", file, "--output", tmp_path / "out.csv")
+        before = snapshot(tmp_path) | snapshot(images)
+        line = refusal("predict", images, "--ckpt_path", file, "--output", tmp_path / "out.csv")
         assert line.startswith(f"error: --ckpt_path: {file} ")
-        assert snapshot(tmp_path) | snapshot(pictures) == before
+        assert snapshot(tmp_path) | snapshot(images) == before
         assert [path.name for path in tmp_path.iterdir()] == ["bad.ckpt"]
         return line
 
@@ -88,12 +88,12 @@ def test_code_in_a_bare_pickle_is_not_run(refused: Callable, tmp_path: Path, con
     assert NO_CHECKPOINT in refused(hostile)
 
 
-@pytest.mark.parametrize("place", ["state_dict", "hyper_parameters", "class_path", "pictures", "more"])
+@pytest.mark.parametrize("position", ["state_dict", "hyper_parameters", "class_path", "images", "more"])
 @pytest.mark.parametrize("kind", ["a method", "eval"])
 def test_code_in_a_checkpoint_is_not_run_wherever_it_stands(
-    refused: Callable, tmp_path: Path, content: Content, place: str, kind: str
+    refused: Callable, tmp_path: Path, content: Content, position: str, kind: str
 ) -> None:
-    content[place] = Hostile(tmp_path / "ran") if kind == "a method" else Called()
+    content[position] = Hostile(tmp_path / "ran") if kind == "a method" else Called()
     assert NO_CHECKPOINT in refused(saved(content))
 
 
@@ -137,9 +137,9 @@ def test_no_wrong_bit_of_a_checkpoint_gives_other_probabilities(
     refused: Callable, whole: bytes, content: Content
 ) -> None:
     for name in ("blocks.0.0.weight", "blocks.1.0.weight", "head.1.weight"):
-        place = whole.index(bytes(content["state_dict"][name].untyped_storage().tolist()))
+        position = whole.index(bytes(content["state_dict"][name].untyped_storage().tolist()))
         changed = bytearray(whole)
-        changed[place] ^= 1
+        changed[position] ^= 1
         assert NO_CHECKPOINT in refused(bytes(changed))
 
 
@@ -154,8 +154,8 @@ changes = st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_si
 
 def _changed(content: bytes, changes: Changes) -> bytes:
     changed = bytearray(content)
-    for place, value in changes:
-        changed[place % len(content)] = value
+    for position, value in changes:
+        changed[position % len(content)] = value
     return bytes(changed)
 
 
@@ -293,8 +293,8 @@ KINDS: dict[str, tuple[str, object]] = {
     "weights without values": ("state_dict", {"head.1.weight": torch.zeros(3, 8, device="meta")}),
     "sparse weights": ("state_dict", {"head.1.weight": torch.eye(3).to_sparse()}),
     "complex weights": ("state_dict", {"head.1.weight": torch.zeros(3, 8, dtype=torch.complex64)}),
-    "pictures that are text": ("pictures", "text"),
-    "pictures of no part": ("pictures", {}),
+    "images that are text": ("images", "text"),
+    "images of no part": ("images", {}),
     "loops that are text": ("loops", "text"),
     "callbacks that are text": ("callbacks", "text"),
     "a version that is a number": ("pytorch-lightning_version", 5),
@@ -336,5 +336,5 @@ def test_weights_that_are_no_numbers_give_no_figures(
 ) -> None:
     content["state_dict"]["head.1.weight"][0, 0] = float("nan")
     torch.save(content, tmp_path / "bad.ckpt")
-    for verb in ("validate", "test"):
-        assert NO_NUMBERS in refusal(verb, "--config", tiny_run.config, "--ckpt_path", tmp_path / "bad.ckpt")
+    for command in ("validate", "test"):
+        assert NO_NUMBERS in refusal(command, "--config", tiny_run.config, "--ckpt_path", tmp_path / "bad.ckpt")

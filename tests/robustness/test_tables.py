@@ -8,18 +8,18 @@ from corpus import snapshot, tiny_fit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kth_lightning.cli import main
-from kth_lightning.data.catalogue import Catalogue, Picture, read_catalogue, write_catalogue
+from kth_lightning.cli.main import main
+from kth_lightning.data.catalogue import Catalogue, ImageRecord, read_catalogue, write_catalogue
 from kth_lightning.data.split import make_split, read_split, write_split
 from kth_lightning.errors import InputError
 
 Refusal = Callable[..., str]
-PICTURES = tuple(
-    Picture(f"{label}/{number}.png", label, "", 40, 30, f"{100 * place + number:064x}", 6 * place + number)
-    for place, label in enumerate(("cat", "dog"))
+IMAGES = tuple(
+    ImageRecord(f"{label}/{number}.png", label, "", 40, 30, f"{100 * position + number:064x}", 6 * position + number)
+    for position, label in enumerate(("cat", "dog"))
     for number in range(6)
 )
-CATALOGUE = Catalogue(Path("/pictures"), PICTURES)
+CATALOGUE = Catalogue(Path("/images"), IMAGES)
 
 
 def written(write: Callable[[Path], object]) -> str:
@@ -28,7 +28,7 @@ def written(write: Callable[[Path], object]) -> str:
         return Path(folder, "table.csv").read_bytes().decode()
 
 
-TABLE = written(lambda file: write_catalogue(PICTURES, file))
+TABLE = written(lambda file: write_catalogue(IMAGES, file))
 SPLITS = written(lambda file: write_split(CATALOGUE, make_split(CATALOGUE, 2, 2, 0), file))
 DAMAGES: dict[str, Callable[[str], bytes]] = {
     "empty": lambda text: b"",
@@ -42,7 +42,7 @@ DAMAGES: dict[str, Callable[[str], bytes]] = {
     "a torn hash": lambda text: text.replace("0000000001,", "zz,", 1).encode(),
     "a field without an end": lambda text: text.replace("cat/1.png", '"cat/1.png', 1).encode(),
     "a field of a megabyte": lambda text: text.replace("cat/1.png", "x" * 1_000_000, 1).encode(),
-    "json": lambda text: b'{"pictures": []}',
+    "json": lambda text: b'{"images": []}',
 }
 
 
@@ -94,23 +94,23 @@ def test_a_damaged_split_is_refused_by_its_flag(tmp_path: Path, damage: Callable
 WRONG = {
     "unknown part": (lambda text: text.replace(",train", ",trian"), "unknown part 'trian'; parts are train, val, test"),
     "part in capitals": (lambda text: text.replace(",test", ",Test"), "unknown part 'Test'"),
-    "all for training": (lambda text: text.replace(",val", ",train"), "has no picture left for validation"),
-    "a picture twice": (lambda text: text + text.splitlines()[1] + "\n", "'cat/0.png' stands there more than once"),
-    "a picture missing": (lambda text: text.replace(text.splitlines()[1] + "\n", ""), "made for other data: 1 of 12"),
-    "a picture that is gone": (lambda text: text + "emu/0.png,emu,ab,train\n", "1 are gone ('emu/0.png')"),
-    "a picture that has changed": (
+    "all for training": (lambda text: text.replace(",val", ",train"), "has no image left for validation"),
+    "an image twice": (lambda text: text + text.splitlines()[1] + "\n", "'cat/0.png' stands there more than once"),
+    "an image missing": (lambda text: text.replace(text.splitlines()[1] + "\n", ""), "made for other data: 1 of 12"),
+    "an image that is gone": (lambda text: text + "emu/0.png,emu,ab,train\n", "1 are gone ('emu/0.png')"),
+    "an image that has changed": (
         lambda text: text.replace("0000000001,", "0000000009,", 1),
         "made for other data: 1",
     ),
     "another folder's": (
         lambda text: text.replace("cat/", "lion/"),
-        "made for other data: 6 of 12 pictures are missing",
+        "made for other data: 6 of 12 images are missing",
     ),
 }
 
 
 @pytest.mark.parametrize(("change", "sentence"), WRONG.values(), ids=WRONG)
-def test_a_split_that_does_not_fit_the_pictures_is_refused(
+def test_a_split_that_does_not_fit_the_images_is_refused(
     tmp_path: Path, change: Callable[[str], str], sentence: str
 ) -> None:
     (tmp_path / "splits.csv").write_text(change(SPLITS.replace("\r\n", "\n")), encoding="utf-8")
@@ -119,11 +119,11 @@ def test_a_split_that_does_not_fit_the_pictures_is_refused(
     assert sentence in str(refused.value)
 
 
-@pytest.mark.parametrize("kind", ["missing", "folder", "picture"])
+@pytest.mark.parametrize("kind", ["missing", "folder", "image"])
 def test_training_with_what_is_no_split_is_refused_before_it_starts(
     refusal: Refusal, root: Path, tmp_path: Path, kind: str
 ) -> None:
-    splits = {"missing": tmp_path / "none.csv", "folder": root, "picture": root / "cat/0.png"}[kind]
+    splits = {"missing": tmp_path / "none.csv", "folder": root, "image": root / "cat/0.png"}[kind]
     kept = snapshot(tmp_path)
     line = refusal(*tiny_fit(root), "--run_dir", tmp_path / "run", "--data.splits", splits)
     assert line.startswith(f"error: --data.splits {splits}: ")
@@ -135,8 +135,8 @@ mutations = st.lists(st.tuples(st.integers(0, 10_000), st.sampled_from([*b'",\r\
 
 def mutated(text: str, changes: list[tuple[int, int]], cut: int) -> bytes:
     content = bytearray(text.encode())
-    for place, value in changes:
-        content[place % len(content)] = value
+    for position, value in changes:
+        content[position % len(content)] = value
     return bytes(content[: len(content) - cut % len(content)])
 
 
@@ -151,10 +151,10 @@ def outcome(read: Callable[[Path], object], content: bytes) -> object:
 
 
 def catalogue_is_sound(content: bytes) -> bool:
-    found = outcome(lambda file: read_catalogue(file, Path("/pictures")), content)
+    found = outcome(lambda file: read_catalogue(file, Path("/images")), content)
     if not isinstance(found, Catalogue):
         return "table.csv is not a catalogue (" in str(found)
-    return bool(found.pictures) and all(len(bytes.fromhex(each.sha256)) == 32 for each in found.pictures)
+    return bool(found.images) and all(len(bytes.fromhex(item.sha256)) == 32 for item in found.images)
 
 
 def split_is_sound(content: bytes) -> bool:

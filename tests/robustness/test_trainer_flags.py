@@ -24,7 +24,7 @@ CASES: list[tuple[str, str, str]] = [
     ("--trainer.check_val_every_n_epoch", "5", OWN),
     ("--trainer.val_check_interval", "99", OWN),
     ("--trainer.fast_dev_run", "true", "--config configs/debug.yaml shows every part of a run in seconds"),
-    ("--trainer.overfit_batches", "1", "--trainer.limit_train_batches trains on a part of the pictures"),
+    ("--trainer.overfit_batches", "1", "--trainer.limit_train_batches trains on a part of the images"),
     ("--trainer.use_distributed_sampler", "true", "every process takes its share of each batch by itself"),
     ("--trainer.sync_batchnorm", "true", "--trainer.sync_batchnorm: PyTorch has it on GPUs only; leave it out"),
     ("--trainer.enable_checkpointing", "false", "--trainer: "),
@@ -48,7 +48,7 @@ CASES: list[tuple[str, str, str]] = [
     ("--seed_everything", "99999999999999999999", "--seed_everything 99999999999999999999: give a whole number from 0"),
     ("--patience", "0", "--patience 0: give a whole number of at least 1"),
     ("--patience", "-1", "--patience -1: give a whole number of at least 1"),
-    ("--weight_averaging", "2", "--weight_averaging 2.0"),
+    ("--ema_decay", "2", "--ema_decay 2.0"),
     ("--model.optimizer", "LBFGS", "--model.optimizer: torch.optim has no 'LBFGS'; did you mean"),
     ("--model.optimizer", "SparseAdam", "--model.optimizer: torch.optim has no 'SparseAdam'; did you mean"),
     ("--model.init_args.num_classes", "7", "--model.init_args.num_classes cannot be chosen (it follows from the data"),
@@ -61,15 +61,15 @@ CASES: list[tuple[str, str, str]] = [
 
 @pytest.mark.parametrize(("flag", "value", "sentence"), CASES, ids=[f"{flag} {value}" for flag, value, _ in CASES])
 def test_a_flag_that_cannot_be_meant_is_refused_before_anything_is_trained(
-    flag: str, value: str, sentence: str, pictures: Path, tmp_path: Path, refusal: Callable[..., str]
+    flag: str, value: str, sentence: str, images: Path, tmp_path: Path, refusal: Callable[..., str]
 ) -> None:
-    before = snapshot(pictures)
-    line = refusal(*tiny_fit(pictures), "--run_dir", tmp_path / "run", flag, value)
+    before = snapshot(images)
+    line = refusal(*tiny_fit(images), "--run_dir", tmp_path / "run", flag, value)
     assert sentence.format(cores=os.cpu_count()) in line
-    assert snapshot(pictures) == before
+    assert snapshot(images) == before
     assert not (tmp_path / "run").exists()
 
 
-def test_no_time_for_an_epoch_is_said(pictures: Path, tmp_path: Path, refusal: Callable[..., str]) -> None:
-    line = refusal(*tiny_fit(pictures), "--run_dir", tmp_path / "run", "--trainer.max_time", "00:00:00:00")
+def test_no_time_for_an_epoch_is_said(images: Path, tmp_path: Path, refusal: Callable[..., str]) -> None:
+    line = refusal(*tiny_fit(images), "--run_dir", tmp_path / "run", "--trainer.max_time", "00:00:00:00")
     assert f"nothing was trained in {tmp_path / 'run'}: training ended before its first epoch did" in line

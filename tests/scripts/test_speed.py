@@ -12,9 +12,9 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "speed.py"
 
 
-def run(*words: str, **settings: str) -> subprocess.CompletedProcess[str]:
+def run(*argv: str, **settings: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(SCRIPT), *words], capture_output=True, text=True, cwd=ROOT, env=os.environ | settings
+        [sys.executable, str(SCRIPT), *argv], capture_output=True, text=True, cwd=ROOT, env=os.environ | settings
     )
 
 
@@ -23,14 +23,14 @@ def environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give the environment of the peer `pytorch` without a download: this one, which has all that it needs."""
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
     peers = importlib.import_module("peers.environments").PEERS
-    place = tmp_path / "environments" / "pytorch"
-    python = place / "bin" / "python"
+    position = tmp_path / "environments" / "pytorch"
+    python = position / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
     wanted = [f"# Python {platform.python_version()}", *peers["pytorch"].requirements, "pillow==13.0.0"]
-    (place / "requirements.txt").write_text("\n".join(wanted) + "\n")
-    return place.parent
+    (position / "requirements.txt").write_text("\n".join(wanted) + "\n")
+    return position.parent
 
 
 @pytest.mark.slow
@@ -48,10 +48,10 @@ def test_measures_all_that_was_asked_and_names_every_missed_floor(environments: 
     trained = {name: found["parameters"] for pair in record["pairs"] for name, found in pair["participants"].items()}
     assert trained["finetune-stored"] == trained["finetune-fresh"] == 9_439_232 + 513 * 18
     assert all(
-        len(found["seconds_per_picture"]) == 2 for pair in record["pairs"] for found in pair["participants"].values()
+        len(found["seconds_per_image"]) == 2 for pair in record["pairs"] for found in pair["participants"].values()
     )
     # Block 5 is a fraction of the network, and three times as much work when it is trained.
-    work = {name: each["flops_per_picture"] for name, each in record["work"].items()}
+    work = {name: item["flops_per_image"] for name, item in record["work"].items()}
     assert work["head"] < work["finetune-stored"] < work["extraction"] < work["finetune-fresh"]
     missed = {case for case, row in ratios.items() if row["floor"] and row["ratio"] < row["floor"]}
     assert {line.split()[1] for line in done.stderr.splitlines() if line.startswith("error: ")} == missed

@@ -1,0 +1,159 @@
+"""The callback that says in plain words when training goes wrong."""
+
+import math
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities import rank_zero_warn
+from scipy.stats import binomtest
+from torch import Tensor
+
+from kth_lightning.data.module import ImageData
+from kth_lightning.errors import InputError
+from kth_lightning.io.run_folder import RunFolder
+from kth_lightning.models import Classifier
+
+LOOK_EVERY = 50
+"""Steps between two looks at the losses, each of which makes a GPU wait."""
+
+_NAMED = 3
+_LEARNT = 0.9
+_ENOUGH = 5
+
+
+class DivergenceMonitor(Checkpoint):
+    """Stop before weights that are no numbers are kept, and warn of what makes training worthless.
+
+    It is a kind of checkpoint for Lightning, which calls those when the module has logged the epoch's figures, and
+    stands before the one that saves.
+
+    Args:
+        run: The folder, to name its last good checkpoint.
+    """
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+        self._looked = 0
+        self._lowest = self._best = math.inf
+        self._said: set[str] = set()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Look at the end of training.
+
+        Raises:
+            InputError: It lies within an epoch, which then has no validation.
+        """
+        steps = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+        if trainer.max_steps > 0 and trainer.max_steps % steps:
+            raise InputError(
+                f"--trainer.max_steps {trainer.max_steps}: an epoch has {steps} steps and is validated at its end; "
+                "give a multiple of them, or --trainer.max_epochs"
+            )
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Begin with the first step."""
+        self._looked = 0
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        """Look at the latest steps together.
+
+        Raises:
+            InputError: A loss is not finite.
+        """
+        if (batch_idx + 1) % LOOK_EVERY and not trainer.is_last_batch:
+            return
+        assert isinstance(pl_module, Classifier)
+        index, losses = pl_module.training_losses()
+        fault = _first_fault(index[self._looked :], losses[self._looked :])
+        faults = trainer.strategy.all_gather(fault.to(pl_module.device)).view(-1, len(fault)).tolist()
+        step = min(item[0] for item in faults)
+        if step < len(losses):
+            images = [position for item in faults if item[0] == step for position in item[1:] if position >= 0]
+            self._stop(trainer, f"the training loss at step {self._looked + step} of", images)
+        self._looked = len(losses)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Look at the epoch's figures.
+
+        Raises:
+            InputError: The validation loss is not finite.
+        """
+        figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        if not math.isfinite(figures["val/loss"]):
+            self._stop(trainer, "the validation loss of", [])
+        self._best = min(self._best, figures["val/loss"])
+        data = _data(trainer)
+        loss, self._lowest = figures["train/loss"], min(self._lowest, figures["train/loss"])
+        if loss > max(2 * self._lowest, math.log(data.num_classes)):
+            self._warn(
+                f"the training loss has risen from {self._lowest:.3g} to {loss:.3g}: training diverges; give a lower "
+                f"--model.init_args.lr, such as {_rate(trainer) / 10:.2g}"
+            )
+        labels = data.labels[data.split.indices("val")].numpy()
+        chance = np.bincount(labels).max() / len(labels)
+        if figures["train/acc"] > _LEARNT and _no_better(figures["val/acc"], len(labels), chance):
+            self._warn(
+                f"the training images are learnt ({figures['train/acc']:.0%}) and of the validation images no more "
+                f"are right than by naming the most frequent class ({figures['val/acc']:.0%}): are the labels of both "
+                "right, and are both of one kind?"
+            )
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Look at what was learnt."""
+        guessing = math.log(_data(trainer).num_classes)
+        if trainer.current_epoch >= _ENOUGH and self._best > guessing:
+            self._warn(
+                f"in {trainer.current_epoch} epochs the validation loss never fell below that of guessing "
+                f"({self._best:.3g} against {guessing:.3g}): nothing was learnt; give another --model.init_args.lr "
+                f"than {_rate(trainer):.2g}"
+            )
+
+    def _stop(self, trainer: L.Trainer, what: str, images: list[int]) -> None:
+        paths = [repr(_data(trainer).catalogue.images[position].path) for position in images[:_NAMED]]
+        on = f", first on {', '.join(paths)}" if paths else ""
+        last = self.run.last_checkpoint
+        kept = f"; the last good weights are in {last}" if last.exists() else ""
+        raise InputError(
+            f"{what} epoch {trainer.current_epoch} is not a finite number{on}: give a lower --model.init_args.lr, or "
+            f"--trainer.gradient_clip_val 1, and another --run_dir{kept}"
+        )
+
+    def _warn(self, sentence: str) -> None:
+        kind = sentence.partition(":")[2]
+        if kind not in self._said:
+            self._said.add(kind)
+            rank_zero_warn(sentence)
+
+
+def _first_fault(index: list[Tensor], losses: list[Tensor]) -> Tensor:
+    """Return the first step with a loss that is not finite, and some places of its images, filled up with -1."""
+    sizes = [len(item) for item in losses]
+    bad = torch.cat(losses).isfinite().logical_not().cpu()
+    found = torch.full((1 + _NAMED,), -1)
+    if not bad.any():
+        found[0] = torch.iinfo(torch.int64).max
+        return found
+    steps = [int(part.any()) for part in bad.split(sizes)]
+    found[0] = step = steps.index(1)
+    positions = index[step].cpu()[bad.split(sizes)[step]][:_NAMED]
+    found[1 : 1 + len(positions)] = positions
+    return found
+
+
+def _rate(trainer: L.Trainer) -> float:
+    group = trainer.optimizers[0].param_groups[0]
+    return group.get("initial_lr", group["lr"])
+
+
+def _no_better(accuracy: float, number: int, chance: float) -> bool:
+    return chance < 1 and binomtest(round(accuracy * number), number, chance, alternative="greater").pvalue > 0.05
+
+
+def _data(trainer: L.Trainer) -> ImageData:
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    assert isinstance(data, ImageData)
+    return data

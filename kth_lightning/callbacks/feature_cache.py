@@ -1,0 +1,166 @@
+"""The callback that has the frozen trunk fill the feature store and hands it to the data module."""
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+
+import lightning as L
+import PIL
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from kth_lightning.data.module import CLEAN, MIRRORED, ImageData
+from kth_lightning.data.split import Part
+from kth_lightning.errors import InputError
+from kth_lightning.models import Classifier, FeatureHead
+from kth_lightning.stores.features import CHUNK, FeatureStore
+
+_BATCH = 32
+
+_Compute = Callable[[Tensor, Tensor], Tensor]
+"""From places in the catalogue int64 [B] and views int64 [B] to features [B, ...]."""
+
+
+class FeatureCache(L.Callback):
+    """Compute what the trunk makes of every image in every view ahead, once, by all processes together.
+
+    A part of the split that is seen in new views every epoch stays on images, and so does a model without a trunk.
+
+    Args:
+        maps_before: Number of the trunk's last stages in front of which its maps are stored as well, for a later run
+            that trains those stages; 0 for none. Only a `FeatureHead` has stages to spare.
+    """
+
+    def __init__(self, maps_before: int = 0) -> None:
+        self.maps_before = maps_before
+        self._cut: tuple[nn.Module, nn.Module] | None = None
+        self._opened: dict[nn.Module, FeatureStore] = {}
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Store what training and validation will look at."""
+        self._store(trainer, pl_module, ["train", "val"])
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Store the validation images' features, where `validate` runs alone."""
+        if trainer.state.fn != TrainerFn.FITTING:
+            self._store(trainer, pl_module, ["val"])
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Store the test images' features."""
+        self._store(trainer, pl_module, ["test"])
+
+    def _store(self, trainer: L.Trainer, model: L.LightningModule, parts: list[Part]) -> None:
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, ImageData)
+        assert isinstance(model, Classifier)
+        views = {part: found for part in parts if (found := _views_to_store(data, part)) is not None}
+        if model.trunk is None or not views:
+            return
+
+        compute = _from_images(data, model, model.trunk)
+        if self.maps_before:
+            if not isinstance(model, FeatureHead):
+                raise InputError("--store_maps_before goes with a FeatureHead; leave it out")
+            self._cut = before, behind = self._cut or model.cut_trunk(self.maps_before)
+            maps = self._filled(trainer, model, before, views, _from_images(data, model, before))
+            if maps is not None:
+                compute = _from_maps(maps, behind, model.device)
+        store = self._filled(trainer, model, model.trunk, views, compute)
+        if store is not None:
+            data.stores |= dict.fromkeys(views, store)
+
+    def _filled(
+        self,
+        trainer: L.Trainer,
+        model: Classifier,
+        trunk: nn.Module,
+        views: dict[Part, list[int]],
+        compute: _Compute,
+    ) -> FeatureStore | None:
+        """Open the store of a trunk with all that the parts are seen in; None where it cannot be written."""
+        data, agreed = trainer.datamodule, trainer.strategy.reduce_boolean_decision  # type: ignore[attr-defined]
+
+        def missing(store: FeatureStore) -> list[tuple[int, int]]:
+            return [row for part in views for row in store.missing(data.split.indices(part), views[part])]
+
+        try:
+            if trunk not in self._opened:  # once a run: gigabytes are read and checked
+                self._opened[trunk] = _open(trainer, model, data, trunk)
+            store = self._opened[trunk]
+            _fill(trainer, store, missing(store), compute)
+            problem = None
+        except OSError as error:
+            problem = error
+        if agreed(problem is None, all=True):
+            store.open()
+            if agreed(not missing(store), all=True):
+                return store
+        reason = " whole" if problem is None else f": {problem}"
+        rank_zero_warn(f"training goes on without a feature store, which could not be written{reason}")
+        return None
+
+
+def _from_images(data: ImageData, model: Classifier, trunk: nn.Module) -> _Compute:
+    return lambda index, view: trunk(model.preprocess(data.images(index, view, model.device)))
+
+
+def _from_maps(maps: FeatureStore, behind: nn.Module, device: torch.device) -> _Compute:
+    return lambda index, view: behind(maps.fetch(index, view).to(device))
+
+
+def _fill(trainer: L.Trainer, store: FeatureStore, wanted: list[tuple[int, int]], compute: _Compute) -> None:
+    """Compute rows and write them, by all processes together.
+
+    Raises:
+        OSError: They could not be written, or would not all find room; the disk is then not filled with some of them.
+    """
+    if not wanted:
+        return
+    starts = range(0, len(wanted), CHUNK)[trainer.global_rank :: trainer.world_size]
+    bar = tqdm(total=len(wanted), desc="computing features", unit="", leave=False, disable=trainer.global_rank > 0)
+    with torch.inference_mode(), trainer.precision_plugin.forward_context(), bar:
+        for start in starts:
+            index, view = torch.tensor(wanted[start : start + CHUNK]).unbind(1)
+            parts = []
+            for some_index, some_view in zip(index.split(_BATCH), view.split(_BATCH), strict=True):
+                parts.append(compute(some_index, some_view).cpu())
+                bar.update(len(some_index) * trainer.world_size)
+            features = torch.cat(parts)
+            if start == starts[0] and features[0].nbytes * len(wanted) > shutil.disk_usage(store.folder).free:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(store.folder))
+            store.write(index, view, features)
+
+
+def _open(trainer: L.Trainer, model: Classifier, data: ImageData, trunk: nn.Module) -> FeatureStore:
+    parts: tuple[Part, ...] = ("train", "val", "test")
+    keys = {view: _view_key(data, view) for part in parts for view in _views_to_store(data, part) or []}
+    return FeatureStore(data.cache_dir / "features" / _trunk_key(trainer, model, data, trunk), data.keys, keys)
+
+
+def _trunk_key(trainer: L.Trainer, model: Classifier, data: ImageData, trunk: nn.Module) -> str:
+    """Name what a clean image's features depend on, apart from the image."""
+    settings = f"{trunk} {trainer.precision} {data.image_size} {data.interpolation} {PIL.__version__}"
+    key = hashlib.sha256(settings.encode())
+    for tensor in (*model.preprocess.state_dict().values(), *trunk.state_dict().values()):
+        key.update(tensor.cpu().contiguous().numpy().tobytes())
+    return key.hexdigest()[:24]
+
+
+def _views_to_store(data: ImageData, part: Part) -> list[int] | None:
+    views = data.views_of(part)
+    if views is None or part == "train" or not data.tta_flip:
+        return views
+    return [*views, MIRRORED]
+
+
+def _view_key(data: ImageData, view: int) -> int:
+    """Return a number for a view that is the same in every run that draws it alike."""
+    if view in (CLEAN, MIRRORED):
+        return view
+    settings = f"{data.augmentation.preset} {data.augmentation.seed} {view}"
+    return int.from_bytes(hashlib.sha256(settings.encode()).digest()[:8]) >> 1

@@ -1,0 +1,171 @@
+"""The callback that writes the run folder."""
+
+import hashlib
+import platform
+import statistics
+import time
+from importlib.metadata import version
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_only
+
+from kth_lightning.callbacks.checkpoints import complete_checkpoint, read_temperature
+from kth_lightning.callbacks.test_explanations import explain_test
+from kth_lightning.data.module import ImageData
+from kth_lightning.data.split import write_split
+from kth_lightning.errors import InputError
+from kth_lightning.evaluation.calibration import apply_temperature, expected_calibration_error, fit_temperature
+from kth_lightning.evaluation.leakage import split_keys
+from kth_lightning.evaluation.statistics import confusion_matrix, cross_entropies, summarise
+from kth_lightning.io.run_folder import RunFolder, write_atomically
+from kth_lightning.models import Classifier
+from kth_lightning.report.charts import confusion_figure, draw_curves, save
+from kth_lightning.report.page import write_report
+
+
+class RunRecorder(Checkpoint):
+    """Write what a run was made from, what every epoch gave, and what the best epoch is worth on the test images.
+
+    It is a kind of checkpoint for Lightning, which calls those when the module has logged the epoch's figures.
+
+    Args:
+        run: The folder.
+        config: Text of config.yaml.
+        monitor: Name of the figure that is lowest in the best epoch.
+    """
+
+    def __init__(self, run: RunFolder, config: str, monitor: str) -> None:
+        self.run = run
+        self.config = config
+        self.monitor = monitor
+        self.ahead_seconds = 0.0
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Write the configuration and the split, before the first step."""
+        if stage != "fit" or not trainer.is_global_zero:
+            return
+        data = _data(trainer)
+        self.run.path.mkdir(parents=True, exist_ok=True)
+        write_split(data.catalogue, data.split, self.run.splits)
+        # Last, since a folder with a configuration counts as a run.
+        write_atomically(self.config, self.run.config)
+        self._started = time.perf_counter()
+
+    @rank_zero_only
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Forget epochs that the checkpoint does not know."""
+        self.ahead_seconds = time.perf_counter() - self._started
+        self.run.truncate_history(trainer.current_epoch)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock."""
+        self._epoch_started = time.perf_counter()
+
+    @rank_zero_only
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Add the epoch to the history, before the weights are saved: a checkpoint always has its row."""
+        figures = {name: float(value) for name, value in trainer.logged_metrics.items() if name[:4] in ("val/", "trai")}
+        row = {
+            "epoch": trainer.current_epoch,
+            "seconds": time.perf_counter() - self._epoch_started,
+            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+        }
+        self.run.append_history(row | dict(sorted(figures.items())))
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Complete the best checkpoint, with a temperature fitted to its validation predictions."""
+        if trainer.state.fn != TrainerFn.VALIDATING:
+            return
+        assert isinstance(pl_module, Classifier)
+        _, labels, logits = pl_module.predictions("val")
+        if trainer.is_global_zero:
+            temperature = fit_temperature(labels.numpy(), logits.numpy())
+            complete_checkpoint(self.run.best_checkpoint, pl_module, temperature, split_keys(_data(trainer)))
+
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the test predictions and the run's figures."""
+        assert isinstance(pl_module, Classifier)
+        index, labels, logits = pl_module.predictions("test")
+        if trainer.is_global_zero:
+            self._write_results(trainer, pl_module, index.tolist(), labels.numpy(), logits.double().softmax(1).numpy())
+
+    def _write_results(
+        self, trainer: L.Trainer, model: Classifier, index: list[int], labels: np.ndarray, probabilities: np.ndarray
+    ) -> None:
+        data, history = _data(trainer), self.run.read_history()
+        if not history or not all(self.monitor in row for row in history):
+            raise InputError(
+                f"{self.run.history} is damaged; give another --run_dir, or delete {self.run.path} to train it again"
+            )
+        paths = [data.catalogue.images[item].path for item in index]
+        self.run.write_predictions(paths, labels, data.class_names, probabilities)
+        confusion = confusion_matrix(labels, probabilities.argmax(1), data.num_classes)
+        self.run.write_confusion(confusion, data.class_names)
+        temperature = read_temperature(self.run.best_checkpoint)
+        test = _judge(labels, probabilities, temperature)
+        best = min(history, key=lambda row: row[self.monitor])
+        save(confusion_figure(confusion, data.class_names), self.run.figures / "confusion.png")
+        draw_curves(history, int(best["epoch"]), test, self.run.figures / "curves.png")
+        with trainer.precision_plugin.forward_context():
+            located = explain_test(model, data, index, labels, probabilities, self.run)
+        if located is not None:
+            test["localisation"] = located
+        seconds = [row["seconds"] for row in history]
+        self.run.write_metrics(
+            {
+                "model": type(model).__name__,
+                "val": {name.removeprefix("val/"): value for name, value in best.items() if name.startswith("val/")},
+                "test": test,
+                "temperature": temperature,
+                "epochs": len(history),
+                "best_epoch": int(best["epoch"]),
+                "seconds_per_epoch": statistics.median(seconds[1:] or seconds),
+                "seconds_first_epoch": seconds[0],
+                "seconds_total": sum(seconds) + self.ahead_seconds,
+                "parameters": sum(item.numel() for item in model.parameters()),
+                "parameters_trained": sum(item.numel() for item in model.parameters() if item.requires_grad),
+                "device": _device_name(trainer),
+                "precision": str(trainer.precision),
+                "versions": {
+                    name: version(name) for name in ("torch", "torchvision", "lightning", "torchmetrics", "timm")
+                },
+                "seed": model.seed,
+                "hashes": {
+                    "data": _digest(image.sha256 for image in data.catalogue.images),
+                    "split": _digest(data.split.parts),
+                    "weights": model.weights_sha256(),
+                },
+            }
+        )
+        write_report(self.run.path)
+
+
+def _data(trainer: L.Trainer) -> ImageData:
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    assert isinstance(data, ImageData)
+    return data
+
+
+def _judge(labels: np.ndarray, probabilities: np.ndarray, temperature: float) -> dict[str, Any]:
+    """Measure predictions, as they are and as the temperature mends them."""
+    calibrated = apply_temperature(probabilities, temperature)
+    return summarise(labels, probabilities) | {
+        "ece": expected_calibration_error(labels, probabilities),
+        "ece_calibrated": expected_calibration_error(labels, calibrated),
+        "loss_calibrated": float(cross_entropies(labels, calibrated).mean()),
+    }
+
+
+def _device_name(trainer: L.Trainer) -> str:
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} {device.type}"
+    return f"{trainer.world_size} x {name}" if trainer.world_size > 1 else name
+
+
+def _digest(parts: Any) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

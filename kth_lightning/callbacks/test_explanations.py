@@ -1,0 +1,85 @@
+"""Show where a tested classifier looked: at its mistakes, and on the animals where masks show them."""
+
+from typing import Any
+
+import numpy as np
+
+from kth_lightning.data.module import ImageData
+from kth_lightning.errors import InputError
+from kth_lightning.evaluation.localisation import localise
+from kth_lightning.explain.explanation import Explanation, explain
+from kth_lightning.explain.overlay import overlay
+from kth_lightning.io.run_folder import Mistake, RunFolder
+from kth_lightning.models import Classifier
+
+MOST_MISTAKES = 24
+MOST_MEASURED = 100
+"""Images whose maps are measured at the end of a run; `explain --test_set true` measures all of them."""
+
+_SIDE = 360  # pixels
+
+
+def explain_test(
+    model: Classifier,
+    data: ImageData,
+    index: list[int],
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    run: RunFolder,
+) -> dict[str, Any] | None:
+    """Write images of the most confident mistakes and, where there are masks, how well the maps find the animals.
+
+    A network that has no maps gets neither.
+
+    Args:
+        model: On whatever device.
+        data: The images.
+        index: Places of the test images in the catalogue, N of them.
+        labels: Places of the true classes, int64 [N].
+        probabilities: Shape [N, C].
+        run: The folder to write `mistakes/` and `localisation.csv` into.
+
+    Returns:
+        `Localisation.summary`, or None.
+    """
+    try:
+        _write_mistakes(model, data, index, labels, probabilities, run)
+        found = localise(model, data.catalogue, index, MOST_MEASURED)
+    except InputError:
+        return None
+    if found is None:
+        return None
+    run.write_localisation(found.rows)
+    return found.summary
+
+
+def _write_mistakes(
+    model: Classifier,
+    data: ImageData,
+    index: list[int],
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    run: RunFolder,
+) -> None:
+    predictions, confidences = probabilities.argmax(1), probabilities.max(1)
+    wrong = [row for row in np.argsort(-confidences, kind="stable") if predictions[row] != labels[row]][:MOST_MISTAKES]
+    explanations = explain(model, [data.catalogue.file(index[row]) for row in wrong], predictions[wrong].tolist())
+    mistakes = []
+    for number, (row, explanation) in enumerate(zip(wrong, explanations, strict=True), start=1):
+        if not isinstance(explanation, Explanation):
+            continue
+        mistake = Mistake(
+            path=data.catalogue.images[index[row]].path,
+            label=data.class_names[labels[row]],
+            prediction=data.class_names[predictions[row]],
+            confidence=float(confidences[row]),
+            image=f"{number:02d}-image.jpg",
+            map=f"{number:02d}-map.jpg",
+        )
+        explanation.image.thumbnail((_SIDE, _SIDE))
+        run.mistakes.mkdir(parents=True, exist_ok=True)
+        explanation.image.save(run.mistakes / mistake.image, quality=85)
+        overlay(explanation.image, explanation.map).save(run.mistakes / mistake.map, quality=85)
+        mistakes.append(mistake)
+    if mistakes:
+        run.write_mistakes(mistakes)

@@ -1,0 +1,171 @@
+"""Train the three models on one split, test them on the same images, and set them side by side."""
+
+import hashlib
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import lightning as L
+import torch
+import yaml
+from jsonargparse import Namespace
+
+import kth_lightning
+from kth_lightning.cli.fit import train
+from kth_lightning.cli.parser import Parser
+from kth_lightning.data.module import ImageData
+from kth_lightning.data.sources.choose import infer_source
+from kth_lightning.data.sources.sample import ATTRIBUTION
+from kth_lightning.errors import InputError
+from kth_lightning.io.run_folder import RunFolder
+from kth_lightning.models.weights import find_weights
+from kth_lightning.report.page import write_report
+from kth_lightning.report.table import Part, write_table
+
+Model = Literal["benchmark", "head", "finetune", "best"]
+MODELS: tuple[Model, ...] = get_args(Model)
+ARTICLE_MODELS = MODELS[:3]
+
+_TRAINER_FLAGS = {
+    "accelerator", "strategy", "devices", "num_nodes", "precision", "max_epochs", "deterministic",
+    "limit_train_batches", "limit_val_batches", "limit_test_batches",
+}  # fmt: skip
+
+
+def compare(argv: list[str]) -> None:
+    """Carry out `compare`.
+
+    Each part is a `fit` command of its own into a run folder of its own, so what is finished is not trained again.
+
+    Args:
+        argv: The command line behind `compare`.
+
+    Raises:
+        InputError: A setting, the data or the weights cannot be used.
+    """
+    options = _parser().parse_args(argv)
+    source = infer_source(options.data.source, options.data.archive, options.data.root)
+    folder = Path(options.run_dir or f"runs/compare-{hashlib.sha256(' '.join(argv).encode()).hexdigest()[:10]}")
+    forwarded = _forwarded(argv)
+    _check_weights([_recipe(options.recipe, source, model) for model in options.models if model != "benchmark"])
+    runs: dict[Model, list[RunFolder]] = {model: [] for model in MODELS if model in options.models}
+    for part, flags in _parts(options, folder):
+        for model, done in runs.items():
+            args = ["fit", "--config", str(_recipe(options.recipe, source, model)), *forwarded, *flags]
+            args += ["--run_dir", str(part / model)]
+            if model == "head" and "finetune" in runs:
+                args += ["--store_maps_before", str(_shared_cut(options.recipe, source))]
+            if model == "finetune" and "head" in runs:
+                args += ["--model.init_args.init_head_from", str(part / "head" / "checkpoints" / "best.ckpt")]
+            _fit(args, options)
+            done.append(RunFolder(part / model))
+    print(write_table([Part(model, done) for model, done in runs.items()], folder, reference=source == "kth"))
+    if source == "sample":
+        print(f"\n{ATTRIBUTION}")
+    print(f"\nThe report, to look at in a browser: {write_report(folder)}")
+    print(f"The table is in {folder / 'table.md'}, every run beside it; to look inside: tensorboard --logdir {folder}")
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="python -m kth_lightning compare",
+        description="Train, test and compare models on one split. With no data given: on the drawn sample.",
+    )
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        type=Model,
+        default=list(ARTICLE_MODELS),
+        help="Which; the article's three where left out.",
+    )
+    parser.add_argument(
+        "--recipe", type=Literal["default", "blog"], default="default", help="Ours, or the article's to the letter."
+    )
+    parser.add_argument(
+        "--folds", type=int | None, default=None, help="Cross-validate: train and test this many times."
+    )
+    parser.add_argument("--seeds", type=int, default=1, help="Train everything this many times, from other seeds.")
+    parser.add_argument("--run_dir", type=str | None, default=None, help="Folder to write; below runs/ where left out.")
+    parser.add_class_arguments(ImageData, "data", skip={"num_folds", "fold", "seed"}, instantiate=False)
+    others = set(inspect.signature(L.Trainer.__init__).parameters) - _TRAINER_FLAGS - {"self"}
+    parser.add_class_arguments(L.Trainer, "trainer", skip=set(others), instantiate=False)
+    return parser
+
+
+def _forwarded(argv: list[str]) -> list[str]:
+    """Keep the flags that `fit` takes too, as they were typed: what is not typed is the recipe's."""
+    groups: list[list[str]] = []
+    for word in argv:
+        if word.startswith("--") or not groups:
+            groups.append([])
+        groups[-1].append(word)
+    return [word for group in groups if group[0].startswith(("--data.", "--trainer.")) for word in group]
+
+
+def _parts(options: Namespace, folder: Path) -> list[tuple[Path, list[str]]]:
+    if options.seeds < 1 or (options.folds is not None and options.folds < 2):
+        raise InputError("--seeds is at least 1 and --folds at least 2")
+    parts: list[tuple[Path, list[str]]] = []
+    for seed in range(options.seeds):
+        for fold in range(options.folds or 1):
+            part, flags = folder, ["--seed_everything", str(seed)]
+            if options.seeds > 1:
+                part /= f"seed-{seed}"
+            if options.folds:
+                part /= f"fold-{fold}"
+                flags += ["--data.num_folds", str(options.folds), "--data.fold", str(fold)]
+            parts.append((part, flags))
+    return parts
+
+
+def _recipe(recipe: str, source: str, model: Model) -> Path:
+    package = Path(kth_lightning.__file__).parent
+    # A wheel carries the recipes inside the package; in a checkout they stand beside it.
+    configs = next(folder for folder in (package / "configs", package.parent / "configs") if folder.is_dir())
+    if model == "best" and recipe == "blog":
+        raise InputError("--models best: the article has no such recipe; leave --recipe blog out")
+    sized = source == "sample" and model != "best"
+    folder = "blog" if recipe == "blog" else "sample" if sized else "."
+    return configs / folder / f"{model}.yaml"
+
+
+def _check_weights(recipes: list[Path]) -> None:
+    """Find out before any training whether the pretrained models can be trained."""
+    for recipe in recipes:
+        settings = _settings(recipe)
+        find_weights(settings.get("weights", "auto"), settings.get("backbone", "vgg19"))
+
+
+def _shared_cut(recipe: str, source: str) -> int:
+    """Return before how many of its last stages the head's trunk gives what fine-tuning begins with; 0 for nowhere."""
+    head, tuned = (_recipe(recipe, source, model) for model in ("head", "finetune"))
+    same = all(
+        _settings(head).get(name) == _settings(tuned).get(name) for name in ("backbone", "weights", "preprocessing")
+    )
+    images = [_read(item)["data"] for item in (head, tuned)]
+    stored = all(item.pop("views", None) is not None for item in images)  # the views of few are also those of many
+    if not (same and stored and images[0] == images[1]):
+        return 0
+    return _settings(tuned).get("trained_stages", 1)
+
+
+def _settings(recipe: Path) -> dict[str, Any]:
+    return _read(recipe)["model"].get("init_args", {})
+
+
+def _read(recipe: Path) -> dict[str, Any]:
+    return yaml.safe_load(recipe.read_text(encoding="utf-8"))
+
+
+def _fit(args: list[str], options: Namespace) -> None:
+    """Train one part: here, or as a command of its own where that starts several processes."""
+    devices = options.trainer.devices
+    alone = torch.cuda.device_count() < 2 if devices == "auto" else str(devices) == "1"
+    if alone and options.trainer.num_nodes == 1:
+        train(args)
+        return
+    status = subprocess.run([sys.executable, "-m", "kth_lightning", *args], check=False).returncode
+    if status:
+        raise InputError(f"compare stopped, since this part of it failed: python -m kth_lightning {' '.join(args)}")

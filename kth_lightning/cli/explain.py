@@ -1,0 +1,153 @@
+"""The command `explain`."""
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from inspect import signature
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from tqdm import tqdm
+
+from kth_lightning.cli.parser import Parser
+from kth_lightning.cli.predict import choose_devices
+from kth_lightning.data.module import ImageData
+from kth_lightning.errors import InputError
+from kth_lightning.evaluation.localisation import localise
+from kth_lightning.explain.explanation import Explanation, explain
+from kth_lightning.explain.overlay import captioned, overlay
+from kth_lightning.io.find_images import find_images
+from kth_lightning.io.run_folder import RunFolder, write_atomically
+from kth_lightning.models import Classifier
+from kth_lightning.models.checkpoint import load_classifier
+from kth_lightning.predict.predictor import check_counts
+
+_SUFFIX = ".map.png"
+_PLACES = {"source", "archive", "root", "test_root", "sample_size", "cache_dir", "splits"}
+"""Flags of the data that say where the test images are; all others follow from the run."""
+
+
+def explain_command(argv: list[str]) -> None:
+    """Draw over images where a classifier looks, and measure on test images with masks how well that finds them.
+
+    The folder gets a PNG file for every image, explain.csv (path, label, probability, overlay, error), and
+    localisation.csv where there are masks. An image that cannot be read gets a row that says why.
+
+    Args:
+        argv: The command line behind `explain`.
+
+    Raises:
+        InputError: A path, the checkpoint or a setting cannot be used.
+    """
+    parser = _parser()
+    options = parser.parse_args(argv)
+    check_counts(top_k=options.top_k)
+    if bool(options.paths) == options.test_set:
+        raise InputError("give images to explain, or --test_set true for the test images of the checkpoint's run")
+    output = Path(options.output).expanduser().absolute()
+    data = None
+    if options.test_set:
+        parser.set_defaults(_data_of_run(Path(options.ckpt_path)))
+        data = parser.instantiate_classes(parser.parse_args(argv)).data
+        files = [data.catalogue.file(position) for position in data.split.indices("test")]
+    else:
+        files = [file for file in find_images(options.paths) if not _is_ours(file, output)]
+        if not files:
+            raise InputError(f"{options.paths[0]} has no images but those drawn by this command; name another folder")
+    model = load_classifier(options.ckpt_path, choose_devices(options.accelerator, 1)[0])
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--output: cannot make the folder {output} ({error.strerror}); give another") from None
+    print(_draw(model, files, options.top_k, output))
+    if data is not None:
+        print(_measure(model, data, output))
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="python -m kth_lightning explain",
+        description="Draw over each image which places speak for the class that it is given. Works on images, or "
+        "on the test images of the run that the checkpoint lies in; where those have masks, the maps are measured.",
+    )
+    parser.add_argument(
+        "paths", nargs="*", help="Image files, folders (with all below them) and globs, such as 'photos/**/*.jpg'."
+    )
+    parser.add_argument("--ckpt_path", required=True, help="A finished run's checkpoints/best.ckpt.")
+    parser.add_argument("--output", required=True, help="Folder for the drawn images and their table, explain.csv.")
+    parser.add_argument("--top_k", type=int, default=3, help="How many classes are written below an image.")
+    parser.add_argument("--test_set", type=bool, default=False, help="Explain the test images of the run instead.")
+    parser.add_argument("--accelerator", type=Literal["auto", "cpu", "gpu"], default="auto", help="Where to compute.")
+    parser.add_class_arguments(ImageData, "data", skip=set(signature(ImageData).parameters) - _PLACES)
+    return parser
+
+
+def _data_of_run(checkpoint: Path) -> dict[str, Any]:
+    """Return where a run's images come from and how they were split, as flags."""
+    run = RunFolder(checkpoint.absolute().parent.parent)
+    try:
+        settings = yaml.safe_load(run.config.read_text(encoding="utf-8"))["data"]
+        flags = {f"data.{name}": settings[name] for name in _PLACES & settings.keys()}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+        raise InputError(
+            f"--test_set: {run.config} is missing or damaged; give the checkpoint inside its run folder, or images"
+        ) from None
+    return flags | {"data.splits": str(run.splits)}
+
+
+def _is_ours(file: Path, output: Path) -> bool:
+    return file.name.endswith(_SUFFIX) and output in file.absolute().parents
+
+
+def _draw(model: Classifier, files: Sequence[Path], top_k: int, output: Path) -> str:
+    positions = [Path(os.path.abspath(file)) for file in files]  # noqa: PTH100  # resolve() would follow links
+    root = os.path.commonpath([position.parent for position in positions])
+    rows: list[list[str]] = []
+    failed: list[str] = []
+    explanations = explain(model, files)
+    bar = tqdm(files, "explaining", unit=" images", leave=False)
+    for file, position, explanation in zip(bar, positions, explanations, strict=True):
+        path = _text(file)
+        if not isinstance(explanation, Explanation):
+            failed.append(f"{path} ({explanation})")
+            rows.append([path, "", "", "", str(explanation)])
+            continue
+        best = explanation.probabilities.argsort(stable=True)[::-1][:top_k]
+        names, probabilities = [model.class_names[item] for item in best], explanation.probabilities[best].tolist()
+        drawn = output / f"{position.relative_to(root)}{_SUFFIX}"
+        drawn.parent.mkdir(parents=True, exist_ok=True)
+        captioned(overlay(explanation.image, explanation.map), names, probabilities).save(drawn)
+        rows.append([path, names[0], f"{probabilities[0]:.6g}", _text(drawn.relative_to(output)), ""])
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([["path", "label", "probability", "overlay", "error"], *rows])
+    write_atomically(text.getvalue(), output / "explain.csv")
+    errors = f", {len(failed)} could not be read, such as {failed[0]}" if failed else ""
+    return f"{len(rows) - len(failed)} of {len(rows)} images explained{errors}; they are in {output}"
+
+
+def _text(path: Path) -> str:
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def _measure(model: Classifier, data: ImageData, output: Path) -> str:
+    found = localise(model, data.catalogue, data.split.indices("test").tolist())
+    if found is None:
+        return "the test images have no masks, so the maps cannot be measured"
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(found.rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(found.rows)
+    write_atomically(text.getvalue(), output / "localisation.csv")
+    summary, whole = found.summary, found.summary["whole_picture"]
+    lines = [f"maps of the true class on {summary['n']} test images with masks (95 % interval; the whole image):"]
+    for name, title in (
+        ("pointing", "highest place on an animal"),
+        ("iou_mask", "overlap (IoU) with the animals"),
+        ("iou_box", "overlap (IoU) with the box of an animal"),
+    ):
+        value, low, high = (summary[name][key] for key in ("value", "low", "high"))
+        bounds = f"{low:.3f}–{high:.3f}; " if low is not None else ""
+        lines.append(f"  {title}: {value:.3f} ({bounds}{whole[name]:.3f})")
+    return "\n".join(lines)

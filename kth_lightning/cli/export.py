@@ -1,0 +1,226 @@
+"""The command `export`."""
+
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import yaml
+from PIL import Image
+from tqdm import tqdm
+
+from kth_lightning import __version__
+from kth_lightning.cli.parser import Parser
+from kth_lightning.data.images import UnreadableImage, read_rgb
+from kth_lightning.data.module import ImageData
+from kth_lightning.errors import InputError
+from kth_lightning.io.find_images import find_images
+from kth_lightning.io.run_folder import RunFolder
+from kth_lightning.predict.export_graph import ImageClassifier
+from kth_lightning.predict.model_card import write_model_card
+from kth_lightning.predict.predictor import Predictor
+
+TOLERANCE = 1e-3
+"""Largest difference of a probability between an exported file and PyTorch."""
+
+Exported = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
+
+_CHECKED = 24  # images
+
+
+def export_command(argv: list[str]) -> None:
+    """Write a checkpoint as ONNX or torch.export file, check it against PyTorch, and write a model card beside it.
+
+    Args:
+        argv: The command line behind `export`.
+
+    Raises:
+        InputError: The checkpoint, the file's name or an image cannot be used, a package is missing, or the exported
+            file does not say what PyTorch says.
+    """
+    options = _parser().parse_args(argv)
+    output = Path(options.output).expanduser()
+    if output.suffix not in (".onnx", ".pt2") or output.is_dir():
+        raise InputError(f"--output: {output} is no name for an exported file; give one that ends in .onnx or .pt2")
+    if output.suffix == ".onnx" and not all(map(find_spec, ("onnx", "onnxscript", "onnxruntime"))):
+        raise InputError("--output: ONNX needs packages that are not installed: pip install 'kth-lightning[export]'")
+    predictor = Predictor(options.ckpt_path, "cpu", options.calibrated)
+    run = _run_of(Path(options.ckpt_path).resolve())
+    images, origin = _images(options.check, run, predictor.model.image_size)
+    temporary = output.with_name(f".{output.stem}.{os.getpid()}{output.suffix}")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
+    except OSError as error:
+        raise InputError(f"--output: cannot write {output} ({error.strerror}); give another place") from None
+    try:
+        print(f"exporting {type(predictor.model).__name__} ...", file=sys.stderr)
+        try:
+            exported = _write(predictor, temporary)
+        except RuntimeError as error:  # of torch's exporters, whatever they stumble over
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"--ckpt_path: torch cannot export {options.ckpt_path} ({reason})") from None
+        difference, count = largest_difference(exported, predictor, images)
+        if not difference <= TOLERANCE:
+            raise InputError(
+                f"--output: {output} is not written: its probabilities would differ from PyTorch's by {difference:.1g} "
+                f"on {origin}, and more than {TOLERANCE} is no rounding; please report it"
+            )
+        temporary.replace(output)
+    finally:
+        temporary.unlink(missing_ok=True)
+    card = write_model_card(output, predictor, run, f"{count} {origin}", difference)
+    print(
+        f"{output} ({output.stat().st_size / 1e6:.1f} MB) takes uint8 RGB images [batch, height, width, 3] and gives "
+        f"the probabilities of {len(predictor.class_names)} classes\n"
+        f"largest difference of a probability from PyTorch's: {difference:.1g}, on {count} {origin}\n"
+        f"model card: {card}"
+    )
+
+
+def largest_difference(
+    exported: Exported, predictor: Predictor, images: Iterable[npt.NDArray[np.uint8]]
+) -> tuple[float, int]:
+    """Compare an exported file with PyTorch, on batches of one and of two images in turns.
+
+    Args:
+        exported: uint8 [B, H, W, 3] to probabilities [B, C].
+        predictor: What was exported.
+        images: uint8 [H, W, 3], of any sizes.
+
+    Returns:
+        The largest difference of a probability (NaN where one is), and the number of images.
+
+    Raises:
+        InputError: There is no image.
+    """
+    differences = []
+    for position, image in enumerate(images):
+        batch = np.stack([image, image[:, ::-1]][: 1 + position % 2])
+        predictions = predictor(list(batch), top_k=len(predictor.class_names))
+        if predictions[0].error is None:
+            expected = [[dict(item.top_k)[name] for name in predictor.class_names] for item in predictions]
+            differences.append(np.abs(exported(batch) - np.array(expected)).max())
+    if not differences:
+        raise InputError("--check: none of the images could be read; name others")
+    return float(np.max(differences)), len(differences)
+
+
+def _write(predictor: Predictor, file: Path) -> Exported:
+    """Export to a file and read it back, ready to run."""
+    graph = ImageClassifier(predictor.model, predictor.temperature).eval()
+    metadata = {
+        "class_names": predictor.class_names,
+        "image_size": predictor.model.image_size,
+        "interpolation": predictor.model.interpolation,
+        "temperature": predictor.temperature,
+        "kth_lightning": __version__,
+    }
+    example = (torch.zeros(2, 40, 48, 3, dtype=torch.uint8),)
+    names = {0: "batch", 1: "height", 2: "width"}
+    with torch.no_grad(), _quiet():
+        if file.suffix == ".pt2":
+            sizes = {position: torch.export.Dim(name) for position, name in names.items()}
+            program = torch.export.export(graph, example, dynamic_shapes={"images": sizes}, strict=False)
+            torch.export.save(program, file, extra_files={"metadata.json": json.dumps(metadata)})
+            module = torch.export.load(file).module()
+            return lambda images: module(torch.from_numpy(images)).numpy()
+        onnx = torch.onnx.export(
+            graph,
+            example,
+            input_names=["images"],
+            output_names=["probabilities"],
+            dynamic_shapes={"images": names},
+            dynamo=True,
+            verbose=False,
+        )
+        assert onnx is not None
+        onnx.model.metadata_props.update(
+            {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
+        )
+        onnx.save(file, external_data=False)
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    return lambda images: session.run(None, {"images": images})[0]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporters' remarks to themselves."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+def _run_of(checkpoint: Path) -> RunFolder | None:
+    run = RunFolder(checkpoint.parent.parent)
+    return run if run.best_checkpoint == checkpoint and run.finished else None
+
+
+def _images(paths: Sequence[str], run: RunFolder | None, side: int) -> tuple[Iterable[npt.NDArray[np.uint8]], str]:
+    """Find images to check on: those asked for, else test images of the run, else drawn ones; and what they are."""
+    if paths:
+        return _decoded(list(find_images(paths))), "images given with --check"
+    if run:
+        with suppress(InputError, OSError):
+            return _decoded(_test_images(run)), "test images of its run"
+    return _drawn(side), "drawn images (no test images of its run are here, and none were given with --check)"
+
+
+def _test_images(run: RunFolder) -> list[Path]:
+    data = ImageData(**yaml.safe_load(run.config.read_text(encoding="utf-8"))["data"])
+    positions = data.split.indices("test")
+    return [data.catalogue.file(position) for position in positions[:: -(-len(positions) // _CHECKED)]]
+
+
+def _decoded(files: Sequence[Path]) -> Iterator[npt.NDArray[np.uint8]]:
+    for file in tqdm(files, desc="checking", unit=" images", delay=1, leave=False):
+        with suppress(UnreadableImage):
+            yield np.asarray(read_rgb(file))
+
+
+def _drawn(side: int) -> Iterator[npt.NDArray[np.uint8]]:
+    """Draw slopes of colour under noise, smaller and larger than the network's images."""
+    rng = np.random.default_rng(0)
+    for scale in (0.5, 0.7, 1, 1.4, 2, 2.8):
+        size = (int(side * scale), int(side * scale * rng.uniform(1, 1.5)))
+        corners = Image.fromarray(rng.integers(0, 256, (2, 2, 3), dtype=np.uint8))
+        slope = np.asarray(corners.resize(size, Image.Resampling.BILINEAR), dtype=np.float64)
+        yield (slope + rng.normal(0, 15, slope.shape)).clip(0, 255).astype(np.uint8)
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="python -m kth_lightning export",
+        description="Write a checkpoint as one file that takes uint8 RGB images [batch, height, width, 3] of any "
+        "size and gives probabilities, with a model card beside it. It is checked against PyTorch before it counts.",
+    )
+    parser.add_argument("--ckpt_path", required=True, help="A finished run's checkpoints/best.ckpt.")
+    parser.add_argument("--output", required=True, help="The file to write: .onnx, or .pt2 for torch.export.")
+    parser.add_argument(
+        "--check",
+        nargs="+",
+        default=[],
+        help="Files, folders or globs to check on; test images of the checkpoint's run where left out.",
+    )
+    parser.add_argument(
+        "--calibrated",
+        type=bool,
+        default=False,
+        help="Divide the logits by the temperature fitted on the validation images.",
+    )
+    return parser

@@ -1,0 +1,325 @@
+"""One run: from a configuration to a run folder."""
+
+import hashlib
+import logging
+import os
+import signal
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import torch
+import yaml
+from jsonargparse import Namespace
+from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from kth_lightning import __version__
+from kth_lightning.callbacks.calibrated_loss import CALIBRATED, CalibratedLoss
+from kth_lightning.callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint, has_checkpoint, is_complete
+from kth_lightning.callbacks.divergence import DivergenceMonitor
+from kth_lightning.callbacks.early_stopping import ResumableEarlyStopping
+from kth_lightning.callbacks.ema import WeightAveraging
+from kth_lightning.callbacks.epoch_loop import shorten_steps
+from kth_lightning.callbacks.feature_cache import FeatureCache
+from kth_lightning.callbacks.idle_hooks import NoProfiler, drop_idle_hooks
+from kth_lightning.callbacks.progress import RunProgress
+from kth_lightning.callbacks.run_recorder import RunRecorder
+from kth_lightning.callbacks.tensorboard import TensorBoardWriter
+from kth_lightning.cli.allocation import keep_freed_memory
+from kth_lightning.cli.parser import Parser
+from kth_lightning.cli.precision import choose_precision
+from kth_lightning.cli.same_run import is_finished
+from kth_lightning.cli.settings import LINKS, check_seed, check_settings
+from kth_lightning.data.module import ImageData
+from kth_lightning.data.split import Part
+from kth_lightning.errors import InputError
+from kth_lightning.evaluation.leakage import leakage_warnings
+from kth_lightning.io.run_folder import RunFolder
+from kth_lightning.io.terminal import print_rank_zero
+from kth_lightning.models import Classifier
+from kth_lightning.models.checkpoint import read_checkpoint, require_numbers
+from kth_lightning.models.weights import find_weights
+
+COMMANDS = {
+    "fit": "Train one model into a run folder, then test its best checkpoint.",
+    "validate": "Evaluate a checkpoint, given with --ckpt_path, on the validation images.",
+    "test": "Evaluate a checkpoint, given with --ckpt_path, on the test images.",
+}
+
+_NOISE = (
+    ".*LightningCLI's args parameter is intended.*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*It is recommended to use `self.log\\(.*sync_dist=True\\)`.*",  # the figures are summed over processes by then
+    ".*all_gather is deprecated.*",
+    ".*callbacks used to create the checkpoint need to be provided.*",
+    ".*(JsonargparseDeprecationWarning|was deprecated in v4).*",
+    ".*Using `DistributedSampler` with the dataloaders.*",
+    ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
+    ".*The number of training batches .* is smaller than the logging interval.*",
+    ".*it is recommended to use `Trainer\\(devices=1, num_nodes=1\\)`.*",
+    ".*Found .* module\\(s\\) in eval mode at the start of training.*",
+)
+
+
+class TrainingCLI(LightningCLI):
+    """Parse, resolve and carry out `fit`, `validate` and `test`."""
+
+    def __init__(self, args: ArgsType = None) -> None:
+        keep_freed_memory()
+        if not torch.cuda.is_available():
+            # Lightning sets it; torch's optimisers would then look for a driver's library at every step.
+            os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
+        for name in ("lightning.pytorch", "lightning.fabric"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        for message in _NOISE:
+            warnings.filterwarnings("ignore", f"(?s){message}")
+        super().__init__(
+            Classifier,
+            ImageData,
+            save_config_callback=None,
+            seed_everything_default=0,
+            trainer_defaults={
+                "max_epochs": 100,
+                "num_sanity_val_steps": 0,
+                "use_distributed_sampler": False,
+                "enable_model_summary": False,
+                "enable_autolog_hparams": False,
+            },
+            parser_kwargs={
+                command: {"prog": f"python -m kth_lightning {command}", "description": text}
+                for command, text in COMMANDS.items()
+            },
+            subclass_mode_model=True,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            parser_class=Parser,
+            args=args,
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Offer what makes sense for a classifier; `fit` resumes by its run folder, not by a checkpoint's path."""
+        common = {"model", "datamodule", "weights_only"}
+        return {
+            "fit": common | {"train_dataloaders", "val_dataloaders", "ckpt_path"},
+            "validate": common | {"dataloaders"},
+            "test": common | {"dataloaders"},
+        }
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the run folder and early stopping, and have the model take from the data what it must agree with."""
+        parser.add_argument(
+            "--run_dir",
+            type=str | None,
+            default=None,
+            help="Folder that fit writes; runs/<model>-<hash of the configuration> where it is left out. A run that "
+            "was interrupted goes on, a finished one is left alone.",
+        )
+        parser.add_argument(
+            "--monitor",
+            type=Literal["val/loss", "val/loss_calibrated"],
+            default="val/loss",
+            help="Figure that is lowest in the best epoch: the loss, or the loss after the temperature that suits the "
+            "epoch.",
+        )
+        parser.add_argument(
+            "--patience", type=int, default=10, help="Epochs without a lower --monitor until training stops."
+        )
+        parser.add_argument(
+            "--ema_decay",
+            type=float | None,
+            default=None,
+            help="Validate and keep an exponential moving average of the weights, of which a step keeps this share.",
+        )
+        parser.add_argument(
+            "--store_maps_before",
+            type=int,
+            default=0,
+            help="For a FeatureHead: number of the backbone's last stages in front of which its maps are stored too, "
+            "for a later run that trains those stages. What is trained here stays the same.",
+        )
+        for name in LINKS:
+            parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
+        parser.link_arguments("seed_everything", "data.seed")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Refuse a seed that numpy would not take, before it is given one."""
+        super().parse_arguments(parser, args)
+        check_seed(self.config[self.config.subcommand].seed_everything)
+
+    def _parse_ckpt_path(self) -> None:
+        # Lightning's own lets the checkpoint's settings win over the command line without a word (issue 21455).
+        pass
+
+    def before_instantiate_classes(self) -> None:
+        """Settle what the hardware and the network decide, and find out which run this is."""
+        config = self.config[self.subcommand]
+        check_settings(config)
+        if config.trainer.precision is None:
+            config.trainer.precision = choose_precision(str(config.trainer.accelerator))
+        settings = config.model.init_args
+        if "weights" in settings and not getattr(config, "ckpt_path", None):
+            found = find_weights(settings.weights, settings.backbone)
+            found.require(settings.weights_sha256)
+            settings.weights, settings.weights_sha256 = found.choice, found.sha256 or None
+            print_rank_zero(f"weights of {settings.backbone}: {found.origin} (sha256 {found.sha256[:12] or '-'})")
+        if self.subcommand != "fit":
+            if config.ckpt_path is None:
+                raise InputError("--ckpt_path is missing; give a run's checkpoints/best.ckpt")
+            require_numbers(config.ckpt_path, read_checkpoint(config.ckpt_path))
+        self.resolved = self._resolved_text(config)
+        self.run = RunFolder(Path(config.run_dir or _default_run_dir(config, self.resolved)))
+        if self.subcommand == "fit" and is_finished(self.run, self.resolved):
+            raise _FinishedError(self.run)
+
+    def _resolved_text(self, config: Namespace) -> str:
+        """Write the configuration that alone repeats the run: all of it but what is written where."""
+        text = self._parser(self.subcommand).dump(config, skip_none=False, skip_link_targets=True)
+        settings = yaml.safe_load(text)
+        for key in ("run_dir", "store_maps_before", "config"):
+            settings.pop(key, None)
+        return f"# kth_lightning {__version__}\n" + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+
+    def instantiate_classes(self) -> None:
+        """Let a model's own sentence through, which the parser wraps into pages of its own."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, InputError | MemoryError | RuntimeError):
+                cause = cause.__cause__ or cause.__context__
+            raise cause or error from None
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """Make the trainer with what every run has: stored features and, for `fit`, all that the run folder holds."""
+        config = self.config[self.subcommand]
+        callbacks: list[L.Callback] = [FeatureCache(config.store_maps_before), RunProgress()]
+        if self.subcommand == "fit":
+            callbacks += [
+                *([WeightAveraging(config.ema_decay)] if config.ema_decay is not None else []),
+                *([CalibratedLoss()] if config.monitor == CALIBRATED else []),
+                DivergenceMonitor(self.run),
+                RunRecorder(self.run, self.resolved, config.monitor),
+                TensorBoardWriter(self.run, config.monitor),
+                ResumableEarlyStopping(config.monitor, config.patience),
+                ModelCheckpoint(
+                    dirpath=str(self.run.checkpoints),
+                    filename="best",
+                    monitor=config.monitor,
+                    auto_insert_metric_name=False,
+                    enable_version_counter=False,
+                    save_on_train_epoch_end=True,
+                ),
+                LastCheckpoint(self.run.last_checkpoint),
+            ]
+        self.trainer_defaults["callbacks"] = callbacks
+        own = {"logger": False, "default_root_dir": str(self.run.path), "plugins": [AtomicCheckpointIO()]}
+        if config.trainer.profiler is None:
+            own["profiler"] = NoProfiler()
+        try:
+            trainer = super().instantiate_trainer(**own, **kwargs)
+        except (TypeError, ValueError) as error:  # of flags that Lightning's own exception does not cover
+            raise InputError(f"--trainer: {str(error).strip().splitlines()[0]}") from None
+        drop_idle_hooks(trainer)
+        shorten_steps(trainer)
+        cores = os.cpu_count() or 1
+        if isinstance(trainer.accelerator, CPUAccelerator):
+            if trainer.num_devices > cores:
+                raise InputError(f"--trainer.devices {trainer.num_devices}: there are {cores} CPU cores; give no more")
+            if config.trainer.sync_batchnorm:
+                raise InputError("--trainer.sync_batchnorm: PyTorch has it on GPUs only; leave it out")
+        return trainer
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Carry out a command; where it fails, leave no process behind that waits for this one."""
+        try:
+            super()._run_subcommand(subcommand)
+        except BaseException:
+            launcher = self.trainer.strategy.launcher
+            if launcher is not None:
+                launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))
+            raise
+        if self.config[subcommand].trainer.profiler is not None:
+            profiler = self.trainer.profiler  # type: ignore[attr-defined]
+            print_rank_zero(profiler.summary())  # Lightning logs it, below the level that is shown
+
+    def before_fit(self) -> None:
+        """Say what is about to be trained on what."""
+        trained = sum(item.numel() for item in self.model.parameters() if item.requires_grad)
+        total = sum(item.numel() for item in self.model.parameters())
+        print_rank_zero(self.datamodule.describe())
+        print_rank_zero(
+            f"{type(self.model).__name__}: {trained:,} of {total:,} parameters trained, {self.trainer.precision}, "
+            f"run folder {self.run.path}"
+        )
+
+    def before_validate(self) -> None:
+        """Say where the validation images are not new to the checkpoint."""
+        self._object("val")
+
+    def before_test(self) -> None:
+        """Say where the test images are not new to the checkpoint."""
+        self._object("test")
+
+    def _object(self, part: Part) -> None:
+        checkpoint = read_checkpoint(self.config[self.subcommand].ckpt_path)
+        for sentence in leakage_warnings(checkpoint, self.datamodule, part):
+            print_rank_zero(f"warning: {sentence}")
+
+    def fit(self, model: Classifier, datamodule: ImageData) -> None:
+        """Train from the last checkpoint, if there is one, then complete the best one and test it."""
+        try:
+            if not is_complete(self.run.best_checkpoint):
+                last = self.run.last_checkpoint
+                resume = str(last) if has_checkpoint(last) else None
+                self.trainer.fit(model, datamodule=datamodule, ckpt_path=resume, weights_only=True)
+                if not self.run.best_checkpoint.exists():
+                    raise InputError(_without_best(self.run, resumed=resume is not None))
+                self._evaluate(self.trainer.validate)
+            self._evaluate(self.trainer.test)
+        except SystemExit:  # Lightning's answer to Ctrl-C
+            raise KeyboardInterrupt from None
+
+    def _evaluate(self, loop: Callable[..., object]) -> None:
+        """Have the best checkpoint evaluated: `RunRecorder` and `TensorBoardWriter` take what comes of it."""
+        self.trainer.strategy.barrier()
+        best = str(self.run.best_checkpoint)
+        loop(self.model, datamodule=self.datamodule, ckpt_path=best, weights_only=True, verbose=False)
+
+
+def train(args: list[str] | None = None) -> RunFolder:
+    """Carry out `fit`, `validate` or `test` and return the run folder.
+
+    Args:
+        args: As on the command line, the command first; sys.argv where left out.
+
+    Raises:
+        InputError: A setting, the data or the weights cannot be used.
+    """
+    try:
+        return TrainingCLI(args).run
+    except _FinishedError as finished:
+        return finished.run
+    except MisconfigurationException as error:
+        raise InputError(f"--trainer: {str(error).splitlines()[0]}") from None
+
+
+class _FinishedError(Exception):
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+
+
+def _without_best(run: RunFolder, resumed: bool) -> str:
+    if resumed:
+        return f"{run.best_checkpoint} is gone; give another --run_dir, or delete {run.path} to train it again"
+    return f"nothing was trained in {run.path}: training ended before its first epoch did; give it more time"
+
+
+def _default_run_dir(config: Namespace, resolved: str) -> Path:
+    name = config.model.class_path.rsplit(".", 1)[-1].lower()
+    return Path("runs") / f"{name}-{hashlib.sha256(resolved.encode()).hexdigest()[:10]}"

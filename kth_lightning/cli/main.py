@@ -1,0 +1,120 @@
+"""The command line: one command, then its flags."""
+
+import errno
+import importlib
+import io
+import os
+import sys
+from collections.abc import Callable
+
+from kth_lightning import __version__
+from kth_lightning.errors import InputError
+
+USAGE = """usage: python -m kth_lightning COMMAND [flags]; python -m kth_lightning COMMAND --help
+
+  compare   train, test and compare the three models; with no data given, on the drawn sample
+  prepare   fetch and read the images of a source, and report what is wrong with them
+  explore   show the images of a source: examples, colours, counts, augmentation, duplicates
+  fit       train one model into a run folder and test its best checkpoint
+  validate  evaluate a checkpoint on the validation images
+  test      evaluate a checkpoint on the test images
+  report    write the page that shows a run's, or a comparison's, results
+  predict   classify images with a checkpoint
+  explain   show where in the images a checkpoint looks
+  export    write a checkpoint as ONNX or torch.export file, preprocessing included
+  stores    list what was computed once and kept, and delete it
+
+Your own images, a folder for each class:  python -m kth_lightning compare --data.root DIR"""
+
+
+_COMMANDS = {
+    "compare": "cli.compare:compare",
+    "prepare": "cli.prepare:prepare_command",
+    "explore": "cli.explore:explore_command",
+    "fit": "cli.fit:train",
+    "validate": "cli.fit:train",
+    "test": "cli.fit:train",
+    "report": "cli.report:report_command",
+    "predict": "cli.predict:predict_command",
+    "explain": "cli.explain:explain_command",
+    "export": "cli.export:export_command",
+    "stores": "cli.stores:stores_command",
+}
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run a command; ends the process with status 2 after bad input and 130 after Ctrl-C.
+
+    Args:
+        args: The words behind `python -m kth_lightning`; those of the process where left out.
+    """
+    argv = sys.argv[1:] if args is None else args
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # class names may have what a terminal's encoding lacks
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_MININTERVAL", "10")
+    if not argv or argv[0] in ("-h", "--help"):
+        print(USAGE)
+        return
+    if argv[0] == "--version":
+        print(f"kth_lightning {__version__}")
+        return
+    try:
+        _command(argv[0])(argv)
+    except InputError as error:
+        _stop(str(error))
+    except KeyboardInterrupt:
+        _stop("interrupted; the same command goes on from here", status=130)
+    except OSError as error:
+        _stop(_of_system(error))
+    except (MemoryError, RuntimeError) as error:
+        if "EADDRINUSE" in str(error):
+            _stop("the port at which the processes of this run meet is taken; set another (MASTER_PORT) and repeat it")
+        if _is_of_peers(error):
+            _stop(
+                "another process of this run has ended or cannot be reached; see what it says, then start the same "
+                "command again everywhere: it goes on from the last checkpoint"
+            )
+        if not _is_of_memory(error):
+            raise
+        _stop("the memory is exhausted; give a smaller --data.batch_size (predict: --batch_size) or --data.image_size")
+
+
+def _command(name: str) -> Callable[[list[str]], object]:
+    if name not in _COMMANDS:
+        raise InputError(f"there is no command {name!r}; the commands are {', '.join(_COMMANDS)}")
+    module, function = _COMMANDS[name].split(":")
+    # Torch and Lightning take seconds to import; help and mistakes should not.
+    run = getattr(importlib.import_module(f"kth_lightning.{module}"), function)
+    return run if function == "train" else lambda argv: run(argv[1:])
+
+
+def _of_system(error: OSError) -> str:
+    if error.errno == errno.ENOSPC:
+        return (
+            f"the disk is full ({error.filename or 'while writing'}); make room and repeat the command, which goes on"
+        )
+    position = error.filename or "a file"
+    return f"cannot use {position} ({error.strerror or error}); allow reading and writing there, or name another place"
+
+
+def _is_of_peers(error: MemoryError | RuntimeError) -> bool:
+    from torch.distributed import DistError
+
+    return isinstance(error, DistError) or "gloo" in str(error)
+
+
+def _is_of_memory(error: MemoryError | RuntimeError) -> bool:
+    # A GPU's, a CPU's allocator in torch
+    return isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error)
+
+
+def _one_line(sentence: str) -> str:
+    """Escape what breaks lines or steers a terminal, which the name of a file may have in it."""
+    return "".join(item if item.isprintable() else item.encode("unicode_escape").decode() for item in sentence)
+
+
+def _stop(sentence: str, status: int = 2) -> None:
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(f"error: {_one_line(sentence)}", file=sys.stderr)
+    sys.exit(status)

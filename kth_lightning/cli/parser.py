@@ -1,0 +1,67 @@
+"""The parser of flags and configs, which answers a mistake in one sentence."""
+
+import re
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any, NoReturn
+
+from jsonargparse import Namespace
+from lightning.pytorch.cli import LightningArgumentParser
+
+from kth_lightning.cli.config_file import check_configs
+from kth_lightning.errors import InputError
+
+_HOLLOW = ("Does not validate", "Subtypes:", "Errors:", "Given value type", "Expected a <class 'NoneType'>")
+
+
+class Parser(LightningArgumentParser):
+    """Parse as Lightning's does, with short usage lines and `InputError` instead of a page of usage."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.usage = f"{self.prog} [flags]"
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, *others: Any, **settings: Any
+    ) -> Namespace:
+        """Parse, after a look at the configuration files.
+
+        Raises:
+            InputError: A word or a file cannot be used.
+        """
+        check_configs(sys.argv[1:] if args is None else args)
+        return super().parse_args(args, *others, **settings)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise what was wrong.
+
+        Raises:
+            InputError: Always.
+        """
+        raise InputError(self._sentence(message)) from None
+
+    def _sentence(self, message: str) -> str:
+        if found := re.search(r"Option '([^']+)' is not accepted|has no setting '([^']+)'", message):
+            name = found[1] or found[2]
+            return f"the model has no setting {name!r}; --print_config behind the command shows all of them"
+        if found := re.search(r"(?:does not accept option|[Uu]nrecognized arguments:) '?(?:--)?([^'\s=]+)", message):
+            near = get_close_matches(found[1], self._flags(), n=1)
+            hint = f"did you mean --{near[0]}?" if near else "--help lists all of them"
+            return f"there is no setting --{found[1]}, on the command line or in a config file; {hint}"
+        if "fit.model" in message:
+            return "a model is missing; give a recipe, such as --config configs/head.yaml"
+        lines = [line.strip(" -") for line in message.splitlines()]
+        telling = " ".join(line for line in lines if line and not line.startswith(_HOLLOW))
+        telling = re.sub(r'Parser key "([^"]+)"([^:]*):', r"--\1\2:", telling)
+        telling = re.sub(r"^--model: (\w+):", r"--model.\1:", telling)
+        telling = re.sub(r" ?Given value: NestedArg\(.*\)$", "", telling)
+        telling = re.sub(r"(Expected a <class '\w+'>) Expected a ", r"\1 or a ", telling).replace(
+            " Given value:", "; given was"
+        )
+        telling = re.sub(r"typing\.Literal\[([^\]]+)\]", r"one of \1", telling).replace("a one of", "one of")
+        return re.sub(r"<class '([^']+)'>", r"\1", telling)[:400]
+
+    def _flags(self) -> list[str]:
+        choices = getattr(self._subcommands_action, "choices", {})
+        return [action.dest for parser in (self, *choices.values()) for action in parser._actions]

@@ -1,0 +1,108 @@
+"""The command `predict`."""
+
+from contextlib import closing
+from itertools import islice, tee
+from pathlib import Path
+from typing import Literal
+
+import torch
+from tqdm import tqdm
+
+from kth_lightning.cli.parser import Parser
+from kth_lightning.errors import InputError
+from kth_lightning.io.find_images import find_images
+from kth_lightning.predict.prediction_file import PredictionFile
+from kth_lightning.predict.predictor import Predictor, check_counts
+
+
+def predict_command(argv: list[str]) -> None:
+    """Classify images into a CSV or JSON Lines file; a command that was interrupted goes on when it is repeated.
+
+    An image that cannot be read gets a row that says why.
+
+    Args:
+        argv: The command line behind `predict`.
+
+    Raises:
+        InputError: A path, the checkpoint or a setting cannot be used.
+    """
+    options = _parser().parse_args(argv)
+    check_counts(top_k=options.top_k, batch_size=options.batch_size)
+    output = Path(options.output).expanduser()
+    if output.suffix.lower() not in (".csv", ".jsonl") or output.is_dir():
+        raise InputError(f"--output: {output} is no name for a table; give one that ends in .csv or .jsonl")
+    total = sum(1 for _ in tqdm(find_images(options.paths), desc="listing", unit=" images", delay=1, leave=False))
+    devices = choose_devices(options.accelerator, options.devices)
+    predictor = Predictor(options.ckpt_path, devices, options.calibrated)
+    try:
+        table = PredictionFile(
+            output, _key(options.ckpt_path, options.calibrated), min(options.top_k, len(predictor.class_names))
+        )
+    except OSError as error:
+        raise InputError(f"--output: cannot write {output} ({error.strerror}); give another place") from None
+    with closing(table):
+        done = table.resume(find_images(options.paths))
+        paths, images = tee(islice(find_images(options.paths), done, None))
+        predictions = predictor.stream(images, options.top_k, options.batch_size)
+        with tqdm(desc="predicting", total=total, initial=done, unit=" images", delay=1, leave=False) as bar:
+            for path, prediction in zip(paths, predictions, strict=False):
+                table.write(path, prediction)
+                bar.update()
+        table.finish()
+    errors = f", {table.errors} could not be read, such as {table.first_error}" if table.errors else ""
+    print(f"{table.rows - table.errors} of {table.rows} images classified{errors}; the table is {output}")
+
+
+def choose_devices(accelerator: str, count: int | Literal["auto"]) -> list[torch.device]:
+    """Name the devices to work on: the CPU, or GPUs.
+
+    Args:
+        accelerator: "auto" for GPUs where there are any, "gpu" or "cpu".
+        count: How many GPUs; "auto" for all. The CPU is one device.
+
+    Raises:
+        InputError: There are not as many.
+    """
+    available = torch.accelerator.device_count() if accelerator != "cpu" else 0
+    if available == 0 and accelerator != "gpu":
+        if count not in ("auto", 1):
+            raise InputError(f"--devices {count}: the CPU is one device, with all of its cores; leave it out")
+        return [torch.device("cpu")]
+    wanted = max(available, 1) if count == "auto" else count
+    if not 1 <= wanted <= available:
+        raise InputError(
+            f"--devices: {wanted} GPUs were asked for and PyTorch sees {available}; give --accelerator cpu"
+        )
+    kind = torch.accelerator.current_accelerator()
+    assert kind is not None
+    return [torch.device(kind.type, position) for position in range(wanted)]
+
+
+def _key(ckpt_path: str, calibrated: bool) -> str:
+    stat = Path(ckpt_path).stat()
+    return f"{Path(ckpt_path).resolve()} {stat.st_size} {stat.st_mtime_ns} {calibrated}"
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="python -m kth_lightning predict",
+        description="Classify images into a table, one row each: path, label, probability, the next probable classes "
+        "(label_2, probability_2, ...) and error, the reason why an image could not be read. Only the checkpoint is "
+        "needed.",
+    )
+    parser.add_argument(
+        "paths", nargs="+", help="Image files, folders (with all below them) and globs, such as 'photos/**/*.jpg'."
+    )
+    parser.add_argument("--ckpt_path", required=True, help="A finished run's checkpoints/best.ckpt.")
+    parser.add_argument("--output", required=True, help="The table to write, .csv or .jsonl; it appears when complete.")
+    parser.add_argument("--top_k", type=int, default=3, help="How many classes a row names.")
+    parser.add_argument(
+        "--calibrated",
+        type=bool,
+        default=False,
+        help="Divide the logits by the temperature fitted on the validation images.",
+    )
+    parser.add_argument("--batch_size", type=int, default=32, help="Images a step, on each device.")
+    parser.add_argument("--accelerator", type=Literal["auto", "cpu", "gpu"], default="auto", help="Where to compute.")
+    parser.add_argument("--devices", type=int | Literal["auto"], default="auto", help="How many GPUs.")
+    return parser

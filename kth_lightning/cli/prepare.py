@@ -1,0 +1,26 @@
+"""The command `prepare`."""
+
+from kth_lightning.cli.parser import Parser
+from kth_lightning.data.module import ImageData
+
+_ELSEWHERE = {
+    "image_size", "interpolation", "batch_size", "val_size", "test_size", "split_seed", "splits", "num_folds", "fold",
+    "augmentation", "augmentation_seed", "views", "balance", "seed",
+}  # fmt: skip
+
+
+def prepare_command(argv: list[str]) -> None:
+    """Fetch and read a source's images, write catalogue.csv and audit.csv, and print the summary.
+
+    Args:
+        argv: The command line behind `prepare`.
+
+    Raises:
+        InputError: The images cannot be used.
+    """
+    parser = Parser(
+        prog="python -m kth_lightning prepare",
+        description="Fetch the images, read each one once, and report which are unreadable or stand there twice.",
+    )
+    parser.add_class_arguments(ImageData, "data", skip=set(_ELSEWHERE))
+    print(parser.instantiate_classes(parser.parse_args(argv)).data.prepared.summary)

@@ -1,0 +1,4 @@
+"""What figures are worth: statistics, calibration, localisation, leakage.
+
+May import models, stores, data and io.
+"""

@@ -1,0 +1,173 @@
+"""How good a classifier is on a test set, and how sure that is."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import binomtest
+
+RESAMPLES = 2000
+
+Estimate = dict[str, float | None]
+
+
+def accuracy_interval(correct: int, total: int) -> tuple[float, float]:
+    """Return Wilson's 95 % interval of an accuracy, from how many of `total` images (at least one) are right."""
+    interval = binomtest(correct, total).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def cross_entropies(labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Return each image's cross-entropy in nats, shape [N].
+
+    A probability of 0 counts as float32's smallest normal number, which costs 87.3 nats.
+
+    Args:
+        labels: Places of the true classes, shape [N].
+        probabilities: Shape [N, C].
+    """
+    of_truth = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return -np.log(of_truth.clip(np.finfo(np.float32).tiny))
+
+
+def kappa(labels: npt.NDArray[np.int64], predictions: npt.NDArray[np.int64]) -> float:
+    """Return Cohen's kappa, unweighted; NaN where both sides name one and the same class only."""
+    classes = max(labels.max(), predictions.max()) + 1
+    frequencies = np.bincount(labels, minlength=classes) @ np.bincount(predictions, minlength=classes)
+    chance = frequencies / len(labels) ** 2
+    return math.nan if chance == 1 else float((np.mean(labels == predictions) - chance) / (1 - chance))
+
+
+def macro_recall(labels: npt.NDArray[np.int64], predictions: npt.NDArray[np.int64]) -> float:
+    """Return the mean recall of the classes that are in either argument, as torchmetrics does.
+
+    A class that is predicted but never true counts with a recall of 0.
+    """
+    classes = max(labels.max(), predictions.max()) + 1
+    true = np.bincount(labels, minlength=classes)
+    hits = np.bincount(labels[labels == predictions], minlength=classes)
+    seen = true + np.bincount(predictions, minlength=classes) > 0
+    return float(np.mean(hits[seen] / np.maximum(true[seen], 1)))
+
+
+@dataclass(frozen=True)
+class PerClass:
+    """Hold how well each class is told from the others; each of shape [C].
+
+    Attributes:
+        precision: Share of the images given this class that are of it; 0 where there are none.
+        recall: Share of the class's images that are given it; 0 where there are none.
+        f1: Harmonic mean of the two.
+        support: How many images of the class there are.
+    """
+
+    precision: npt.NDArray[np.float64]
+    recall: npt.NDArray[np.float64]
+    f1: npt.NDArray[np.float64]
+    support: npt.NDArray[np.int64]
+
+
+def confusion_matrix(labels: npt.NDArray[np.int64], predictions: npt.NDArray[np.int64], classes: int) -> npt.NDArray:
+    """Count images by true class (down) and predicted class (across), shape [classes, classes]."""
+    return np.bincount(labels * classes + predictions, minlength=classes**2).reshape(classes, classes)
+
+
+def per_class(labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.floating]) -> PerClass:
+    """Measure each class alone.
+
+    Args:
+        labels: Places of the true classes, shape [N].
+        probabilities: Shape [N, C].
+    """
+    matrix = confusion_matrix(labels, probabilities.argmax(axis=1), probabilities.shape[1])
+    hits, support, given = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
+    return PerClass(
+        precision=hits / np.maximum(given, 1),
+        recall=hits / np.maximum(support, 1),
+        f1=2 * hits / np.maximum(support + given, 1),
+        support=support,
+    )
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Hold what McNemar's exact test says of two models on the same images.
+
+    Attributes:
+        first_only: How many images the first alone names rightly.
+        second_only: How many the second alone does.
+        p: The chance of counts at least this uneven if neither were better.
+    """
+
+    first_only: int
+    second_only: int
+    p: float
+
+
+def mcnemar(first_right: npt.NDArray[np.bool_], second_right: npt.NDArray[np.bool_]) -> PairedTest:
+    """Compare two models by the images that one alone names rightly: McNemar's test, exact and two-sided.
+
+    Args:
+        first_right: Whether the first is right on each image, shape [N].
+        second_right: The same for the second.
+    """
+    first, second = int((first_right & ~second_right).sum()), int((second_right & ~first_right).sum())
+    p = binomtest(first, first + second).pvalue if first + second else 1.0
+    return PairedTest(first, second, float(p))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust the p values of several tests such that 5 % is the chance of any false alarm among them (Holm, 1979)."""
+    adjusted = [0.0] * len(p_values)
+    reached = 0.0
+    for rank, position in enumerate(np.argsort(p_values)):
+        reached = max(reached, min(1.0, (len(p_values) - rank) * p_values[position]))
+        adjusted[position] = reached
+    return adjusted
+
+
+def summarise(labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.floating]) -> dict[str, int | Estimate]:
+    """Measure predictions and give each figure its 95 % interval.
+
+    The accuracy's interval is Wilson's; the others are percentile bootstraps over the images with a fixed seed.
+
+    Args:
+        labels: Places of the true classes, shape [N], N at least 1.
+        probabilities: Shape [N, C].
+
+    Returns:
+        "n", the number of images, and for each of "loss" (nats), "acc", "kappa" and "recall" its "value", "low" and
+        "high". None stands for a value that is undefined, and for bounds where the resamples do not vary (one image,
+        or a kappa with no error): an interval of no width would claim a certainty that is not there.
+    """
+    predictions = probabilities.argmax(axis=1)
+    losses = cross_entropies(labels, probabilities)
+    total, correct = len(labels), int((predictions == labels).sum())
+
+    random = np.random.default_rng(0)
+    resamples = np.empty((3, RESAMPLES))
+    for column in range(RESAMPLES):
+        picks = random.integers(total, size=total)
+        drawn = labels[picks], predictions[picks]
+        resamples[:, column] = losses[picks].mean(), kappa(*drawn), macro_recall(*drawn)
+
+    low, high = accuracy_interval(correct, total)
+    return {
+        "n": total,
+        "loss": _estimate(float(losses.mean()), resamples[0]),
+        "acc": {"value": correct / total, "low": low, "high": high},
+        "kappa": _estimate(kappa(labels, predictions), resamples[1]),
+        "recall": _estimate(macro_recall(labels, predictions), resamples[2]),
+    }
+
+
+def _estimate(value: float, resamples: npt.NDArray[np.float64]) -> Estimate:
+    resamples = resamples[np.isfinite(resamples)]
+    if not math.isfinite(value):
+        return {"value": None, "low": None, "high": None}
+    if len(resamples) == 0 or np.ptp(resamples) == 0:
+        return {"value": value, "low": None, "high": None}
+    low, high = np.percentile(resamples, [2.5, 97.5])
+    return {"value": value, "low": float(low), "high": float(high)}

@@ -1,0 +1,4 @@
+"""Where a classifier looks: activation maps, overlays, contact sheets.
+
+May import models, data and io.
+"""

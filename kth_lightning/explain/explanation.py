@@ -1,0 +1,83 @@
+"""What a classifier says of image files, and where it looks."""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from kth_lightning.data.images import MIN_SIDE, UnreadableImage, read_rgb
+from kth_lightning.explain.cam import activation_maps
+from kth_lightning.models import Classifier
+from kth_lightning.stores.pixels import resize
+
+LONGEST = 1024
+"""Longest side in pixels of the images kept beside their maps."""
+
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Hold what a classifier says of one image.
+
+    Attributes:
+        image: RGB, upright, in its own shape, with no side above `LONGEST`.
+        probabilities: float32 [C].
+        map: What each place adds to the logit of the class asked for, float32 [h, w].
+    """
+
+    image: Image.Image
+    probabilities: npt.NDArray[np.float32]
+    map: npt.NDArray[np.float32]
+
+
+def explain(
+    model: Classifier, files: Sequence[Path], classes: Sequence[int] | None = None
+) -> Iterator[Explanation | UnreadableImage]:
+    """Yield for each file, in order, what the classifier makes of it or why it cannot be read.
+
+    Args:
+        model: On whatever device.
+        files: Images.
+        classes: The class whose map is wanted, one a file; the predicted class's where left out.
+
+    Raises:
+        InputError: The network has no maps.
+    """
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(files), _BATCH):
+            read = list(pool.map(lambda file: _read(file, model), files[start : start + _BATCH]))
+            usable = [position for position, item in enumerate(read) if not isinstance(item, UnreadableImage)]
+            found: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+            if usable:
+                pixels = np.stack([item[1] for item in read if not isinstance(item, UnreadableImage)])
+                images = torch.from_numpy(pixels).to(model.device).permute(0, 3, 1, 2)
+                wanted = None if classes is None else torch.tensor([[classes[start + position]] for position in usable])
+                logits, maps = activation_maps(model, images, "predicted" if wanted is None else wanted)
+                found = dict(
+                    zip(usable, zip(logits.softmax(1).cpu(), maps[:, 0].nan_to_num().cpu(), strict=True), strict=True)
+                )
+            for position, item in enumerate(read):
+                if isinstance(item, UnreadableImage):
+                    yield item
+                else:
+                    probabilities, map_ = found[position]
+                    yield Explanation(item[0], probabilities.numpy(), map_.numpy())
+
+
+def _read(file: Path, model: Classifier) -> tuple[Image.Image, npt.NDArray[np.uint8]] | UnreadableImage:
+    try:
+        image = read_rgb(file, at_least=model.image_size)
+    except UnreadableImage as error:
+        return error
+    if min(image.size) < MIN_SIDE:
+        return UnreadableImage(f"too small: {image.width}x{image.height} pixels, a side needs {MIN_SIDE}")
+    pixels = resize(image, model.image_size, model.interpolation)
+    image.thumbnail((LONGEST, LONGEST))
+    return image, pixels

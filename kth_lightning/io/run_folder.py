@@ -1,0 +1,333 @@
+"""The run folder: the one place that knows its files' names and how they are written."""
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kth_lightning.errors import InputError
+
+PROBABILITY = "p:"
+LOCALISATION = ("n", "pointing", "iou_mask", "iou_box")
+
+
+def write_atomically(text: str, file: Path) -> None:
+    """Write text as UTF-8 such that the file is the old one or the whole new one, whenever the process ends.
+
+    Folders above the file are made.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="")
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Hold what a model said about a set of images.
+
+    Attributes:
+        paths: As in the catalogue, N of them.
+        class_names: C of them.
+        labels: Places of the true classes in `class_names`, shape [N].
+        probabilities: Shape [N, C].
+    """
+
+    paths: list[str]
+    class_names: list[str]
+    labels: npt.NDArray[np.int64]
+    probabilities: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """Describe a test image that got a wrong label.
+
+    Attributes:
+        path: As in the catalogue.
+        label: True class.
+        prediction: Class that was named.
+        confidence: Probability of the prediction.
+        image: Name of a JPEG inside the folder of mistakes.
+        map: Name of another, the activation map of the prediction laid over the image.
+    """
+
+    path: str
+    label: str
+    prediction: str
+    confidence: float
+    image: str
+    map: str
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Read and write one run's results.
+
+    Every writer is atomic; every reader raises `InputError` with the file's name where a file is missing or damaged.
+
+    Attributes:
+        path: The folder itself; writers make it.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """Name the resolved configuration, which alone repeats the run."""
+        return self.path / "config.yaml"
+
+    @property
+    def splits(self) -> Path:
+        """Name the table of which image is in which part of the split."""
+        return self.path / "splits.csv"
+
+    @property
+    def metrics(self) -> Path:
+        """Name the run's figures, written when all is done."""
+        return self.path / "metrics.json"
+
+    @property
+    def history(self) -> Path:
+        """Name the table with one row an epoch."""
+        return self.path / "history.csv"
+
+    @property
+    def predictions(self) -> Path:
+        """Name the table with one row a test image."""
+        return self.path / "predictions.csv"
+
+    @property
+    def confusion(self) -> Path:
+        """Name the test set's confusion matrix."""
+        return self.path / "confusion.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Name the folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        """Name the checkpoint of the best epoch."""
+        return self.checkpoints / "best.ckpt"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """Name the checkpoint that an interrupted run resumes from."""
+        return self.checkpoints / "last.ckpt"
+
+    @property
+    def figures(self) -> Path:
+        """Name the folder of PNG files."""
+        return self.path / "figures"
+
+    @property
+    def mistakes(self) -> Path:
+        """Name the folder of the most confident mistakes: a table and JPEG files."""
+        return self.path / "mistakes"
+
+    @property
+    def localisation(self) -> Path:
+        """Name the table of how well the activation maps find the animals, one row a class."""
+        return self.path / "localisation.csv"
+
+    @property
+    def report(self) -> Path:
+        """Name the page that shows all of it."""
+        return self.path / "report.html"
+
+    @property
+    def finished(self) -> bool:
+        """Tell whether the run has written its figures, its last act."""
+        try:
+            self.read_metrics()
+        except InputError:
+            return False
+        return True
+
+    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Write plain nested values as JSON, with null in place of NaN and infinity."""
+        text = json.dumps(_finite(metrics), indent=2, allow_nan=False, ensure_ascii=False)
+        write_atomically(text + "\n", self.metrics)
+
+    def read_metrics(self) -> dict[str, Any]:
+        """Read what `write_metrics` wrote."""
+        try:
+            metrics = json.loads(_text(self.metrics))
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise _damaged(self.metrics, error) from None
+        if not isinstance(metrics, dict):
+            raise _damaged(self.metrics, "no JSON object")
+        return metrics
+
+    def append_history(self, row: Mapping[str, float]) -> None:
+        """Add an epoch's figures.
+
+        Args:
+            row: "epoch", "seconds", "lr", and "train/" and "val/" with each of "loss", "acc", "kappa" and "recall".
+                NaN becomes an empty cell, and so does what a row lacks.
+        """
+        names = list(row)
+        header, line = _csv([names]), _csv([_cells(row, names)])
+        before = _text(self.history) if self.history.exists() else ""
+        if not (before.startswith(header) and before.endswith("\n")):
+            self._write_history([*self.read_history(), row])
+            return
+        with self.history.open("a", encoding="utf-8", newline="") as stream:
+            stream.write(line)
+
+    def read_history(self) -> list[dict[str, float]]:
+        """Read the epochs' figures, NaN for an empty cell; no row where no epoch has ended.
+
+        A last line that a kill tore is left out.
+        """
+        if not self.history.exists():
+            return []
+        whole = _text(self.history).rpartition("\n")[0]
+        try:
+            rows = csv.DictReader(io.StringIO(whole), restval="no cell", strict=True)
+            return [
+                {name: float(cell or "nan") for name, cell in row.items()} | {"epoch": int(row["epoch"])}
+                for row in rows
+            ]
+        except (KeyError, TypeError, ValueError, csv.Error) as error:
+            raise _damaged(self.history, error) from None
+
+    def truncate_history(self, epoch: int) -> None:
+        """Drop the rows of this epoch and later ones, as for a run that resumes at the start of `epoch`."""
+        if self.history.exists():
+            self._write_history([row for row in self.read_history() if row["epoch"] < epoch])
+
+    def _write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        lines = [_cells(row, names) for row in rows]
+        write_atomically(_csv([names, *lines] if rows else []), self.history)
+
+    def write_predictions(
+        self,
+        paths: Sequence[str],
+        labels: npt.NDArray[np.int64],
+        class_names: Sequence[str],
+        probabilities: npt.NDArray[np.floating],
+    ) -> None:
+        """Write one row a test image: path, label, prediction, correct (0 or 1), confidence, and "p:<class>" columns.
+
+        Probabilities keep nine significant digits, enough to give a float32 back as it was.
+
+        Args:
+            paths: As in the catalogue, N of them.
+            labels: Places of the true classes in `class_names`, shape [N].
+            class_names: C of them.
+            probabilities: Shape [N, C].
+        """
+        header = ["path", "label", "prediction", "correct", "confidence", *(PROBABILITY + name for name in class_names)]
+        rows = [
+            [path, class_names[label], class_names[best], int(label == best), f"{row[best]:.9g}"]
+            + [f"{probability:.9g}" for probability in row]
+            for path, label, best, row in zip(paths, labels, probabilities.argmax(axis=1), probabilities, strict=True)
+        ]
+        write_atomically(_csv([header, *rows]), self.predictions)
+
+    def read_predictions(self) -> Predictions:
+        """Read what `write_predictions` wrote."""
+        try:
+            header, *rows = csv.reader(io.StringIO(_text(self.predictions)), strict=True)
+            if not rows:
+                raise ValueError("no row")
+            columns = [column for column, name in enumerate(header) if name.startswith(PROBABILITY)]
+            class_names = [header[column].removeprefix(PROBABILITY) for column in columns]
+            path, label = header.index("path"), header.index("label")
+            return Predictions(
+                paths=[row[path] for row in rows],
+                class_names=class_names,
+                labels=np.array([class_names.index(row[label]) for row in rows], dtype=np.int64),
+                probabilities=np.array([[float(row[column]) for column in columns] for row in rows]),
+            )
+        except (IndexError, ValueError, csv.Error) as error:
+            raise _damaged(self.predictions, error) from None
+
+    def write_confusion(self, matrix: npt.NDArray[np.integer], class_names: Sequence[str]) -> None:
+        """Write how many images of each true class (row) got each prediction (column).
+
+        Args:
+            matrix: Counts, shape [C, C].
+            class_names: C of them.
+        """
+        rows = [[name, *counts] for name, counts in zip(class_names, matrix.tolist(), strict=True)]
+        write_atomically(_csv([["true class", *class_names], *rows]), self.confusion)
+
+    def write_mistakes(self, mistakes: Sequence[Mistake]) -> None:
+        """Write the table of mistakes, the most confident first; their JPEG files are written by the caller."""
+        names = [field.name for field in fields(Mistake)]
+        rows = [[getattr(mistake, name) for name in names] for mistake in mistakes]
+        write_atomically(_csv([names, *rows]), self.mistakes / "mistakes.csv")
+
+    def read_mistakes(self) -> list[Mistake]:
+        """Read what `write_mistakes` wrote; no mistake where the run has no such table."""
+        file = self.mistakes / "mistakes.csv"
+        if not file.exists():
+            return []
+        try:
+            rows = csv.DictReader(io.StringIO(_text(file)), strict=True)
+            return [Mistake(**row | {"confidence": float(row["confidence"])}) for row in rows]  # type: ignore[arg-type]
+        except (KeyError, TypeError, ValueError, csv.Error) as error:
+            raise _damaged(file, error) from None
+
+    def write_localisation(self, rows: Sequence[Mapping[str, str | float]]) -> None:
+        """Write one row a class: "class", and the number of images and shares of `LOCALISATION`."""
+        names = ("class", *LOCALISATION)
+        write_atomically(_csv([names, *([row[name] for name in names] for row in rows)]), self.localisation)
+
+    def read_localisation(self) -> list[dict[str, Any]]:
+        """Read what `write_localisation` wrote; no row where the run has no such table."""
+        if not self.localisation.exists():
+            return []
+        try:
+            rows = csv.DictReader(io.StringIO(_text(self.localisation)), strict=True)
+            return [{"class": row["class"]} | {name: float(row[name]) for name in LOCALISATION} for row in rows]
+        except (KeyError, TypeError, ValueError, csv.Error) as error:
+            raise _damaged(self.localisation, error) from None
+
+
+def _cells(row: Mapping[str, float], names: Sequence[str]) -> list[float | str]:
+    return [row[name] if math.isfinite(row.get(name, math.nan)) else "" for name in names]
+
+
+def _csv(rows: Iterable[Sequence[object]]) -> str:
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(rows)
+    return stream.getvalue()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _text(file: Path) -> str:
+    try:
+        with file.open(encoding="utf-8", newline="") as stream:
+            return stream.read()
+    except FileNotFoundError:
+        raise InputError(f"{file} is missing; its run has not finished, so start that run again") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise _damaged(file, error) from None
+
+
+def _damaged(file: Path, error: object) -> InputError:
+    return InputError(f"{file} is damaged ({error}); delete it and start its run again")

@@ -1,0 +1,11 @@
+"""What a run tells the person at the terminal."""
+
+import os
+import sys
+
+
+def print_rank_zero(text: str) -> None:
+    """Print a line on standard error, from the first process of a run alone."""
+    # Lightning's launches number processes on their machine and machines, torchrun and SLURM the processes of all.
+    if all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK", "RANK", "SLURM_PROCID")):
+        print(text, file=sys.stderr, flush=True)

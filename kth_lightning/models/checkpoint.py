@@ -1,0 +1,143 @@
+"""Load a trained classifier from its completed checkpoint alone."""
+
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from zipfile import ZIP_STORED, ZipFile
+
+import torch
+from torch import Tensor
+
+import kth_lightning.models
+from kth_lightning.errors import InputError
+from kth_lightning.models import Classifier
+from kth_lightning.stores.pixels import INTERPOLATIONS, MAX_SIZE, MIN_SIZE
+
+
+def _are_weights(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(name, str)
+        and isinstance(item, Tensor)
+        and item.layout == torch.strided
+        and item.device.type == "cpu"
+        and not item.is_complex()
+        for name, item in value.items()
+    )
+
+
+def _are_settings(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    names = value.get("class_names") or []
+    return isinstance(names, list) and all(isinstance(name, str) for name in names)
+
+
+_PARTS: dict[str, Callable[[Any], bool]] = {
+    "weights_sha256": lambda value: isinstance(value, str),
+    "state_dict": _are_weights,
+    "hyper_parameters": _are_settings,
+    "images": lambda value: value is None or (_are_weights(value) and value.keys() == {"train", "val", "test"}),
+    "pytorch-lightning_version": lambda value: isinstance(value, str) and bool(re.match(r"\d+\.\d+", value)),
+    "loops": lambda value: isinstance(value, dict),
+    "callbacks": lambda value: isinstance(value, dict),
+    "optimizer_states": lambda value: isinstance(value, list),
+    "lr_schedulers": lambda value: isinstance(value, list),
+}
+"""What every checkpoint of ours has, and what Lightning reads without a look at its kind."""
+
+
+def load_classifier(path: str | Path, device: torch.device | str = "cpu") -> Classifier:
+    """Build the classifier that a run's best.ckpt holds, in evaluation mode.
+
+    Neither its data nor its pretrained weights are needed: the file carries the trunk, the class names, the size of the
+    images and the temperature. Nothing in it is executed.
+
+    Args:
+        path: A completed `checkpoints/best.ckpt`.
+        device: Where to put the classifier.
+
+    Raises:
+        InputError: The file is missing, no checkpoint of ours, cut short, or of a run that has not ended.
+    """
+    checkpoint = read_checkpoint(path)
+    if checkpoint.get("complete") is not True:
+        raise InputError(
+            f"--ckpt_path: {path} holds the trained part alone; give checkpoints/best.ckpt of a run that has finished"
+        )
+    name = checkpoint.get("class_path")
+    kind = getattr(kth_lightning.models, str(name).rpartition(".")[2], None)
+    if not (isinstance(kind, type) and issubclass(kind, Classifier)):
+        raise InputError(f"--ckpt_path: {path} was made by a newer kth_lightning ({name}); update")
+    # The weights are in the file; those that training began with may be gone.
+    own = {"weights": "none", "weights_sha256": None, "init_head_from": None}
+    try:
+        settings = dict(checkpoint["hyper_parameters"])
+        model = kind(**settings | {name: value for name, value in own.items() if name in settings})
+        model.load_state_dict(checkpoint["state_dict"])
+        _check(model)
+    except Exception as error:  # whatever the first wrong value makes them stumble over
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"--ckpt_path: {path} does not fit this version of kth_lightning ({reason}); use the one that wrote it, or "
+            "another checkpoint"
+        ) from None
+    require_numbers(path, checkpoint)
+    return model.eval().requires_grad_(False).to(device)
+
+
+def require_numbers(path: str | Path, checkpoint: dict[str, Any]) -> None:
+    """Refuse weights that are NaN or infinite, and would give such figures.
+
+    Raises:
+        InputError: There are some.
+    """
+    if not all(value.isfinite().all() for value in checkpoint["state_dict"].values()):
+        raise InputError(
+            f"--ckpt_path: {path} has weights that are no numbers, so its training went wrong; train again with a "
+            "smaller --model.lr"
+        )
+
+
+def _check(model: Classifier) -> None:
+    """Refuse what predictions depend on and building the model does not.
+
+    Raises:
+        ValueError: A setting is of another kind, or out of its range.
+    """
+    if len(set(model.class_names)) != model.num_classes:
+        raise ValueError(f"{model.num_classes} classes have the names {model.class_names}")
+    if not isinstance(model.image_size, int) or not MIN_SIZE <= model.image_size <= MAX_SIZE:
+        raise ValueError(f"an image_size of {model.image_size}")
+    if model.interpolation not in INTERPOLATIONS:
+        raise ValueError(f"an interpolation {model.interpolation}")
+    if not math.isfinite(model.temperature):
+        raise ValueError(f"a temperature of {model.temperature}")
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint of ours onto the CPU, without running anything in it.
+
+    Raises:
+        InputError: The file is missing, cut short, damaged, or another program's.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"--ckpt_path: there is no file {path}; give a run's checkpoints/best.ckpt")
+    try:
+        checkpoint = torch.load(path, weights_only=True, mmap=True, map_location="cpu") if _is_whole(path) else None
+    except Exception:  # the readers raise whatever the broken bytes make them stumble over
+        checkpoint = None
+    if not isinstance(checkpoint, dict) or not all(fits(checkpoint.get(name)) for name, fits in _PARTS.items()):
+        raise InputError(
+            f"--ckpt_path: {path} is no checkpoint of kth_lightning, or was cut short or damaged; give another"
+        )
+    return checkpoint
+
+
+def _is_whole(path: str | Path) -> bool:
+    """Tell whether a file's parts have the checksums that torch wrote and does not look at."""
+    with ZipFile(path) as file:
+        parts = file.infolist()
+        plain = all(part.compress_type == ZIP_STORED for part in parts)  # as torch writes them; others may be bombs
+        return plain and sum(part.file_size for part in parts) <= Path(path).stat().st_size and file.testzip() is None

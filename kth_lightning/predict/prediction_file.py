@@ -1,0 +1,109 @@
+"""The table of predictions: whole under its name, or not there."""
+
+import csv
+import glob
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from kth_lightning.predict.predictor import Prediction
+
+
+class PredictionFile:
+    """Write predictions, one row an image, such that an interrupted command can go on.
+
+    Rows go into a hidden file beside the table, which gets the table's name when all are there.
+
+    Args:
+        file: Ends in .csv or .jsonl; folders above it are made.
+        key: What the predictions depend on beside the images; rows made under another are not gone on with.
+        top_k: How many classes a row names.
+
+    Attributes:
+        rows: How many there are.
+        errors: How many of them are of images that could not be read.
+        first_error: The first of those, with its reason.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+
+    def __init__(self, file: Path, key: str, top_k: int) -> None:
+        self.file = file
+        self.rows = self.errors = 0
+        self.first_error = ""
+        ranks = [name for rank in range(2, top_k + 1) for name in (f"label_{rank}", f"probability_{rank}")]
+        self._columns = ["path", "label", "probability", *ranks, "error"]
+        self._is_csv = file.suffix.lower() == ".csv"
+        digest = hashlib.sha256(f"{key} {self._columns}".encode(errors="backslashreplace")).hexdigest()
+        self._part = file.with_name(f".{file.name}.{digest[:12]}.part")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self._stream = self._part.open("a+b")
+
+    def resume(self, images: Iterable[Path]) -> int:
+        """Keep the rows that an earlier command left, as far as they are these images', and return their number."""
+        header = self._line(dict(zip(self._columns, self._columns, strict=True))) if self._is_csv else b""
+        self._stream.seek(0)
+        end = len(header) if self._stream.read(len(header)) == header else 0
+        for image, line in zip(images, self._stream if end == len(header) else (), strict=False):
+            row = self._row(line)
+            if row.get("path") != _name(image):
+                break
+            self._count(row)
+            end += len(line)
+        self._stream.truncate(end)
+        if not end:
+            self._stream.write(header)
+        return self.rows
+
+    def write(self, image: Path, prediction: Prediction) -> None:
+        """Add a row: path, label, probability, label_2, probability_2, ..., error; what there is not is left empty."""
+        cells: list[Any] = [cell for label, value in prediction.top_k for cell in (label, float(f"{value:.6g}"))]
+        cells += [None] * (len(self._columns) - 2 - len(cells))
+        row = dict(zip(self._columns, [_name(image), *cells, prediction.error], strict=True))
+        self._stream.write(self._line(row))
+        self._count(row)
+
+    def close(self) -> None:
+        """Leave the rows for another command to go on with."""
+        self._stream.close()
+
+    def finish(self) -> None:
+        """Give the file its name, and remove what commands with other settings left of it."""
+        self.close()
+        self._part.replace(self.file)
+        for left in self.file.parent.glob(f".{glob.escape(self.file.name)}.*.part"):
+            left.unlink()
+
+    def _line(self, row: dict[str, Any]) -> bytes:
+        if not self._is_csv:
+            return json.dumps(row, ensure_ascii=False).encode() + b"\n"
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerow(row.values())
+        return text.getvalue().encode()
+
+    def _row(self, line: bytes) -> dict[str, Any]:
+        """Read a row back; empty where a kill tore it."""
+        try:
+            if not line.endswith(b"\n"):
+                return {}
+            if not self._is_csv:
+                return json.loads(line)
+            return dict(zip(self._columns, next(csv.reader([line.decode()])), strict=True))
+        except (ValueError, RecursionError, csv.Error):
+            return {}
+
+    def _count(self, row: dict[str, Any]) -> None:
+        self.rows += 1
+        if row["error"]:
+            self.errors += 1
+            self.first_error = self.first_error or f"{row['path']}: {row['error']}"
+
+
+def _name(image: Path) -> str:
+    """Write a path with escapes for bytes that are not UTF-8."""
+    return os.fsencode(image).decode(errors="backslashreplace")

@@ -1,0 +1,182 @@
+"""Predictions from Python: files, PIL images and arrays in, labels and probabilities out."""
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from kth_lightning.data.images import MIN_SIDE, UnreadableImage, read_rgb, upright_rgb
+from kth_lightning.errors import InputError
+from kth_lightning.io.bounded_map import bounded_map
+from kth_lightning.models import Classifier
+from kth_lightning.models.checkpoint import load_classifier
+from kth_lightning.stores.pixels import resize
+
+ImageInput = str | Path | Image.Image | np.ndarray | Tensor
+"""A file, a PIL image, or uint8 values: an array [H, W], [H, W, 3] or [H, W, 4], or a tensor [3, H, W]."""
+
+_Pixels = npt.NDArray[np.uint8] | str  # or why there are none
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Hold what a classifier says of one image.
+
+    Attributes:
+        label: The most probable class; None where there is an error.
+        probability: Of that class; None where there is an error.
+        top_k: The most probable classes with their probabilities, falling, `label` first.
+        error: Why the image could not be read; None where it could.
+    """
+
+    label: str | None = None
+    probability: float | None = None
+    top_k: tuple[tuple[str, float], ...] = ()
+    error: str | None = None
+
+
+def check_counts(**counts: int) -> None:
+    """Refuse numbers that are less than 1.
+
+    Raises:
+        InputError: With the number's name.
+    """
+    for name, count in counts.items():
+        if count < 1:
+            raise InputError(f"--{name} is at least 1; {count} was given")
+
+
+class Predictor:
+    """Classify images with a checkpoint and nothing else.
+
+    Images are resized as in training, and the arithmetic is float32: with bfloat16, probabilities move by more than
+    0.001.
+
+    Args:
+        ckpt_path: A finished run's `checkpoints/best.ckpt`.
+        device: "auto" for a GPU where there is one, a device of torch's, or several that share the work.
+        calibrated: Divide the logits by the temperature that was fitted on the validation images.
+
+    Raises:
+        InputError: The file is no such checkpoint.
+    """
+
+    def __init__(
+        self,
+        ckpt_path: str | Path,
+        device: str | torch.device | Sequence[torch.device] = "auto",
+        calibrated: bool = False,
+    ) -> None:
+        if device == "auto":
+            device = (torch.accelerator.is_available() and torch.accelerator.current_accelerator()) or "cpu"
+        devices = [device] if isinstance(device, str | torch.device) else device
+        models = [load_classifier(ckpt_path, item) for item in devices]
+        self.model = models[0]
+        self.class_names = self.model.class_names
+        self.temperature = self.model.temperature if calibrated else 1.0
+        if calibrated and self.temperature == 1:
+            warnings.warn(f"{ckpt_path} has no fitted temperature, so nothing is calibrated", stacklevel=2)
+        # A thread a device, and always the same one: each new thread would have torch start a pool of its own.
+        self._models = [(model, ThreadPoolExecutor(1)) for model in models]
+        self._readers = ThreadPoolExecutor(os.cpu_count())
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # a string is a file here, not an iterable of letters
+        self, images: ImageInput, top_k: int = 3, batch_size: int = 32
+    ) -> Prediction: ...
+
+    @overload
+    def __call__(self, images: Iterable[ImageInput], top_k: int = 3, batch_size: int = 32) -> list[Prediction]: ...
+
+    def __call__(
+        self, images: ImageInput | Iterable[ImageInput], top_k: int = 3, batch_size: int = 32
+    ) -> Prediction | list[Prediction]:
+        """Classify one image, or several in their order; one that cannot be read gets a prediction with an error.
+
+        Raises:
+            InputError: `top_k` or `batch_size` is less than 1.
+        """
+        if isinstance(images, ImageInput):
+            return next(self.stream([images], top_k, batch_size))
+        return list(self.stream(images, top_k, batch_size))
+
+    def stream(self, images: Iterable[ImageInput], top_k: int = 3, batch_size: int = 32) -> Iterator[Prediction]:
+        """Classify any number of images in their order, a few batches at a time.
+
+        Args:
+            images: Taken only as fast as predictions are.
+            top_k: How many classes to name, as far as there are.
+            batch_size: Images a step, on each device.
+
+        Raises:
+            InputError: `top_k` or `batch_size` is less than 1.
+        """
+        check_counts(top_k=top_k, batch_size=batch_size)
+        turns = cycle(self._models)
+
+        def predict(batch: list[_Pixels]) -> Future[list[Prediction]]:
+            model, thread = next(turns)
+            return thread.submit(self._predict, model, batch, top_k)
+
+        ahead = len(self._models) + 1
+        read = bounded_map(self._read, images, batch_size * ahead)
+        batches = iter(lambda: list(islice(read, batch_size)), [])
+        return (prediction for batch in bounded_map(predict, batches, ahead) for prediction in batch)
+
+    def _read(self, image: ImageInput) -> Future[_Pixels]:
+        if isinstance(image, str | Path):
+            return self._readers.submit(self._pixels, image)
+        ready: Future[_Pixels] = Future()  # now, for the caller may use its array again, and PIL is not safe in threads
+        ready.set_result(self._pixels(image))
+        return ready
+
+    def _pixels(self, image: ImageInput) -> _Pixels:
+        """Return uint8 [size, size, 3], or the reason why there is none."""
+        try:
+            if isinstance(image, str | Path):
+                image = read_rgb(Path(image), at_least=self.model.image_size)
+            else:
+                image = _rgb(image)
+        except UnreadableImage as error:
+            return str(error)
+        if min(image.size) < MIN_SIDE:
+            return f"too small: {image.width}x{image.height} pixels, a side needs {MIN_SIDE}"
+        return resize(image, self.model.image_size, self.model.interpolation)
+
+    @torch.inference_mode()
+    def _predict(self, model: Classifier, batch: list[_Pixels], top_k: int) -> list[Prediction]:
+        pixels = [item for item in batch if not isinstance(item, str)]
+        rows = iter(self._most_probable(model, np.stack(pixels), top_k) if pixels else [])
+        return [Prediction(error=item) if isinstance(item, str) else Prediction(*next(rows)) for item in batch]
+
+    def _most_probable(
+        self, model: Classifier, pixels: npt.NDArray[np.uint8], top_k: int
+    ) -> Iterator[tuple[str, float, tuple[tuple[str, float], ...]]]:
+        logits = model(torch.from_numpy(pixels).to(model.device).permute(0, 3, 1, 2))
+        values, positions = (logits / self.temperature).softmax(1).topk(min(top_k, len(self.class_names)))
+        for row in zip(positions.tolist(), values.tolist(), strict=True):
+            top = tuple((self.class_names[position], value) for position, value in zip(*row, strict=True))
+            yield (*top[0], top)
+
+
+def _rgb(image: Image.Image | npt.NDArray[np.uint8] | Tensor) -> Image.Image:
+    try:
+        if isinstance(image, Tensor):
+            image = (image.permute(1, 2, 0) if image.ndim == 3 else image).cpu().numpy()
+        if isinstance(image, np.ndarray):
+            if image.dtype != np.uint8:
+                raise UnreadableImage(f"unreadable: an array of {image.dtype}; give uint8, 0 to 255")
+            image = Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image)
+        return upright_rgb(image)
+    except (TypeError, ValueError, OSError) as error:  # an odd shape; a file that PIL opened and cannot read on
+        raise UnreadableImage(f"unreadable: {error}") from None

@@ -1,0 +1,100 @@
+"""The page of `explore`: one HTML file that needs nothing beside it."""
+
+import base64
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader
+from PIL import Image
+
+from kth_lightning.report.photos import Row
+
+_QUALITY = 80
+_CHART_SHARPNESS = 1.5  # pixels of a chart for one of the page
+
+
+@dataclass(frozen=True)
+class Page:
+    """Hold what the page shows, in its order.
+
+    Attributes:
+        title: What the images are.
+        lead: How many there are, and for what.
+        warnings: Sentences about what could not be done.
+        class_names: By falling training count.
+        counts: Images of each class in each part of the split; in the one part "all" where there is no split.
+        only_classes: Which classes the images and densities show, where not all; else empty.
+        originals: Examples at their original shape, a row a class.
+        colours: PNG files of the densities: a wide one, and one for phones.
+        colours_alt: What they show, in words.
+        colours_note: Which images they are of.
+        counts_chart: PNG file.
+        seen: Images as a model sees them.
+        image_size: Their side in pixels.
+        augmentation: Name of the preset.
+        augmented: A row an image; empty where the preset changes nothing.
+        left_out: Rows of audit.csv that are no duplicates.
+        duplicates: A row a group of duplicates.
+        duplicate_groups: How many groups there are in all.
+        across_classes: How many of them have images of several classes.
+        sizes_chart: PNG file.
+        odd: Images of odd sizes, the oddest ones.
+        odd_sizes: How many there are in all.
+        small: How many have a side smaller than `image_size`.
+        audit: The summary that `prepare` prints.
+    """
+
+    title: str
+    lead: str
+    warnings: Sequence[str]
+    class_names: Sequence[str]
+    counts: Mapping[str, Counter[str]]
+    only_classes: str
+    originals: Sequence[Row]
+    colours: tuple[Path, Path]
+    colours_alt: str
+    colours_note: str
+    counts_chart: Path
+    seen: Sequence[Row]
+    image_size: int
+    augmentation: str
+    augmented: Sequence[Row]
+    left_out: Sequence[Mapping[str, str]]
+    duplicates: Sequence[Row]
+    duplicate_groups: int
+    across_classes: int
+    sizes_chart: Path
+    odd: Sequence[Row]
+    odd_sizes: int
+    small: int
+    audit: str
+
+
+def write_page(page: Page, file: Path) -> None:
+    """Write the page as one self-contained HTML file: photographs as JPEG and charts as PNG inside it."""
+    environment = Environment(
+        loader=PackageLoader("kth_lightning.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["jpeg"] = _jpeg
+    environment.filters["png"] = _png
+    environment.filters["chart_size"] = _chart_size
+    file.write_text(environment.get_template("explore.html").render(page=page), encoding="utf-8")
+
+
+def _jpeg(image: Image.Image) -> str:
+    stream = BytesIO()
+    image.save(stream, format="JPEG", quality=_QUALITY, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def _png(file: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}"
+
+
+def _chart_size(file: Path) -> tuple[int, int]:
+    """Give a chart's width and height on the page, so that nothing jumps while it loads and no text grows too large."""
+    with Image.open(file) as image:
+        return round(image.width / _CHART_SHARPNESS), round(image.height / _CHART_SHARPNESS)

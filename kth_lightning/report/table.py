@@ -1,0 +1,266 @@
+"""The table that sets models side by side, as Markdown and as JSON."""
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tabulate
+
+from kth_lightning.errors import InputError
+from kth_lightning.evaluation.statistics import accuracy_interval, summarise
+from kth_lightning.io.run_folder import LOCALISATION, RunFolder, write_atomically
+
+tabulate.MIN_PADDING = 0  # its two spaces beside every heading would take the table beyond 120 columns
+
+SCORES = ("loss", "acc", "kappa", "recall")
+COSTS = ("seconds_per_epoch", "best_epoch", "epochs", "parameters_trained", "seconds_total")
+HEADER = ["model", "s/epoch", "cross-entropy", "accuracy (95 % CI)", "kappa"]
+HEADER += ["best epoch", "epochs", "params trained", "total"]
+_COLUMNS = {"loss": HEADER.index("cross-entropy"), "kappa": HEADER.index("kappa")}
+
+ARTICLE_IMAGES = 140
+# E. He, "Transfer Learning with Keras", 2017, table 1
+ARTICLE_COLUMNS = ("seconds_per_epoch", "loss", "acc", "kappa", *COSTS[1:])
+ARTICLE: dict[str, dict[str, float]] = {
+    model: dict(zip(ARTICLE_COLUMNS, figures, strict=True))
+    for model, figures in {
+        "benchmark": (8.95, 1.83, 0.57, 0.5479, 23, 29, 3_920_531, 259.6),
+        "head": (0.17, 1.41, 0.60, 0.5777, 224, 235, 9_747, 40.83),
+        "finetune": (12.5, 0.93, 0.80, 0.7890, 24, 30, 9_448_979, 375.82),
+    }.items()
+}
+ARTICLE_NOTE = (
+    f"article: of 2017, tested on {ARTICLE_IMAGES} images; its seconds include a pass over validation AND test "
+    "after each epoch,\non a GPU of 2017; ours: training + validation."
+)
+LOCALISATION_HEADER = ["activation maps", "images", "pointing game (95 % CI)", "IoU with masks", "IoU of boxes"]
+LOCALISATION_NOTE = (
+    "activation maps: share of them whose highest place lies on the object, and how far their high part overlaps it;\n"
+    "(whole image): the same for a map that is high everywhere."
+)
+RUNS_NOTE = "± sd (n): standard deviation over n runs, under their mean"
+FOLDS_NOTE = "; the interval is that of all folds' predictions together"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Name a model of the comparison and its finished runs.
+
+    Attributes:
+        model: "benchmark", "head" or "finetune" where the article has figures of it.
+        runs: One; or several, over folds or seeds.
+    """
+
+    model: str
+    runs: Sequence[RunFolder]
+
+
+def table(parts: Sequence[Part], reference: bool) -> str:
+    """Return the comparison as GitHub Markdown, at most 120 columns wide.
+
+    Args:
+        parts: One a model, in the order of the rows.
+        reference: Put the article's figures below ours.
+
+    Raises:
+        InputError: A run has no figures, or damaged ones.
+    """
+    return _markdown([figures(part, reference) for part in parts])
+
+
+def write_table(parts: Sequence[Part], folder: Path, reference: bool) -> str:
+    """Write table.md and table.json into a folder and return the Markdown.
+
+    The JSON is a list with an entry a model: "model", "runs", "n" (test images, of all folds together), for each
+    score "value", "sd", "low" and "high", for each cost "value" and "sd", and so for "loss_calibrated", the
+    cross-entropy after temperature scaling; with `reference` also "article", and where images have masks
+    "localisation". Over several runs "value" is the mean and "sd" the standard deviation; the bounds are those of the
+    pooled predictions where no image is tested twice (folds), else null (seeds).
+
+    Args:
+        parts: One a model, in the order of the rows.
+        folder: Made where it is missing.
+        reference: Put the article's figures below ours.
+
+    Raises:
+        InputError: A run has no figures, or damaged ones.
+    """
+    entries = [figures(part, reference) for part in parts]
+    markdown = _markdown(entries)
+    write_atomically(markdown + "\n", folder / "table.md")
+    write_atomically(json.dumps(entries, indent=2, allow_nan=False) + "\n", folder / "table.json")
+    return markdown
+
+
+def figures(part: Part, reference: bool) -> dict[str, Any]:
+    """Return a model's entry of table.json, as `write_table` describes it.
+
+    Raises:
+        InputError: A run has no figures, or damaged ones.
+    """
+    metrics = [_checked(run) for run in part.runs]
+    test = metrics[0]["test"] if len(metrics) == 1 else _pooled(part.runs)
+    entry: dict[str, Any] = {"model": part.model, "runs": len(metrics), "n": test.get("n", metrics[0]["test"]["n"])}
+    for name in SCORES:
+        bounds = test.get(name, {})
+        values = [run["test"][name]["value"] for run in metrics]
+        entry[name] = _mean(values) | {"low": bounds.get("low"), "high": bounds.get("high")}
+    for name in COSTS:
+        entry[name] = _mean([run[name] for run in metrics])
+    entry["loss_calibrated"] = _mean([run["test"].get("loss_calibrated") for run in metrics])
+    if found := [run["test"]["localisation"] for run in metrics if run["test"].get("localisation")]:
+        bounds = found[0] if len(metrics) == 1 else {}
+        entry["localisation"] = {"n": sum(item["n"] for item in found)} | {
+            name: _mean([item[name]["value"] for item in found])
+            | {end: bounds.get(name, {}).get(end) for end in ("low", "high")}
+            for name in LOCALISATION
+            if name != "n"
+        }
+        entry["localisation"]["whole_picture"] = {
+            name: _mean([item.get("whole_picture", {}).get(name) for item in found])["value"]
+            for name in LOCALISATION
+            if name != "n"
+        }
+    if reference and part.model in ARTICLE:
+        entry["article"] = ARTICLE[part.model] | {"n": ARTICLE_IMAGES}
+    return entry
+
+
+def _checked(run: RunFolder) -> dict[str, Any]:
+    metrics = run.read_metrics()
+    lacking = [name for name in ("test", *COSTS) if name not in metrics]
+    lacking += [f"test/{name}" for name in ("n", *SCORES) if name not in (metrics.get("test") or {})]
+    if lacking:
+        raise InputError(f"{run.metrics} has no {', '.join(lacking)}; delete it and start its run again")
+    return metrics
+
+
+def _pooled(runs: Sequence[RunFolder]) -> dict[str, Any]:
+    predictions = [run.read_predictions() for run in runs]
+    paths = [path for item in predictions for path in item.paths]
+    if len(set(paths)) < len(paths):
+        return {}
+    for run, item in zip(runs, predictions, strict=True):
+        if item.class_names != predictions[0].class_names:
+            raise InputError(
+                f"{run.predictions} has other classes than {runs[0].predictions}; compare runs on one data set"
+            )
+    return summarise(
+        np.concatenate([item.labels for item in predictions]),
+        np.concatenate([item.probabilities for item in predictions]),
+    )
+
+
+def _mean(values: Sequence[float | None]) -> dict[str, float | None]:
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return {"value": None, "sd": None}
+    if len(known) == 1:
+        return {"value": known[0], "sd": None}
+    return {"value": statistics.fmean(known), "sd": statistics.stdev(known)}
+
+
+def _markdown(entries: Sequence[dict[str, Any]]) -> str:
+    alignment = ["left"] + ["right"] * (len(HEADER) - 1)
+    text = tabulate.tabulate(table_rows(entries), HEADER, "github", disable_numparse=True, colalign=alignment)
+    parts = [text, *table_notes(entries)]
+    if rows := localisation_rows(entries):
+        alignment = ["left"] + ["right"] * (len(LOCALISATION_HEADER) - 1)
+        table = tabulate.tabulate(rows, LOCALISATION_HEADER, "github", disable_numparse=True, colalign=alignment)
+        parts += [table, LOCALISATION_NOTE]
+    return "\n\n".join(parts)
+
+
+def table_rows(entries: Sequence[dict[str, Any]], all_intervals: bool = False) -> list[list[str]]:
+    """Return the table's rows as text, under `HEADER`: each model's, its spread over runs, and the article's.
+
+    Args:
+        entries: As `figures` makes them.
+        all_intervals: Write the intervals of cross-entropy and kappa too, which a terminal has no room for.
+    """
+    rows = []
+    for entry in entries:
+        value, low, high = (entry["acc"][key] for key in ("value", "low", "high"))
+        interval = "" if low is None else _interval(low, high)
+        row = _row(entry["model"], _column(entry, "value"), f"{100 * value:.1f} %{interval}")
+        for name, form in (("loss", ".2g"), ("kappa", ".2f")):
+            if all_intervals and entry[name]["low"] is not None:
+                row[_COLUMNS[name]] += f" ({entry[name]['low']:{form}}–{entry[name]['high']:{form}})"
+        rows.append(row)
+        if entry["runs"] > 1:
+            deviations = _column(entry, "sd") | {"parameters_trained": None}
+            rows.append(_row(f"± sd ({entry['runs']})", deviations, f"{100 * entry['acc']['sd']:.1f} %"))
+        if article := entry.get("article"):
+            interval = _interval(*accuracy_interval(round(article["acc"] * article["n"]), article["n"]))
+            rows.append(_row("(article)", article, f"{100 * article['acc']:.0f} %{interval}"))
+    return rows
+
+
+def localisation_rows(entries: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """Return the rows under `LOCALISATION_HEADER`: the models whose test images have masks, and a yardstick."""
+    rows: list[list[str]] = []
+    whole: dict[str, float | None] = {}
+    for entry in entries:
+        if found := entry.get("localisation"):
+            pointing = found["pointing"]
+            interval = "" if pointing["low"] is None else _interval(pointing["low"], pointing["high"])
+            share = "–" if pointing["value"] is None else f"{100 * pointing['value']:.1f} %{interval}"
+            overlaps = [_number(found[name]["value"], ".3f") for name in ("iou_mask", "iou_box")]
+            rows.append([entry["model"], str(found["n"]), share, *overlaps])
+            whole = whole or found["whole_picture"]
+    if whole and whole["pointing"] is not None:
+        overlaps = [_number(whole[name], ".3f") for name in ("iou_mask", "iou_box")]
+        rows.append(["(whole image)", rows[0][1], f"{100 * whole['pointing']:.1f} %", *overlaps])
+    return rows
+
+
+def table_notes(entries: Sequence[dict[str, Any]]) -> list[str]:
+    """Return what must be said under the table."""
+    notes = []
+    if several := [entry for entry in entries if entry["runs"] > 1]:
+        pooled = any(entry["acc"]["low"] is not None for entry in several)
+        notes.append(RUNS_NOTE + (FOLDS_NOTE if pooled else "") + ".")
+    scaled = [(entry["model"], entry["loss_calibrated"]["value"]) for entry in entries]
+    if known := [f"{model} {value:.3g}" for model, value in scaled if value is not None]:
+        notes.append(f"cross-entropy after temperature scaling, fitted on validation: {', '.join(known)}")
+    if any("article" in entry for entry in entries):
+        notes.append(ARTICLE_NOTE)
+    return notes
+
+
+def _column(entry: dict[str, Any], key: str) -> dict[str, float | None]:
+    return {name: entry[name][key] for name in (*SCORES, *COSTS)}
+
+
+def _row(title: str, figures: Mapping[str, float | None], accuracy: str) -> list[str]:
+    return [
+        title,
+        _number(figures["seconds_per_epoch"], ".3g"),
+        _number(figures["loss"], ".3g"),
+        accuracy,
+        _number(figures["kappa"], ".4f"),
+        _number(figures["best_epoch"], ".0f"),
+        _number(figures["epochs"], ".0f"),
+        _number(figures["parameters_trained"], ",.0f"),
+        _duration(figures["seconds_total"]),
+    ]
+
+
+def _interval(low: float, high: float) -> str:
+    return f" ({100 * low:.1f}–{100 * high:.1f})"
+
+
+def _number(value: float | None, form: str) -> str:
+    if value is None:
+        return "–"
+    return f"{value:{form}}" if value < 1000 or form != ".3g" else f"{value:.0f}"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None or seconds < 1000:
+        return "–" if seconds is None else f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 60_000 else f"{seconds / 3600:.1f} h"

@@ -1,1 +1,0 @@
-"""Train one model into a run folder, or all three side by side."""

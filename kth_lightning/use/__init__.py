@@ -1,1 +1,0 @@
-"""What a trained classifier is for: predictions, explanations, export."""

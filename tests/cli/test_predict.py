@@ -1,0 +1,146 @@
+import csv
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from kth_lightning import Predictor
+from kth_lightning.cli.main import main
+from kth_lightning.io.run_folder import RunFolder
+
+
+def predict(run: RunFolder, output: Path, *argv: object) -> list[str]:
+    flags = ["--ckpt_path", str(run.best_checkpoint), "--output", str(output), "--accelerator", "cpu"]
+    return ["predict", *map(str, argv), *flags]
+
+
+def rows(table: Path) -> list[dict[str, str]]:
+    with table.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def refusal(capsys: pytest.CaptureFixture, args: list[str]) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        main(args)
+    assert stopped.value.code == 2
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_every_image_gets_a_row_in_order_and_a_bad_one_its_reason(
+    tiny_run: RunFolder, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    bad = tmp_path / 'an "odd", näme.jpg'
+    bad.write_text("no image")
+    main(predict(tiny_run, tmp_path / "out.csv", bad, images, images / "class1" / "00?.png", "--top_k", 2))
+    table = rows(tmp_path / "out.csv")
+    files = [*sorted(images.rglob("*.png")), *sorted((images / "class1").glob("00?.png"))]
+    assert [row["path"] for row in table] == [str(bad), *map(str, files)]
+    assert list(table[0]) == ["path", "label", "probability", "label_2", "probability_2", "error"]
+    assert list(table[0].values())[1:-1] == [""] * 4
+    assert table[0]["error"].startswith("unreadable")
+    for row, prediction in zip(table[1:], Predictor(tiny_run.best_checkpoint, "cpu")(files), strict=True):
+        assert (row["label"], row["label_2"]) == (prediction.top_k[0][0], prediction.top_k[1][0])
+        assert float(row["probability"]) == pytest.approx(prediction.probability, abs=1e-5)
+        assert row["error"] == ""
+    summary = capsys.readouterr().out
+    assert f"{len(files)} of {len(files) + 1} images classified, 1 could not be read" in summary
+    assert {file.name for file in tmp_path.iterdir()} == {bad.name, "out.csv"}
+
+
+def test_json_lines_hold_the_same_as_csv(tiny_run: RunFolder, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_text("no image")
+    for name in ("new/out.csv", "new/out.jsonl"):
+        main(predict(tiny_run, tmp_path / name, images, tmp_path / "bad.png", "--top_k", 99, "--batch_size", 7))
+    lines = [json.loads(line) for line in (tmp_path / "new" / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert isinstance(lines[0]["probability_3"], float)
+    assert lines[-1]["label"] is None
+    as_text = [{key: "" if value is None else str(value) for key, value in line.items()} for line in lines]
+    assert as_text == rows(tmp_path / "new" / "out.csv")
+
+
+def interrupt(command: list[str], folder: Path) -> None:
+    """Press Ctrl-C when some rows have been written."""
+
+    def press() -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and sum(file.stat().st_size for file in folder.glob(".out*")) < 20_000:
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    # Where the tests run in the background, the shell has Ctrl-C ignored.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Thread(target=press).start()
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            main(command)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert stopped.value.code == 130
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_an_interrupted_command_leaves_no_table_and_goes_on_when_repeated(
+    tiny_run: RunFolder, images: Path, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture
+) -> None:
+    paths = [images] * 40
+    command = predict(tiny_run, tmp_path / f"out.{kind}", *paths, "--batch_size", 4)
+    interrupt(command, tmp_path)
+    (part,) = tmp_path.iterdir()
+    assert part.name.startswith(f".out.{kind}.")
+    kept = part.read_bytes()
+    part.write_bytes(kept[:-9])  # as a power cut leaves it, in the middle of a row
+
+    main(command)
+    (table,) = tmp_path.iterdir()
+    whole = table.read_bytes()
+    assert whole.startswith(kept[:-9])
+    assert "2400 of 2400 images classified;" in capsys.readouterr().out
+    main(command)
+    assert len(whole.splitlines()) == len(table.read_bytes().splitlines()) == 2400 + (kind == "csv")
+
+
+@pytest.mark.parametrize("change", ["images", "settings"])
+def test_rows_of_other_images_or_settings_are_not_gone_on_with(
+    tiny_run: RunFolder, images: Path, tmp_path: Path, change: str
+) -> None:
+    first, flags = [images / "class0"] * 100, ["--batch_size", "4"]
+    interrupt(predict(tiny_run, tmp_path / "out.csv", *first, *flags), tmp_path)
+    paths = [images / ("class1" if change == "images" else "class0")]
+    flags = ["--top_k", "3" if change == "images" else "1"]
+    for name in ("out.csv", "fresh.csv"):
+        main(predict(tiny_run, tmp_path / name, *paths, *flags))
+    assert rows(tmp_path / "out.csv") == rows(tmp_path / "fresh.csv")
+    assert {file.name for file in tmp_path.iterdir()} == {"fresh.csv", "out.csv"}
+
+
+def test_bad_settings_are_refused_in_a_sentence_before_any_work(
+    tiny_run: RunFolder, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    output, folder = tmp_path / "out.csv", tmp_path / "folder.csv"
+    folder.mkdir()
+    (tmp_path / "file").write_text("")
+    checkpoint = tmp_path / "half.ckpt"
+    checkpoint.write_bytes(tiny_run.best_checkpoint.read_bytes()[:5000])
+    for args, part in [
+        (predict(tiny_run, output, images / "none"), "there is no file or folder"),
+        (predict(tiny_run, output, folder), "has no image in it"),
+        (predict(tiny_run, tmp_path / "out.txt", images), "ends in .csv or .jsonl"),
+        (predict(tiny_run, folder, images), "ends in .csv or .jsonl"),
+        (predict(tiny_run, tmp_path / "file" / "out.csv", images), "cannot write"),
+        (predict(tiny_run, output, images, "--top_k", 0), "--top_k is at least 1"),
+        (predict(tiny_run, output, images, "--batch_size", 0), "--batch_size is at least 1"),
+        ([*predict(tiny_run, output, images), "--ckpt_path", str(checkpoint)], "cut short"),
+        ([*predict(tiny_run, output, images), "--ckpt_path", str(images / "class0/000.png")], "is no checkpoint"),
+        ([*predict(tiny_run, output, images), "--ckpt_path", str(tmp_path / "none.ckpt")], "there is no file"),
+        ([*predict(tiny_run, output, images), "--accelerator", "gpu", "--devices", "99"], "--devices: 99 GPUs"),
+        ([*predict(tiny_run, output, images), "--devices", "2"], "--devices 2: the CPU is one device"),
+        (["predict", str(images)], "ckpt_path"),
+    ]:
+        message = refusal(capsys, args)
+        assert message.startswith("error: ")
+        assert part in message
+    assert {file.name for file in tmp_path.iterdir()} == {"folder.csv", "file", "half.ckpt"}
