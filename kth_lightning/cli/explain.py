@@ -1,7 +1,5 @@
 """The command `explain`."""
 
-import csv
-import io
 import os
 from collections.abc import Sequence
 from inspect import signature
@@ -18,6 +16,7 @@ from kth_lightning.errors import InputError
 from kth_lightning.evaluation.localisation import localise
 from kth_lightning.explain.explanation import Explanation, explain
 from kth_lightning.explain.overlay import captioned, overlay
+from kth_lightning.io.csv_text import csv_text
 from kth_lightning.io.find_images import find_images
 from kth_lightning.io.run_folder import RunFolder, write_atomically
 from kth_lightning.models import Classifier
@@ -120,9 +119,8 @@ def _draw(model: Classifier, files: Sequence[Path], top_k: int, output: Path) ->
         drawn.parent.mkdir(parents=True, exist_ok=True)
         captioned(overlay(explanation.image, explanation.map), names, probabilities).save(drawn)
         rows.append([path, names[0], f"{probabilities[0]:.6g}", _text(drawn.relative_to(output)), ""])
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([["path", "label", "probability", "overlay", "error"], *rows])
-    write_atomically(text.getvalue(), output / "explain.csv")
+    header = ["path", "label", "probability", "overlay", "error"]
+    write_atomically(csv_text([header, *rows]), output / "explain.csv")
     errors = f", {len(failed)} could not be read, such as {failed[0]}" if failed else ""
     return f"{len(rows) - len(failed)} of {len(rows)} images explained{errors}; they are in {output}"
 
@@ -135,11 +133,9 @@ def _measure(model: Classifier, data: ImageData, output: Path) -> str:
     found = localise(model, data.catalogue, data.split.indices("test").tolist())
     if found is None:
         return "the test images have no masks, so the maps cannot be measured"
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(found.rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(found.rows)
-    write_atomically(text.getvalue(), output / "localisation.csv")
+    names = list(found.rows[0])
+    rows = [[row[name] for name in names] for row in found.rows]
+    write_atomically(csv_text([names, *rows]), output / "localisation.csv")
     summary, whole = found.summary, found.summary["whole_picture"]
     lines = [f"maps of the true class on {summary['n']} test images with masks (95 % interval; the whole image):"]
     for name, title in (

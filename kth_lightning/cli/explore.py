@@ -1,6 +1,5 @@
 """The command `explore`."""
 
-import csv
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from kth_lightning.data.module import ImageData
 from kth_lightning.data.sources.choose import infer_source
 from kth_lightning.data.split import Split
 from kth_lightning.errors import InputError
+from kth_lightning.io.csv_text import read_csv
 from kth_lightning.report.colours import colour_densities
 from kth_lightning.report.explore_charts import draw_colours, draw_counts, draw_sheet, draw_sizes
 from kth_lightning.report.explore_page import Page, write_page
@@ -202,5 +202,4 @@ def _colours_in_words(densities: NDArray[np.float64], shown: Sequence[str]) -> s
 
 
 def _left_out(audit: Path) -> list[dict[str, str]]:
-    with audit.open(newline="", encoding="utf-8") as stream:
-        return [row for row in csv.DictReader(stream) if not row["of"]]
+    return [row for row in read_csv(audit) if not row["of"]]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from kth_lightning.errors import InputError
+from kth_lightning.io.csv_text import csv_text, read_csv
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -69,10 +70,8 @@ class Catalogue:
 def write_catalogue(images: Iterable[ImageRecord], file: Path) -> None:
     """Write images as CSV, one row each under a header of the field names."""
     names = [field.name for field in fields(ImageRecord)]
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(names)
-        writer.writerows([getattr(image, name) for name in names] for image in images)
+    rows = ([getattr(image, name) for name in names] for image in images)
+    file.write_text(csv_text([names, *rows]), encoding="utf-8", newline="")
 
 
 def read_catalogue(file: Path, root: Path) -> Catalogue:
@@ -82,8 +81,7 @@ def read_catalogue(file: Path, root: Path) -> Catalogue:
         InputError: The file is not such a table.
     """
     try:
-        with file.open(newline="", encoding="utf-8") as stream:
-            images = tuple(_image(row) for row in csv.DictReader(stream))
+        images = tuple(map(_image, read_csv(file)))
         if not images:
             raise ValueError("no row")
     except (KeyError, TypeError, ValueError, csv.Error) as error:
@@ -95,8 +93,6 @@ def read_catalogue(file: Path, root: Path) -> Catalogue:
 
 
 def _image(row: dict[str, str]) -> ImageRecord:
-    if None in row or None in row.values():
-        raise ValueError(f"a row of {row.get('path')!r} with too few or too many fields")
     if not row["path"] or not row["label"] or not _SHA256.fullmatch(row["sha256"]):
         raise ValueError(f"path {row['path']!r}, label {row['label']!r}, sha256 {row['sha256']!r}")
     if row["subset"] not in get_args(Subset):

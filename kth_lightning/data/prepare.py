@@ -1,6 +1,5 @@
 """Prepare a data set: read every image once, write the catalogue of the usable ones and the audit of the rest."""
 
-import csv
 import hashlib
 import os
 import shutil
@@ -23,6 +22,7 @@ from kth_lightning.data.images import MIN_SIDE, UnreadableImage, decode, open_im
 from kth_lightning.data.sources.source import Candidate, Listing, Source
 from kth_lightning.errors import InputError
 from kth_lightning.io.bounded_map import bounded_map
+from kth_lightning.io.csv_text import csv_text
 
 _FORMAT = "2"  # raise it when the same files would give other tables
 _TABLES = ("catalogue.csv", "audit.csv", "summary.txt")
@@ -161,10 +161,8 @@ def _write_tables(listing: Listing, folder: Path) -> None:
     left_out = len(findings)
     findings += _duplicates(images)
     write_catalogue(images, folder / "catalogue.csv")
-    with (folder / "audit.csv").open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(_Finding._fields)
-        writer.writerows(sorted(findings))
+    audit = csv_text([_Finding._fields, *sorted(findings)])
+    (folder / "audit.csv").write_text(audit, encoding="utf-8", newline="")
     summary = _summary(listing, images, findings[:left_out])
     (folder / "summary.txt").write_text(summary, encoding="utf-8")
 

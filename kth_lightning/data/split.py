@@ -11,6 +11,7 @@ import numpy as np
 
 from kth_lightning.data.catalogue import Catalogue, ImageRecord
 from kth_lightning.errors import InputError
+from kth_lightning.io.csv_text import csv_text, read_csv
 
 Part = Literal["train", "val", "test", "unused"]
 """What an image is for; "unused" images stand in a prescribed test or validation part as well."""
@@ -212,11 +213,10 @@ def _check_classes(catalogue: Catalogue, split: Split) -> None:
 
 def write_split(catalogue: Catalogue, split: Split, file: Path) -> None:
     """Write `splits.csv`: path, label, sha256 and part of every image."""
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["path", "label", "sha256", "part"])
-        for image, part in zip(catalogue.images, split.parts, strict=True):
-            writer.writerow([image.path, image.label, image.sha256, part])
+    rows = (
+        (image.path, image.label, image.sha256, part) for image, part in zip(catalogue.images, split.parts, strict=True)
+    )
+    file.write_text(csv_text([("path", "label", "sha256", "part"), *rows]), encoding="utf-8", newline="")
 
 
 def read_split(catalogue: Catalogue, file: Path) -> Split:
@@ -227,8 +227,7 @@ def read_split(catalogue: Catalogue, file: Path) -> Split:
     """
     flag = f"--data.splits {file}"
     try:
-        with file.open(newline="", encoding="utf-8") as stream:
-            table = [(row["path"], (row["sha256"], row["part"])) for row in csv.DictReader(stream)]
+        table = [(row["path"], (row["sha256"], row["part"])) for row in read_csv(file)]
     except FileNotFoundError:
         raise InputError(f"{flag}: there is no such file; check the path") from None
     except (KeyError, ValueError, csv.Error, OSError) as error:
@@ -251,6 +250,6 @@ def read_split(catalogue: Catalogue, file: Path) -> Split:
             f"{flag}: made for other data: {len(strange)} of {len(catalogue.images)} images are missing in it or "
             f"have changed, {len(gone)} are gone ({example!r}); leave the flag out for a new split"
         )
-    split = Split(tuple(rows[item.path][1] for item in catalogue.images))
+    split = Split(tuple(rows[item.path][1] for item in catalogue.images))  # type: ignore[misc]
     _check_classes(catalogue, split)
     return split

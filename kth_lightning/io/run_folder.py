@@ -1,11 +1,10 @@
 """The run folder: the one place that knows its files' names and how they are written."""
 
 import csv
-import io
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kth_lightning.errors import InputError
+from kth_lightning.io.csv_text import csv_records, csv_rows, csv_text
 
 PROBABILITY = "p:"
 LOCALISATION = ("n", "pointing", "iou_mask", "iou_box")
@@ -180,7 +180,7 @@ class RunFolder:
                 NaN becomes an empty cell, and so does what a row lacks.
         """
         names = list(row)
-        header, line = _csv([names]), _csv([_cells(row, names)])
+        header, line = csv_text([names]), csv_text([_cells(row, names)])
         before = _text(self.history) if self.history.exists() else ""
         if not (before.startswith(header) and before.endswith("\n")):
             self._write_history([*self.read_history(), row])
@@ -197,10 +197,9 @@ class RunFolder:
             return []
         whole = _text(self.history).rpartition("\n")[0]
         try:
-            rows = csv.DictReader(io.StringIO(whole), restval="no cell", strict=True)
             return [
                 {name: float(cell or "nan") for name, cell in row.items()} | {"epoch": int(row["epoch"])}
-                for row in rows
+                for row in csv_records(whole)
             ]
         except (KeyError, TypeError, ValueError, csv.Error) as error:
             raise _damaged(self.history, error) from None
@@ -213,7 +212,7 @@ class RunFolder:
     def _write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
         names = list(dict.fromkeys(name for row in rows for name in row))
         lines = [_cells(row, names) for row in rows]
-        write_atomically(_csv([names, *lines] if rows else []), self.history)
+        write_atomically(csv_text([names, *lines] if rows else []), self.history)
 
     def write_predictions(
         self,
@@ -238,12 +237,12 @@ class RunFolder:
             + [f"{probability:.9g}" for probability in row]
             for path, label, best, row in zip(paths, labels, probabilities.argmax(axis=1), probabilities, strict=True)
         ]
-        write_atomically(_csv([header, *rows]), self.predictions)
+        write_atomically(csv_text([header, *rows]), self.predictions)
 
     def read_predictions(self) -> Predictions:
         """Read what `write_predictions` wrote."""
         try:
-            header, *rows = csv.reader(io.StringIO(_text(self.predictions)), strict=True)
+            header, *rows = csv_rows(_text(self.predictions))
             if not rows:
                 raise ValueError("no row")
             columns = [column for column, name in enumerate(header) if name.startswith(PROBABILITY)]
@@ -266,13 +265,13 @@ class RunFolder:
             class_names: C of them.
         """
         rows = [[name, *counts] for name, counts in zip(class_names, matrix.tolist(), strict=True)]
-        write_atomically(_csv([["true class", *class_names], *rows]), self.confusion)
+        write_atomically(csv_text([["true class", *class_names], *rows]), self.confusion)
 
     def write_mistakes(self, mistakes: Sequence[Mistake]) -> None:
         """Write the table of mistakes, the most confident first; their JPEG files are written by the caller."""
         names = [field.name for field in fields(Mistake)]
         rows = [[getattr(mistake, name) for name in names] for mistake in mistakes]
-        write_atomically(_csv([names, *rows]), self.mistakes / "mistakes.csv")
+        write_atomically(csv_text([names, *rows]), self.mistakes / "mistakes.csv")
 
     def read_mistakes(self) -> list[Mistake]:
         """Read what `write_mistakes` wrote; no mistake where the run has no such table."""
@@ -280,7 +279,7 @@ class RunFolder:
         if not file.exists():
             return []
         try:
-            rows = csv.DictReader(io.StringIO(_text(file)), strict=True)
+            rows = csv_records(_text(file))
             return [Mistake(**row | {"confidence": float(row["confidence"])}) for row in rows]  # type: ignore[arg-type]
         except (KeyError, TypeError, ValueError, csv.Error) as error:
             raise _damaged(file, error) from None
@@ -288,14 +287,14 @@ class RunFolder:
     def write_localisation(self, rows: Sequence[Mapping[str, str | float]]) -> None:
         """Write one row a class: "class", and the number of images and shares of `LOCALISATION`."""
         names = ("class", *LOCALISATION)
-        write_atomically(_csv([names, *([row[name] for name in names] for row in rows)]), self.localisation)
+        write_atomically(csv_text([names, *([row[name] for name in names] for row in rows)]), self.localisation)
 
     def read_localisation(self) -> list[dict[str, Any]]:
         """Read what `write_localisation` wrote; no row where the run has no such table."""
         if not self.localisation.exists():
             return []
         try:
-            rows = csv.DictReader(io.StringIO(_text(self.localisation)), strict=True)
+            rows = csv_records(_text(self.localisation))
             return [{"class": row["class"]} | {name: float(row[name]) for name in LOCALISATION} for row in rows]
         except (KeyError, TypeError, ValueError, csv.Error) as error:
             raise _damaged(self.localisation, error) from None
@@ -303,12 +302,6 @@ class RunFolder:
 
 def _cells(row: Mapping[str, float], names: Sequence[str]) -> list[float | str]:
     return [row[name] if math.isfinite(row.get(name, math.nan)) else "" for name in names]
-
-
-def _csv(rows: Iterable[Sequence[object]]) -> str:
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows(rows)
-    return stream.getvalue()
 
 
 def _finite(value: Any) -> Any:

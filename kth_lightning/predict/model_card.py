@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from csv import DictReader
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from kth_lightning import __version__
 from kth_lightning.data.sources.choose import infer_source
 from kth_lightning.data.sources.sample import ATTRIBUTION
 from kth_lightning.evaluation.statistics import Estimate
+from kth_lightning.io.csv_text import read_csv
 from kth_lightning.io.run_folder import RunFolder, write_atomically
 from kth_lightning.predict.predictor import Predictor
 
@@ -153,8 +153,7 @@ def _table(figures: Mapping[str, Estimate]) -> str:
 
 
 def _counts(run: RunFolder) -> str:
-    with run.splits.open(encoding="utf-8", newline="") as stream:
-        rows = [(row["part"], row["label"]) for row in DictReader(stream)]
+    rows = [(row["part"], row["label"]) for row in read_csv(run.splits)]
     parts = Counter(part for part, _ in rows)
     classes = Counter(label for part, label in rows if part == "train").values()
     return (

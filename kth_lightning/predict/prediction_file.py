@@ -3,13 +3,13 @@
 import csv
 import glob
 import hashlib
-import io
 import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from kth_lightning.io.csv_text import csv_rows, csv_text
 from kth_lightning.predict.predictor import Prediction
 
 
@@ -82,9 +82,7 @@ class PredictionFile:
     def _line(self, row: dict[str, Any]) -> bytes:
         if not self._is_csv:
             return json.dumps(row, ensure_ascii=False).encode() + b"\n"
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerow(row.values())
-        return text.getvalue().encode()
+        return csv_text([list(row.values())]).encode()
 
     def _row(self, line: bytes) -> dict[str, Any]:
         """Read a row back; empty where a kill tore it."""
@@ -93,8 +91,8 @@ class PredictionFile:
                 return {}
             if not self._is_csv:
                 return json.loads(line)
-            return dict(zip(self._columns, next(csv.reader([line.decode()])), strict=True))
-        except (ValueError, RecursionError, csv.Error):
+            return dict(zip(self._columns, csv_rows(line.decode(), ",")[0], strict=True))
+        except (ValueError, IndexError, RecursionError, csv.Error):
             return {}
 
     def _count(self, row: dict[str, Any]) -> None:

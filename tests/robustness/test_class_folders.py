@@ -44,7 +44,7 @@ def test_a_class_keeps_its_name_whatever_it_is(prepared: Prepared, root: Path, n
 
 
 def test_odd_class_names_come_back_from_training_and_prediction(tmp_path: Path) -> None:
-    names = ["two words", "🐈 Zürich", "line\nbreak", 'comma, "quoted"']
+    names = ["two words", "🐈 Zürich", "line\nbreak", 'comma, "quoted"', "=1+1", "car\rriage"]
     for position, name in enumerate(names):
         for number in range(5):
             save(tmp_path / "root" / name / f"{number}.png", 10 * position + number)
@@ -52,10 +52,12 @@ def test_odd_class_names_come_back_from_training_and_prediction(tmp_path: Path) 
     main([*tiny_fit(tmp_path / "root"), "--run_dir", str(tmp_path / "run")])
     run = RunFolder(tmp_path / "run")
     output = tmp_path / "out.jsonl"
-    flags = ["--ckpt_path", str(run.best_checkpoint), "--output", str(output), "--top_k", "4"]
+    flags = ["--ckpt_path", str(run.best_checkpoint), "--output", str(output), "--top_k", "6"]
     main(["predict", str(tmp_path / "root/line\nbreak/0.png"), *flags])
     (row,) = map(json.loads, output.read_text(encoding="utf-8").splitlines())
-    assert {row["label"], *(row[f"label_{rank}"] for rank in (2, 3, 4))} == {*names}
+    assert {row["label"], *(row[f"label_{rank}"] for rank in range(2, 7))} == {*names}
+    assert {*run.read_predictions().class_names} == {*names}
+    assert "\n'=1+1/" in run.predictions.read_text(encoding="utf-8").replace(",", "\n")  # text to a spreadsheet
     assert snapshot(tmp_path / "root") == kept
 
 

@@ -119,6 +119,14 @@ def test_a_split_that_does_not_fit_the_images_is_refused(
     assert sentence in str(refused.value)
 
 
+def test_a_split_that_a_spreadsheet_saved_is_the_same_split(tmp_path: Path) -> None:
+    (tmp_path / "splits.csv").write_text(SPLITS, encoding="utf-8")
+    rows = [row.split(",") for row in SPLITS.splitlines()]
+    excel = "\r\n".join(";".join(row) for row in rows)
+    (tmp_path / "excel.csv").write_text(excel, encoding="utf-8-sig", newline="")
+    assert read_split(CATALOGUE, tmp_path / "excel.csv") == read_split(CATALOGUE, tmp_path / "splits.csv")
+
+
 @pytest.mark.parametrize("kind", ["missing", "folder", "image"])
 def test_training_with_what_is_no_split_is_refused_before_it_starts(
     refusal: Refusal, root: Path, tmp_path: Path, kind: str
