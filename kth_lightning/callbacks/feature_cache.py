@@ -5,16 +5,17 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 
 import lightning as L
 import PIL
 import torch
-from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from kth_lightning.data.module import CLEAN, MIRRORED, ImageData
+from kth_lightning.data.batch import CLEAN, MIRRORED
+from kth_lightning.data.module import ImageData
 from kth_lightning.data.split import Part
 from kth_lightning.errors import InputError
 from kth_lightning.models import Classifier, FeatureHead
@@ -40,53 +41,56 @@ class FeatureCache(L.Callback):
         self.maps_before = maps_before
         self._cut: tuple[nn.Module, nn.Module] | None = None
         self._opened: dict[nn.Module, FeatureStore] = {}
+        self._asked: dict[Part, FeatureStore | None] = {}
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Store what training and validation will look at."""
-        self._store(trainer, pl_module, ["train", "val"])
-
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Store the validation images' features, where `validate` runs alone."""
-        if trainer.state.fn != TrainerFn.FITTING:
-            self._store(trainer, pl_module, ["val"])
-
-    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Store the test images' features."""
-        self._store(trainer, pl_module, ["test"])
-
-    def _store(self, trainer: L.Trainer, model: L.LightningModule, parts: list[Part]) -> None:
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Have the data module ask for features where it makes its loaders: by then the trunk is on its device."""
         data = trainer.datamodule  # type: ignore[attr-defined]
-        assert isinstance(data, ImageData)
-        assert isinstance(model, Classifier)
-        views = {part: found for part in parts if (found := _views_to_store(data, part)) is not None}
-        if model.trunk is None or not views:
-            return
+        if isinstance(data, ImageData) and isinstance(pl_module, Classifier):
+            self._asked.clear()
+            data.find_features = partial(self._answer, trainer, pl_module)
 
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Leave the data module as it was."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if isinstance(data, ImageData):
+            data.find_features = None
+
+    def _answer(self, trainer: L.Trainer, model: Classifier, part: Part) -> FeatureStore | None:
+        if part not in self._asked:
+            self._asked[part] = self._store(trainer, model, part)
+        return self._asked[part]
+
+    def _store(self, trainer: L.Trainer, model: Classifier, part: Part) -> FeatureStore | None:
+        """Store what the trunk makes of a part's images; None where it has to be made anew at every step."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        views = _views_to_store(data, part)
+        if model.trunk is None or views is None:
+            return None
         compute = _from_images(data, model, model.trunk)
         if self.maps_before:
             if not isinstance(model, FeatureHead):
                 raise InputError("--store_maps_before goes with a FeatureHead; leave it out")
             self._cut = before, behind = self._cut or model.cut_trunk(self.maps_before)
-            maps = self._filled(trainer, model, before, views, _from_images(data, model, before))
+            maps = self._filled(trainer, model, before, part, views, _from_images(data, model, before))
             if maps is not None:
                 compute = _from_maps(maps, behind, model.device)
-        store = self._filled(trainer, model, model.trunk, views, compute)
-        if store is not None:
-            data.stores |= dict.fromkeys(views, store)
+        return self._filled(trainer, model, model.trunk, part, views, compute)
 
     def _filled(
         self,
         trainer: L.Trainer,
         model: Classifier,
         trunk: nn.Module,
-        views: dict[Part, list[int]],
+        part: Part,
+        views: list[int],
         compute: _Compute,
     ) -> FeatureStore | None:
-        """Open the store of a trunk with all that the parts are seen in; None where it cannot be written."""
+        """Open the store of a trunk with all that a part is seen in; None where it cannot be written."""
         data, agreed = trainer.datamodule, trainer.strategy.reduce_boolean_decision  # type: ignore[attr-defined]
 
         def missing(store: FeatureStore) -> list[tuple[int, int]]:
-            return [row for part in views for row in store.missing(data.split.indices(part), views[part])]
+            return store.missing(data.split.indices(part), views)
 
         try:
             if trunk not in self._opened:  # once a run: gigabytes are read and checked

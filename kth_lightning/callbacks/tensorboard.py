@@ -21,7 +21,8 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from kth_lightning.callbacks.cam_snapshots import CamSnapshots, inputs_of
-from kth_lightning.data.module import CLEAN, ImageData
+from kth_lightning.data.batch import CLEAN
+from kth_lightning.data.module import ImageData
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.statistics import confusion_matrix
 from kth_lightning.explain.contact_sheet import COLUMNS, contact_sheet, resized, tiles
@@ -203,14 +204,13 @@ class TensorBoardWriter(Checkpoint):
         chosen = _spread(np.arange(len(predicted.paths)), _POINTS).tolist()
         position = {image.path: number for number, image in enumerate(data.catalogue.images)}
         index = torch.tensor([position[predicted.paths[row]] for row in chosen])
-        store, vectors, thumbnails = data.stores["test"], [], []
+        store, vectors, thumbnails = data.features("test"), [], []
         with _looking(trainer, model), inputs_of(model.head) as heads:
             for some in index.split(_BATCH):
                 clean = torch.full_like(some, CLEAN)
                 images = data.images(some, clean, model.device)
                 thumbnails.append(resized(images, _THUMBNAIL).cpu() / 255)
-                stored = store.field == "features"
-                model.tail(store.fetch(some, clean).to(model.device) if stored else model.features(images))
+                model.tail(model.features(images) if store is None else store.fetch(some, clean).to(model.device))
                 vectors.append(heads.pop().float().cpu())
         names, metadata = predicted.class_names, []
         for row in chosen:

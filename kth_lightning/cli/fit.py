@@ -24,9 +24,7 @@ from kth_lightning.callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoi
 from kth_lightning.callbacks.divergence import DivergenceMonitor
 from kth_lightning.callbacks.early_stopping import ResumableEarlyStopping
 from kth_lightning.callbacks.ema import WeightAveraging
-from kth_lightning.callbacks.epoch_loop import shorten_steps
 from kth_lightning.callbacks.feature_cache import FeatureCache
-from kth_lightning.callbacks.idle_hooks import NoProfiler, drop_idle_hooks
 from kth_lightning.callbacks.progress import RunProgress
 from kth_lightning.callbacks.run_recorder import RunRecorder
 from kth_lightning.callbacks.tensorboard import TensorBoardWriter
@@ -63,6 +61,7 @@ _NOISE = (
     ".*The number of training batches .* is smaller than the logging interval.*",
     ".*it is recommended to use `Trainer\\(devices=1, num_nodes=1\\)`.*",
     ".*Found .* module\\(s\\) in eval mode at the start of training.*",
+    ".*does not have many workers which may be a bottleneck.*",  # batches are slices of what lies in memory
 )
 
 
@@ -219,14 +218,10 @@ class TrainingCLI(LightningCLI):
             ]
         self.trainer_defaults["callbacks"] = callbacks
         own = {"logger": False, "default_root_dir": str(self.run.path), "plugins": [AtomicCheckpointIO()]}
-        if config.trainer.profiler is None:
-            own["profiler"] = NoProfiler()
         try:
             trainer = super().instantiate_trainer(**own, **kwargs)
         except (TypeError, ValueError) as error:  # of flags that Lightning's own exception does not cover
             raise InputError(f"--trainer: {str(error).strip().splitlines()[0]}") from None
-        drop_idle_hooks(trainer)
-        shorten_steps(trainer)
         cores = os.cpu_count() or 1
         if isinstance(trainer.accelerator, CPUAccelerator):
             if trainer.num_devices > cores:

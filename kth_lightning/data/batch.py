@@ -1,6 +1,12 @@
-"""What a batch is, between the loaders, the stores and the models."""
+"""What a batch is, between the data sets and the models."""
 
 from typing import Any
+
+CLEAN = 0
+"""The view that is the image itself; those above are draws of the augmentation."""
+
+MIRRORED = -1
+"""The view that is the image's mirror image."""
 
 PADDING = -1
 """Label of the rows that fill a process's share of a batch up; they count nowhere."""
@@ -8,7 +14,7 @@ PADDING = -1
 Batch = dict[str, Any]
 """One batch.
 
-`index` int64 [B], the images' places in the catalogue; `view` int64 [B]; `label` int64 [B]; `count`, the number of
-images in the batch of all processes; `part`, "train", "val" or "test". Once fetched, `images` uint8 [B, 3, H, W], or
-`features` as `Classifier.features` gives them and, where those of the mirror images count too, `mirrored` likewise.
+`index` int64 [B], the images' positions in the catalogue; `view` int64 [B]; `label` int64 [B]; `count`, the number of
+images in the batch of all processes. Also `images` uint8 [B, 3, H, W] and, until they are augmented, `key` int64 [B];
+or `features` as `Classifier.features` gives them and, where those of the mirror images count too, `mirrored` likewise.
 """

@@ -1,49 +1,36 @@
 """The data module: from a source of images to batches on the device."""
 
 import os
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from lightning import LightningDataModule
 from platformdirs import user_cache_path
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from kth_lightning.data.augment import PRESETS, Augmentation
-from kth_lightning.data.batch import Batch
+from kth_lightning.data.batch import CLEAN, MIRRORED, Batch
 from kth_lightning.data.catalogue import Catalogue
-from kth_lightning.data.loader import Loader
+from kth_lightning.data.dataset import FeatureDataset, PixelDataset, Store, only
 from kth_lightning.data.prepare import Prepared, prepare
+from kth_lightning.data.sampler import BatchShares, EpochOrder
 from kth_lightning.data.sources.choose import SourceName, infer_source, make_source
 from kth_lightning.data.split import Part, Size, Split, make_split, read_split
 from kth_lightning.errors import InputError
 from kth_lightning.stores.pixels import INTERPOLATIONS, MAX_SIZE, MIN_SIZE, open_pixels
-
-CLEAN = 0
-"""The view that is the image itself; those above are draws of the augmentation."""
-
-MIRRORED = -1
-"""The view that is the image's mirror image."""
 
 _MAX_SAMPLE = 1_000_000  # of which the drawing takes a day
 _MAX_VIEWS = 10_000
 _MAX_NUMBER = 2**32 - 1
 
 
-class Store(Protocol):
-    """Hold one row for every image, or for every image and view."""
-
-    field: str
-
-    def fetch(self, index: Tensor, view: Tensor) -> Tensor:
-        """Return the rows of images int64 [B] in the views int64 [B]."""
-        ...
-
-
 class ImageData(LightningDataModule):
-    """Serve images as batches: split, fetched from a store, augmented on the device.
+    """Images as batches: split, fetched from a store, augmented on the device.
 
+    It works with any `Trainer(use_distributed_sampler=False)`: every process takes its share of each batch by itself.
     Training images are seen in views: view 0 is the clean image, every other view one draw of the augmentation,
     which depends on the image, the view and `augmentation_seed` alone.
 
@@ -137,7 +124,7 @@ class ImageData(LightningDataModule):
         self.tta_flip = tta_flip
         self.balance = balance
         self.seed = seed
-        self.stores: dict[Part, Store] = {}
+        self.find_features: Callable[[Part], Store | None] | None = None
 
     @cached_property
     def prepared(self) -> Prepared:
@@ -205,8 +192,6 @@ class ImageData(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Open the store of pixels for every part."""
         self.pixels = open_pixels(self.catalogue, self.image_size, self.interpolation, self.cache_dir)
-        self.stores = {"train": self.pixels, "val": self.pixels, "test": self.pixels}
-        self._pins = torch.cuda.is_available()  # too slow to ask at every step
 
     def views_of(self, part: Part) -> list[int] | None:
         """List the views in which a part's images are seen; None where every epoch draws afresh."""
@@ -214,60 +199,60 @@ class ImageData(LightningDataModule):
             return [CLEAN]
         return None if self.views is None else list(range(1, self.views + 1))
 
-    def train_dataloader(self) -> Loader:
+    def features(self, part: Part) -> Store | None:
+        """Return what a frozen trunk made of a part's images in all their views; None where they are not stored.
+
+        `find_features`, which a callback sets that has a trunk, is asked where a loader is made.
+        """
+        return None if self.find_features is None else self.find_features(part)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
         """Make the loader of this process's share of the training batches."""
         return self._loader("train")
 
-    def val_dataloader(self) -> Loader:
+    def val_dataloader(self) -> DataLoader[Batch]:
         """Make the loader of this process's share of the validation batches."""
         return self._loader("val")
 
-    def test_dataloader(self) -> Loader:
+    def test_dataloader(self) -> DataLoader[Batch]:
         """Make the loader of this process's share of the test batches."""
         return self._loader("test")
 
-    def _loader(self, part: Part) -> Loader:
-        index = torch.from_numpy(self.split.indices(part))
-        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        views, shuffle = self.views_of(part), part == "train"
-        return Loader(index, self.labels, part, self.batch_size, views, self.seed, shuffle, rank, world_size)
-
-    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Fetch the batch's rows from the store of its part."""
-        store = self.stores[batch["part"]]
-        if store is self.pixels:
-            batch["augmented"] = bool((batch["view"] != CLEAN).any())
-            batch["key"] = self.keys[batch["index"]]
-        batch[store.field] = self._pinned(store.fetch(batch["index"], batch["view"]))
-        if self.tta_flip and batch["part"] != "train" and store is not self.pixels:
-            batch["mirrored"] = self._pinned(store.fetch(batch["index"], torch.full_like(batch["view"], MIRRORED)))
-        return batch
+    def _loader(self, part: Part) -> DataLoader[Batch]:
+        index, features = torch.from_numpy(self.split.indices(part)), self.features(part)
+        dataset = (
+            PixelDataset(self.pixels, index, self.labels, self.keys)
+            if features is None
+            else FeatureDataset(features, index, self.labels, mirrored=self.tta_flip and part != "train")
+        )
+        rank, world_size, shuffle = 0, 1, part == "train"
+        if self.trainer is not None:
+            rank, world_size = self.trainer.global_rank, self.trainer.world_size
+            shuffle = shuffle and not self.trainer.overfit_batches  # type: ignore[attr-defined]
+        order = EpochOrder(len(index), shuffle, self.seed)
+        shares = BatchShares(order, self.batch_size, self.views_of(part), rank, world_size)
+        # Rows come from memory or a memory map: worker processes would only pass them on.
+        return DataLoader(dataset, batch_sampler=shares, collate_fn=only, pin_memory=torch.cuda.is_available())
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move a batch, whose entries need no search for tensors as Lightning's own does."""
         return {
-            name: value.to(device, non_blocking=self._pins) if isinstance(value, Tensor) else value
+            name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
             for name, value in batch.items()
         }
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augment images on the device."""
-        if "images" in batch:
-            batch["images"] = self._augment(batch["images"], batch["key"], batch["view"], batch["augmented"])
+        if "key" in batch:
+            batch["images"] = self.augmentation(batch["images"], batch["key"], batch["view"])
         return batch
-
-    def _pinned(self, rows: Tensor) -> Tensor:
-        return rows.pin_memory() if self._pins else rows
 
     def images(self, index: Tensor, view: Tensor, device: torch.device) -> Tensor:
         """Return images int64 [B] in the views int64 [B], as a model takes them: [B, 3, H, W] in 0..255."""
-        pixels = self.pixels.fetch(index, view).to(device)
-        images = self._augment(pixels, self.keys[index], view.clamp(min=CLEAN), bool((view > CLEAN).any()))
+        images = self.pixels.fetch(index, view).to(device).permute(0, 3, 1, 2)
+        if (view > CLEAN).any():
+            images = self.augmentation(images, self.keys[index], view.clamp(min=CLEAN))
         return torch.where((view == MIRRORED).to(device)[:, None, None, None], images.flip(3), images)
-
-    def _augment(self, pixels: Tensor, keys: Tensor, views: Tensor, augmented: bool) -> Tensor:
-        images = pixels.permute(0, 3, 1, 2)
-        return self.augmentation(images, keys, views) if augmented else images
 
 
 def cache_folder(named: str | None = None) -> Path:

@@ -36,8 +36,6 @@ class FeatureStore:
         view_keys: For each view a number that stands for it across runs.
     """
 
-    field = "features"
-
     def __init__(self, folder: Path, image_keys: Tensor, view_keys: dict[int, int]) -> None:
         self.folder = folder
         self.image_keys = image_keys.numpy()

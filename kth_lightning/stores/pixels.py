@@ -42,8 +42,6 @@ class PixelStore:
         pixels: uint8 [N, size, size, 3], usually a memory map.
     """
 
-    field = "images"
-
     def __init__(self, pixels: np.ndarray) -> None:
         self.pixels = pixels
 

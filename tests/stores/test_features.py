@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from kth_lightning.callbacks.feature_cache import FeatureCache
-from kth_lightning.data.module import MIRRORED, ImageData
+from kth_lightning.data.batch import MIRRORED
+from kth_lightning.data.dataset import FeatureDataset, PixelDataset
+from kth_lightning.data.module import ImageData
 from kth_lightning.errors import InputError
 from kth_lightning.models import FeatureHead, FineTuned
 from kth_lightning.stores import features as feature_store
@@ -105,7 +107,7 @@ def losses(model: L.LightningModule, data: ImageData, store: FeatureCache | None
 
         def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
             self.found.append(float(trainer.callback_metrics["val/loss"]))
-            assert (data.stores["train"] is not data.pixels) == (store is not None)
+            assert (data.features("train") is not None) == (store is not None)
 
     kept = Losses()
     trainer = L.Trainer(
@@ -171,7 +173,7 @@ def test_features_that_cannot_be_read_again_are_not_trained_on(
     )  # fmt: skip
     with pytest.warns(UserWarning, match="without a feature store, which could not be written whole"):
         trainer.fit(model, datamodule=images)
-    assert images.stores["train"] is images.pixels
+    assert isinstance(trainer.train_dataloader.dataset, PixelDataset)
 
 
 @pytest.mark.parametrize(("kind", "stages"), [(FeatureHead, 9), (FineTuned, 1)])
@@ -192,5 +194,5 @@ def test_fresh_views_train_on_images_and_validate_on_features(data: Callable[...
         callbacks=[FeatureCache()],
     )  # fmt: skip
     trainer.fit(model, datamodule=fresh)
-    assert fresh.stores["train"] is fresh.pixels
-    assert isinstance(fresh.stores["val"], FeatureStore)
+    assert isinstance(trainer.train_dataloader.dataset, PixelDataset)
+    assert isinstance(trainer.val_dataloaders.dataset, FeatureDataset)
