@@ -177,8 +177,10 @@ class ImageData(LightningDataModule):
         counts = self.split.counts(self.catalogue)
         train = counts["train"].most_common()
         unused = f", {counts['unused'].total()} left out (they duplicate others)" if counts["unused"] else ""
-        untested = [name for name in self.class_names if not counts["test"][name]]
-        lack = f"; no test image shows {', '.join(untested)}" if untested else ""
+        lack = ""
+        for part, purpose in (("val", "validation"), ("test", "test")):
+            names = [name for name in self.class_names if not counts[part][name]]
+            lack += f"; no {purpose} image shows {', '.join(names)}" if names else ""
         return (
             f"{counts['train'].total()} training, {counts['val'].total()} validation and {counts['test'].total()} test "
             f"images in {self.num_classes} classes{unused}; training images a class: "

@@ -1,10 +1,11 @@
 """Stratified splits that keep duplicates together."""
 
 import csv
+import os
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
 import numpy as np
@@ -18,6 +19,8 @@ Part = Literal["train", "val", "test", "unused"]
 
 Size = int | float
 """A number of images, or a share of them where it lies between 0 and 1."""
+
+_PURPOSES: dict[Part, str] = {"train": "training", "val": "validation", "test": "testing"}
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ def make_split(
     """Split a catalogue into training, validation and test images.
 
     Each class is shared out in proportion, with at least one image in every part; a group of duplicates stays in one
-    part. Parts that the folders prescribe are kept; what of the other parts duplicates their images is left out.
+    part. Parts that the folders prescribe are kept, even where they lack a class; what of the other parts duplicates
+    their images is left out.
 
     Args:
         catalogue: The images.
@@ -62,7 +66,7 @@ def make_split(
     Raises:
         InputError: The sizes do not fit the data.
     """
-    prescribed = {image.subset for image in catalogue.images}
+    prescribed: set[str] = {image.subset for image in catalogue.images}
     parts: list[Part | None] = [image.subset or None for image in catalogue.images]
     total = sum(part in (None, "train") for part in parts)
     classes = len(catalogue.class_names)
@@ -79,24 +83,37 @@ def make_split(
         free = list(range(len(parts)))
         folds = _share_out(catalogue, free, _fold_quotas(catalogue, num_folds), rng)
         parts = ["test" if item == fold else None for item in folds]
+        prescribed = {"test"}
     elif None in parts or "test" not in prescribed:
-        _fill(parts, "test", catalogue, _number(test_size, total, classes, "--data.test_size"), rng, "--data.test_size")
-    if "val" not in prescribed or num_folds is not None:
-        _fill(parts, "val", catalogue, _number(val_size, total, classes, "--data.val_size"), rng, "--data.val_size")
+        number = _number(test_size, total, classes, "--data.test_size")
+        later: list[Part] = ["train"] if "val" in prescribed else ["train", "val"]
+        _fill(parts, "test", catalogue, number, rng, "--data.test_size", later)
+    if "val" not in prescribed:
+        number = _number(val_size, total, classes, "--data.val_size")
+        _fill(parts, "val", catalogue, number, rng, "--data.val_size", ["train"])
     split = Split(_without_leaks(catalogue.images, [part or "train" for part in parts]))
-    _check_classes(catalogue, split)
+    _check_parts(catalogue, split, {"val"} & prescribed)
     return split
 
 
 def _fill(
-    parts: list[Part | None], part: Part, catalogue: Catalogue, number: int, rng: np.random.Generator, flag: str
+    parts: list[Part | None],
+    part: Part,
+    catalogue: Catalogue,
+    number: int,
+    rng: np.random.Generator,
+    flag: str,
+    later: Sequence[Part],
 ) -> None:
-    """Draw the images of one part among those that have none, or are prescribed for training only."""
+    """Draw the images of one part among those that have none, or are prescribed for training only.
+
+    Every class keeps an image for each part that is filled later.
+    """
     free = [position for position, item in enumerate(parts) if item in (None, "train")]
     counts = Counter(catalogue.images[position].label for position in free)
     if number < len(counts):
-        raise InputError(f"{flag} {number}: there are {len(counts)} classes and each needs an image there")
-    quota = _quota(counts, number, flag)
+        raise InputError(f"{flag} {number}: there are {len(counts)} classes and each needs an image; give more")
+    quota = _quota(counts, number, flag, [*later, part])
     rest = {label: counts[label] - quota[label] for label in counts}
     chosen = _share_out(catalogue, free, [rest, quota], rng)
     for position, bin_ in zip(free, chosen, strict=True):
@@ -112,23 +129,30 @@ def _number(size: Size, total: int, classes: int, flag: str) -> int:
     return int(size)
 
 
-def _quota(counts: Counter[str], wanted: int, flag: str) -> dict[str, int]:
-    """Share a number of images out to the classes in proportion, by largest remainders, at least one each."""
-    total = sum(counts.values())
-    if wanted > total - len(counts):
+def _quota(counts: Counter[str], wanted: int, flag: str, parts: Sequence[Part]) -> dict[str, int]:
+    """Share a number of images out to the classes in proportion, by largest remainders, at least one each.
+
+    Each class keeps an image for every part but the last of `parts`, which is the one to fill.
+    """
+    total, kept = sum(counts.values()), len(parts) - 1
+    small = sorted((count, label) for label, count in counts.items() if count <= kept)
+    if small:
+        count, label = small[0]
+        others = f", and so have {len(small) - 1} other classes too few" if len(small) > 1 else ""
         raise InputError(
-            f"{flag}: {wanted} images were asked for and {total} can be shared out; one a class is kept back"
+            f"class {label!r} has {_images(count)} to draw from and needs {len(parts)}, one each for "
+            f"{_listed([_PURPOSES[part] for part in parts])}{others}; add images, or leave the class out"
+        )
+    if wanted > total - kept * len(counts):
+        raise InputError(
+            f"{flag} {wanted}: of {total} images to draw from, each of {len(counts)} classes keeps {kept} for "
+            f"{_listed([_PURPOSES[part] for part in parts[:-1]])}; give {total - kept * len(counts)} at most"
         )
     exact = {label: wanted * count / total for label, count in counts.items()}
-    quota = {label: max(1, int(share)) for label, share in exact.items()}
-    small = [label for label, count in counts.items() if quota[label] >= count]
-    if small:
-        raise InputError(
-            f"{flag}: class {small[0]!r} has {counts[small[0]]} images left, too few to share out; add some"
-        )
+    quota = {label: min(max(1, int(share)), counts[label] - kept) for label, share in exact.items()}
     while (missing := wanted - sum(quota.values())) != 0:
         step = 1 if missing > 0 else -1
-        able = [item for item in sorted(counts) if (quota[item] + 1 < counts[item] if step > 0 else quota[item] > 1)]
+        able = [item for item in sorted(counts) if (quota[item] + kept < counts[item] if step > 0 else quota[item] > 1)]
         quota[max(able, key=lambda label: step * (exact[label] - quota[label]))] += step
     return quota
 
@@ -140,7 +164,8 @@ def _fold_quotas(catalogue: Catalogue, num_folds: int) -> list[dict[str, int]]:
     for label, count in sorted(Counter(image.label for image in catalogue.images).items()):
         if count < num_folds:
             raise InputError(
-                f"--data.num_folds {num_folds}: class {label!r} has {count} images, fewer than folds; add some"
+                f"--data.num_folds {num_folds}: class {label!r} has {_images(count)}, fewer than folds; add some, or "
+                f"give {count} folds at most"
             )
         for position in range(num_folds):
             quotas[position][label] = count // num_folds
@@ -198,17 +223,51 @@ def _without_leaks(images: Sequence[ImageRecord], parts: list[Part]) -> tuple[Pa
     )
 
 
-def _check_classes(catalogue: Catalogue, split: Split) -> None:
+def _check_parts(catalogue: Catalogue, split: Split, may_lack: Collection[str], file: str = "") -> None:
+    """Refuse a split without images of some class to train on, or without any image in a part.
+
+    Args:
+        catalogue: The images.
+        split: What each is for.
+        may_lack: The parts, beside that for testing, that need not have every class.
+        file: Flag and name of the file that the split was read from.
+    """
     counts = split.counts(catalogue)
-    for part, flag in (("train", "training"), ("val", "validation")):
-        missing = [name for name in catalogue.class_names if not counts[part][name]]
-        if missing:
-            raise InputError(
-                f"class {missing[0]!r} has no image left for {flag}; add images, or make --data.val_size and "
-                "--data.test_size smaller"
-            )
-    if not counts["test"]:
-        raise InputError("no image is left for testing; add images to the test folder")
+    for part, purpose in _PURPOSES.items():
+        lacking = [name for name in catalogue.class_names if not counts[part][name]]
+        if not counts[part]:
+            what, mine = f"no image is left for {purpose}", list(catalogue.images)
+        elif lacking and part != "test" and part not in may_lack:
+            what = f"class {lacking[0]!r} has no image left for {purpose}"
+            mine = [image for image in catalogue.images if image.label == lacking[0]]
+        else:
+            continue
+        if file:
+            raise InputError(f"{file}: {what}; give a run's splits.csv, or leave the flag out for a new split")
+        raise InputError(f"{what}: {_reason(mine, part)}")
+
+
+def _reason(images: Sequence[ImageRecord], part: Part) -> str:
+    """Say why none of these images is in a part, and what to do."""
+    inside = [image for image in images if image.subset == part]
+    if inside:
+        folder = os.path.commonpath([str(PurePosixPath(image.path).parent) for image in inside])
+        return f"{folder} has {_images(len(inside))}, all of them duplicates of images of other parts; add others there"
+    if any(image.subset for image in images):
+        return f"the {_PURPOSES[part]} folder has none that can be read; add some there"
+    groups = len({image.group for image in images})
+    return (
+        f"{_images(len(images))} make {groups} group{'s' if groups > 1 else ''} of duplicates, and each group stays in "
+        "one part; add other images, or leave the class out"
+    )
+
+
+def _images(count: int) -> str:
+    return f"{count} image" if count == 1 else f"{count} images"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def write_split(catalogue: Catalogue, split: Split, file: Path) -> None:
@@ -251,5 +310,5 @@ def read_split(catalogue: Catalogue, file: Path) -> Split:
             f"have changed, {len(gone)} are gone ({example!r}); leave the flag out for a new split"
         )
     split = Split(tuple(rows[item.path][1] for item in catalogue.images))  # type: ignore[misc]
-    _check_classes(catalogue, split)
+    _check_parts(catalogue, split, {"val"}, flag)
     return split

@@ -15,6 +15,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassCohenKappa
 
 from kth_lightning.data.batch import PADDING, Batch
 from kth_lightning.errors import InputError
+from kth_lightning.models.layers import spare_single_values
 from kth_lightning.models.optimizer import ARTICLE_OPTIONS, make_optimizer
 
 
@@ -133,6 +134,10 @@ class Classifier(LightningModule):
         if self.trunk is not None:
             self.trunk.eval()
         return self
+
+    def on_fit_start(self) -> None:
+        """Train on any number of images: batch normalisation alone would refuse a batch of one."""
+        spare_single_values(self)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Draw dropout from the seed, the batch and the process alone: a resumed run then goes on as it would have."""

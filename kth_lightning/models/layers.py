@@ -1,4 +1,4 @@
-"""The layers that the three models share."""
+"""The layers that the three models share, and what is done to those of a backbone."""
 
 import torch
 from torch import Tensor, nn
@@ -66,6 +66,34 @@ class Head(nn.Sequential):
         """Leave mixed precision, whose 8 bits would round the probabilities."""
         with torch.autocast(features.device.type, enabled=False):
             return super().forward(features.float())
+
+
+def spare_single_values(network: nn.Module) -> None:
+    """Have batch normalisation use its running statistics wherever a batch gives it one value a channel.
+
+    A last batch of one image does, behind stages that leave one place of it, and so does every batch of one image a
+    process. Of one value there is no deviation, so torch ends the training there.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+            _spare(module)
+
+
+def _spare(norm: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) -> None:
+    spared = False
+
+    def before(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        nonlocal spared
+        spared = module.training and inputs[0].numel() == norm.num_features
+        if spared:
+            module.eval()
+
+    def after(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if spared:
+            module.train()
+
+    norm.register_forward_pre_hook(before)
+    norm.register_forward_hook(after, always_call=True)
 
 
 def init_like_keras(layer: nn.Conv2d | nn.Linear) -> None:

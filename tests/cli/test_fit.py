@@ -206,6 +206,16 @@ def test_the_average_of_the_weights_is_what_is_kept_and_tested(images: Path, tmp
     assert all(map(torch.equal, kept.values(), untouched.values()))
 
 
+def test_a_last_batch_of_one_image_is_trained_on_under_batch_normalisation(images: Path, tmp_path: Path) -> None:
+    """At 32 px the last stage leaves one place of an image, and 42 training images come in batches of 41 and 1."""
+    flags = ["--model.backbone", "test_resnet", "--model.weights", "none", "--data.root", str(images)]
+    flags += ["--data.image_size", "32", "--data.batch_size", "41", "--trainer.max_epochs", "2"]
+    main([*fit("configs/finetune.yaml", tmp_path, *EXACT, *flags)])
+    assert torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 4
+    best = torch.load(tmp_path / "checkpoints/best.ckpt", weights_only=True)["state_dict"]
+    assert all(tensor.isfinite().all() for tensor in best.values())
+
+
 def test_an_average_that_is_none_is_refused(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
     line = refusal(capsys, *fit("configs/sample/benchmark.yaml", tmp_path, "--ema_decay", "1.5"))
     assert "--ema_decay 1.5" in line

@@ -224,6 +224,14 @@ def test_compare_has_the_figures_of_one_process(images: Path, tmp_path: Path, ca
     assert same(evaluate("test", run, capsys), figures_of(metrics["test"], "test"))
 
 
+@pytest.mark.slow
+def test_a_batch_of_one_image_a_process_is_trained_on_under_batch_normalisation(images: Path, tmp_path: Path) -> None:
+    args = ["--model", "FineTuned", "--model.backbone", "test_resnet", "--model.weights", "none"]
+    args += ["--data.root", str(images), "--data.image_size", "32", "--data.batch_size", "2"]
+    on_two(["fit", *args, "--trainer.max_epochs", "1", "--run_dir", str(tmp_path)])
+    assert RunFolder(tmp_path).read_metrics()["device"].startswith("2 x")
+
+
 def test_a_port_that_is_taken_is_named_and_no_process_stays_behind(images: Path, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -214,16 +214,17 @@ def test_a_group_across_classes_stays_whole() -> None:
 @pytest.mark.parametrize(
     ("counts", "val", "test", "message"),
     [
-        ([50, 50], 20, 99, r"--data\.test_size: 99 images were asked for and 100 can be shared out"),
-        ([50, 50], 180, 10, r"--data\.val_size: 180 images were asked for and 90"),
+        ([50, 50], 20, 99, r"--data\.test_size 99: of 100 images .* keeps 2 for training and validation; give 96 at"),
+        ([50, 50], 180, 10, r"--data\.val_size 180: of 90 images .* keeps 1 for training; give 88 at most"),
         ([50, 50], 1, 10, r"--data\.val_size 1: there are 2 classes"),
         ([50, 50], 10, 0, r"--data\.test_size 0: there are 2 classes"),
         ([50, 50], 10, -4, r"--data\.test_size -4: there are 2 classes"),
         ([50, 50], 10, 1.5, r"--data\.test_size 1\.5: give a share between 0 and 1, or a whole number"),
         ([50, 50], float("nan"), 10, r"--data\.val_size nan: give a share"),
-        ([50, 50], 0.6, 0.6, r"--data\.val_size: 60 images"),
-        ([50, 1], 10, 10, r"--data\.test_size: class 'c01' has 1 images left, too few"),
-        ([50, 2], 10, 10, r"--data\.val_size: class 'c01' has 1 images left, too few"),
+        ([50, 50], 0.6, 0.6, r"--data\.val_size 60: of 40 images .* give 38 at most"),
+        ([50, 1], 10, 10, r"class 'c01' has 1 image to .* needs 3, one each for training, validation and testing; add"),
+        ([50, 2], 10, 10, r"class 'c01' has 2 images to draw from and needs 3"),
+        ([1, 1, 1], 0.15, 0.15, r"class 'c00' has 1 image to .* needs 3, .* and so have 2 other classes too few; add"),
     ],
 )
 def test_sizes_that_do_not_fit_the_data_name_the_flag(counts: list[int], val: float, test: float, message: str) -> None:
@@ -233,8 +234,26 @@ def test_sizes_that_do_not_fit_the_data_name_the_flag(counts: list[int], val: fl
 
 def test_a_class_of_one_group_of_duplicates_is_refused() -> None:
     entries = [*singles([30]), *[("same", 1000, "")] * 9]
-    with pytest.raises(InputError, match=r"class 'same' has no image left for"):
+    with pytest.raises(InputError, match=r"class 'same' has no image left for validation: 9 images make 1 group of d"):
         make_split(catalogue_of(entries), 0.2, 0.2, 0)
+
+
+def test_the_largest_sizes_that_are_offered_can_be_had() -> None:
+    catalogue = catalogue_of(singles([3, 50, 50]))
+    assert totals(make_split(catalogue, 3, 97, 0)) == {"test": 97, "val": 3, "train": 3}
+    with pytest.raises(InputError, match="give 3 at most"):
+        make_split(catalogue, 4, 97, 0)
+
+
+def test_a_prescribed_validation_folder_may_lack_a_class_but_not_the_training_folder() -> None:
+    catalogue = catalogue_of(singles([8, 8], "train") + singles([3, 0], "val", 100) + singles([2, 3], "test", 200))
+    assert make_split(catalogue, 180, 100, 0).counts(catalogue)["val"] == {"c00": 3}
+    entries = [*singles([8, 1], "train"), *singles([3, 1], "val", 100), ("c01", 8, "test")]
+    with pytest.raises(InputError, match=r"class 'c01' has no image left for training: c01 has 1 image, all of them"):
+        make_split(catalogue_of(entries), 180, 100, 0)
+    entries = [*singles([8, 8], "train"), ("c00", 0, "val"), ("c01", 8, "val"), ("c00", 0, "test"), ("c01", 8, "test")]
+    with pytest.raises(InputError, match=r"no image is left for validation: .* duplicates of images of other parts"):
+        make_split(catalogue_of(entries), 180, 100, 0)
 
 
 @pytest.mark.parametrize(
@@ -303,7 +322,7 @@ def test_a_split_without_a_class_in_training_is_refused(written: tuple[Catalogue
     [
         (b"", "made for other data: 22 of 22"),
         (b"path,part\nc00/0.jpg,train\n", "not a table of path, label, sha256, part"),
-        (b"path,label,sha256,part\nc00/0.jpg,c00,0,holdout\nc00/1.jpg\n", r"unknown part 'None'; parts are"),
+        (b"path,label,sha256,part\nc00/0.jpg,c00,0,holdout\nc00/1.jpg\n", "not a table of path, label, sha256, part"),
         (b"path,label,sha256,part\na,c00,0,val\nb,c00,0,val\nb,c00,0,val\n", "'b' stands there more than once"),
         (b"\xff\xfe\x00", "not a table"),
     ],

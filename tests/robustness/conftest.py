@@ -1,4 +1,3 @@
-import csv
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,6 +7,7 @@ import pytest
 from corpus import save, tiny_fit
 
 from kth_lightning.cli.main import main
+from kth_lightning.io.csv_text import read_csv
 from kth_lightning.io.run_folder import RunFolder
 
 SECONDS = 60
@@ -62,15 +62,10 @@ def prepared(tmp_path: Path, capsys: pytest.CaptureFixture) -> Callable[[Path], 
         main(["prepare", "--data.root", str(root), "--data.cache_dir", str(tmp_path / "cache")])
         summary = capsys.readouterr().out
         folder = Path(summary.rstrip("\n").rpartition("tables: ")[2])
-        audit, catalogue = ([*_rows(folder / f"{name}.csv")] for name in ("audit", "catalogue"))
+        audit, catalogue = (read_csv(folder / f"{name}.csv") for name in ("audit", "catalogue"))
         return summary, {row["path"]: row["reason"] for row in audit}, [row["path"] for row in catalogue]
 
     return prepare
-
-
-def _rows(file: Path) -> Iterator[dict[str, str]]:
-    with file.open(newline="", encoding="utf-8") as stream:
-        yield from csv.DictReader(stream)
 
 
 @pytest.fixture(scope="session")

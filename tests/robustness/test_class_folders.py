@@ -69,6 +69,18 @@ def test_an_odd_name_in_a_refusal_does_not_break_its_line(refusal: Refusal, root
     assert line.isprintable()
 
 
+def test_a_validation_folder_without_a_rare_class_is_trained_on_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for position, (part, names) in enumerate((("train", "cat dog emu"), ("val", "cat dog"), ("test", "cat dog emu"))):
+        for place, name in enumerate(names.split()):
+            for number in range(4):
+                save(tmp_path / f"root/{part}/{name}/{number}.png", 100 * position + 10 * place + number)
+    main([*tiny_fit(tmp_path / "root"), "--run_dir", str(tmp_path / "run")])
+    assert "; no validation image shows emu\n" in capsys.readouterr().err
+    assert RunFolder(tmp_path / "run").finished
+
+
 REFUSED = {
     "no folder": ([], "there is no folder "),
     "nothing in it": (["./"], "has no class folders; put the images into one folder a class"),
@@ -126,8 +138,8 @@ def test_a_class_too_small_to_be_split_is_named_before_training(
     for number in range(10):
         save(root / "cat" / f"more{number}.png", 70 + number)
     line = refusal(*tiny_fit(root), "--run_dir", tmp_path / "run")
-    assert "class 'emu' has " in line
-    assert "add some" in line
+    assert f"class 'emu' has {images} image" in line
+    assert "needs 3, one each for training, validation and testing; add images, or leave the class out" in line
     assert not (tmp_path / "run").exists()
 
 
@@ -206,4 +218,4 @@ def test_an_image_that_vanishes_before_training_is_named(refusal: Refusal, root:
     (root / "cat/1.png").unlink()
     (root / "cat/2.png").unlink()
     line = refusal(*tiny_fit(root), "--run_dir", tmp_path / "run")
-    assert "class 'cat' has 1 images left, too few to share out" in line
+    assert "class 'cat' has 1 image to draw from and needs 3" in line

@@ -94,7 +94,7 @@ def test_a_damaged_split_is_refused_by_its_flag(tmp_path: Path, damage: Callable
 WRONG = {
     "unknown part": (lambda text: text.replace(",train", ",trian"), "unknown part 'trian'; parts are train, val, test"),
     "part in capitals": (lambda text: text.replace(",test", ",Test"), "unknown part 'Test'"),
-    "all for training": (lambda text: text.replace(",val", ",train"), "has no image left for validation"),
+    "all for training": (lambda text: text.replace(",val", ",train"), "no image is left for validation; give a run"),
     "an image twice": (lambda text: text + text.splitlines()[1] + "\n", "'cat/0.png' stands there more than once"),
     "an image missing": (lambda text: text.replace(text.splitlines()[1] + "\n", ""), "made for other data: 1 of 12"),
     "an image that is gone": (lambda text: text + "emu/0.png,emu,ab,train\n", "1 are gone ('emu/0.png')"),
