@@ -24,7 +24,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tabulate
 import torch
 from safetensors.torch import load_file
@@ -166,7 +165,7 @@ def _changed(file: Path) -> float:
 
 def _finished(position: Path) -> list[Path]:
     """List what a repeated command has no reason to touch: stores, tables, and all of a run that has its figures."""
-    files = [*position.glob("cache/pixels/*.npy"), *position.glob("cache/features/*/*.safetensors")]
+    files = [*position.glob("cache/pixels/*/*.safetensors"), *position.glob("cache/features/*/*.safetensors")]
     files += position.glob("cache/catalogues/*/*")
     for sample in position.glob("cache/sample-*"):
         files += [] if sample.suffix else sample.rglob("*")
@@ -183,14 +182,14 @@ def _identity(file: Path) -> tuple[int, int]:
 
 def _differences(reference: Path, position: Path) -> Iterator[str]:
     """Name what is not equal to the reference, bit for bit."""
-    for pattern in ("cache/catalogues/*/*.csv", "cache/pixels/*.npy", "run/**/*.csv", "run/**/*.json", "run/**/*.ckpt"):
+    for pattern in ("cache/catalogues/*/*.csv", "run/**/*.csv", "run/**/*.json", "run/**/*.ckpt"):
         ours, theirs = (_by_name(folder, pattern) for folder in (position, reference))
         if ours.keys() != theirs.keys():
             yield f"the files {pattern}"
         yield from (name for name in ours.keys() & theirs.keys() if _content(ours[name]) != _content(theirs[name]))
-    rows, expected = (_feature_rows(folder) for folder in (position, reference))
+    rows, expected = (_rows(folder) for folder in (position, reference))
     if rows != expected:
-        yield "stored features"
+        yield "stored rows"
 
 
 def _by_name(folder: Path, pattern: str) -> dict[str, Path]:
@@ -207,8 +206,6 @@ def _content(file: Path) -> Any:
     if file.name == "history.csv":
         with file.open(encoding="utf-8", newline="") as stream:
             return [_comparable(row) for row in csv.DictReader(stream)]
-    if file.suffix == ".npy":
-        return np.load(file).tobytes()  # behind the pixels stands when they were written
     return file.read_bytes()
 
 
@@ -227,12 +224,14 @@ def _of_the_clock(key: object) -> bool:
     return isinstance(key, str) and (key.startswith("seconds") or key in ("callbacks", "loops"))
 
 
-def _feature_rows(folder: Path) -> dict[tuple[int, int], bytes]:
+def _rows(folder: Path) -> dict[tuple[str, int, int], bytes]:
     rows = {}
-    for file in folder.glob("cache/features/*/*.safetensors"):
+    for file in folder.glob("cache/*/*/*.safetensors"):
         chunk = load_file(file)
-        for image, view, features in zip(chunk["image"], chunk["view"], chunk["features"], strict=True):
-            rows[int(image), int(view)] = features.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+        for image, view, row in zip(chunk["image"], chunk["view"], chunk["rows"], strict=True):
+            rows[file.parent.name, int(image), int(view)] = (
+                row.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+            )
     return rows
 
 

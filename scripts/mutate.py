@@ -45,8 +45,8 @@ SUBJECTS = {
     "split": Subject(["kth_lightning/data/split.py"], ["tests/data/test_split.py"]),
     "statistics": Subject(["kth_lightning/evaluation/statistics.py"], ["tests/evaluation/test_statistics.py"]),
     "metrics": Subject(["kth_lightning/models/base.py"], ["tests/models/test_models.py"], METRICS),
-    "pixels": Subject(["kth_lightning/stores/pixels.py"], ["tests/stores/test_pixels.py"]),
-    "features": Subject(["kth_lightning/stores/features.py"], ["tests/stores/test_features.py"]),
+    "store": Subject(["kth_lightning/stores/store.py"], ["tests/stores/test_store.py"]),
+    "pixels": Subject(["kth_lightning/data/pixels.py"], ["tests/data/test_pixels.py"]),
 }
 
 

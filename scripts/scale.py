@@ -171,7 +171,7 @@ def _measure(size: int, subjects: list[Subject], work: Path, known: dict[str, Ph
 def _phase(cache: Path, run: RunFolder) -> str:
     """Tell from the files what a `fit` on empty stores is doing."""
     if not run.config.exists():  # which is written when the pixels are there
-        return "pixel store" if any(cache.glob("pixels/*.part")) else "start"
+        return "pixel store" if any(cache.glob("pixels/*/*")) else "start"
     if not any(run.path.glob("events.*")):  # which are opened before the first step
         return "feature store"
     return "epoch" if len(run.read_history()) < EPOCHS else "validation, test, report"

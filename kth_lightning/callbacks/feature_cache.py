@@ -14,14 +14,14 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from kth_lightning.data.batch import CLEAN, MIRRORED
 from kth_lightning.data.module import ImageData
 from kth_lightning.data.split import Part
 from kth_lightning.errors import InputError
 from kth_lightning.models import Classifier, FeatureHead
-from kth_lightning.stores.features import CHUNK, FeatureStore
+from kth_lightning.stores.store import CLEAN, MIRRORED, Store
 
 _BATCH = 32
+_AT_ONCE = 256  # rows a file
 
 _Compute = Callable[[Tensor, Tensor], Tensor]
 """From places in the catalogue int64 [B] and views int64 [B] to features [B, ...]."""
@@ -40,8 +40,8 @@ class FeatureCache(L.Callback):
     def __init__(self, maps_before: int = 0) -> None:
         self.maps_before = maps_before
         self._cut: tuple[nn.Module, nn.Module] | None = None
-        self._opened: dict[nn.Module, FeatureStore] = {}
-        self._asked: dict[Part, FeatureStore | None] = {}
+        self._opened: dict[nn.Module, Store] = {}
+        self._asked: dict[Part, Store | None] = {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Have the data module ask for features where it makes its loaders: by then the trunk is on its device."""
@@ -56,12 +56,12 @@ class FeatureCache(L.Callback):
         if isinstance(data, ImageData):
             data.find_features = None
 
-    def _answer(self, trainer: L.Trainer, model: Classifier, part: Part) -> FeatureStore | None:
+    def _answer(self, trainer: L.Trainer, model: Classifier, part: Part) -> Store | None:
         if part not in self._asked:
             self._asked[part] = self._store(trainer, model, part)
         return self._asked[part]
 
-    def _store(self, trainer: L.Trainer, model: Classifier, part: Part) -> FeatureStore | None:
+    def _store(self, trainer: L.Trainer, model: Classifier, part: Part) -> Store | None:
         """Store what the trunk makes of a part's images; None where it has to be made anew at every step."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         views = _views_to_store(data, part)
@@ -85,11 +85,11 @@ class FeatureCache(L.Callback):
         part: Part,
         views: list[int],
         compute: _Compute,
-    ) -> FeatureStore | None:
+    ) -> Store | None:
         """Open the store of a trunk with all that a part is seen in; None where it cannot be written."""
         data, agreed = trainer.datamodule, trainer.strategy.reduce_boolean_decision  # type: ignore[attr-defined]
 
-        def missing(store: FeatureStore) -> list[tuple[int, int]]:
+        def missing(store: Store) -> list[tuple[int, int]]:
             return store.missing(data.split.indices(part), views)
 
         try:
@@ -113,11 +113,11 @@ def _from_images(data: ImageData, model: Classifier, trunk: nn.Module) -> _Compu
     return lambda index, view: trunk(model.preprocess(data.images(index, view, model.device)))
 
 
-def _from_maps(maps: FeatureStore, behind: nn.Module, device: torch.device) -> _Compute:
+def _from_maps(maps: Store, behind: nn.Module, device: torch.device) -> _Compute:
     return lambda index, view: behind(maps.fetch(index, view).to(device))
 
 
-def _fill(trainer: L.Trainer, store: FeatureStore, wanted: list[tuple[int, int]], compute: _Compute) -> None:
+def _fill(trainer: L.Trainer, store: Store, wanted: list[tuple[int, int]], compute: _Compute) -> None:
     """Compute rows and write them, by all processes together.
 
     Raises:
@@ -125,11 +125,11 @@ def _fill(trainer: L.Trainer, store: FeatureStore, wanted: list[tuple[int, int]]
     """
     if not wanted:
         return
-    starts = range(0, len(wanted), CHUNK)[trainer.global_rank :: trainer.world_size]
+    starts = range(0, len(wanted), _AT_ONCE)[trainer.global_rank :: trainer.world_size]
     bar = tqdm(total=len(wanted), desc="computing features", unit="", leave=False, disable=trainer.global_rank > 0)
     with torch.inference_mode(), trainer.precision_plugin.forward_context(), bar:
         for start in starts:
-            index, view = torch.tensor(wanted[start : start + CHUNK]).unbind(1)
+            index, view = torch.tensor(wanted[start : start + _AT_ONCE]).unbind(1)
             parts = []
             for some_index, some_view in zip(index.split(_BATCH), view.split(_BATCH), strict=True):
                 parts.append(compute(some_index, some_view).cpu())
@@ -140,10 +140,10 @@ def _fill(trainer: L.Trainer, store: FeatureStore, wanted: list[tuple[int, int]]
             store.write(index, view, features)
 
 
-def _open(trainer: L.Trainer, model: Classifier, data: ImageData, trunk: nn.Module) -> FeatureStore:
+def _open(trainer: L.Trainer, model: Classifier, data: ImageData, trunk: nn.Module) -> Store:
     parts: tuple[Part, ...] = ("train", "val", "test")
     keys = {view: _view_key(data, view) for part in parts for view in _views_to_store(data, part) or []}
-    return FeatureStore(data.cache_dir / "features" / _trunk_key(trainer, model, data, trunk), data.keys, keys)
+    return Store(data.cache_dir / "features" / _trunk_key(trainer, model, data, trunk), data.keys, keys)
 
 
 def _trunk_key(trainer: L.Trainer, model: Classifier, data: ImageData, trunk: nn.Module) -> str:

@@ -21,7 +21,6 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from kth_lightning.callbacks.cam_snapshots import CamSnapshots, inputs_of
-from kth_lightning.data.batch import CLEAN
 from kth_lightning.data.module import ImageData
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.statistics import confusion_matrix
@@ -29,6 +28,7 @@ from kth_lightning.explain.contact_sheet import COLUMNS, contact_sheet, resized,
 from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.models import Classifier
 from kth_lightning.report.charts import confusion_figure
+from kth_lightning.stores.store import CLEAN
 
 _FIGURES = {
     "loss": "cross-entropy",

@@ -6,7 +6,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
-import numpy as np
 import tabulate
 from safetensors import SafetensorError, safe_open
 
@@ -87,34 +86,24 @@ def _stores(folder: Path) -> Iterator[_Store]:
 
 
 def _holds(store: _Store) -> str:
-    if store.kind == "pixels" and store.path.suffix == ".npy":
-        return _pixels(store.path)
-    if store.kind == "features":
-        return _features(store.path)
+    if store.kind in ("pixels", "features") and store.path.is_dir():
+        return _rows(store.path)
     return f"{sum(path.is_file() for path in store.path.rglob('*')):,} files" if store.path.is_dir() else "unfinished"
 
 
-def _pixels(file: Path) -> str:
-    try:
-        number, height, width, _ = np.load(file, mmap_mode="r").shape
-    except (ValueError, EOFError):
-        return "damaged"
-    return f"{number:,} images of {height} x {width}"
-
-
-def _features(folder: Path) -> str:
-    rows, shapes = 0, set()
+def _rows(folder: Path) -> str:
+    number, shapes = 0, set()
     for file in folder.glob("*.safetensors"):
         try:
             with safe_open(file, "pt") as opened:
-                features = opened.get_slice("features")
+                rows = opened.get_slice("rows")
         except SafetensorError:
             continue
-        number, *shape = features.get_shape()
-        rows += number
-        shapes.add(f"{' x '.join(map(str, shape))} {features.get_dtype()}")
-    if rows:
-        return f"{rows:,} rows of {' and '.join(sorted(shapes))}"
+        size, *shape = rows.get_shape()
+        number += size
+        shapes.add(f"{' x '.join(map(str, shape))} {rows.get_dtype()}")
+    if number:
+        return f"{number:,} rows of {' and '.join(sorted(shapes))}"
     return "damaged" if any(folder.iterdir()) else "nothing yet"
 
 

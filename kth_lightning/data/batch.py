@@ -2,12 +2,6 @@
 
 from typing import Any
 
-CLEAN = 0
-"""The view that is the image itself; those above are draws of the augmentation."""
-
-MIRRORED = -1
-"""The view that is the image's mirror image."""
-
 PADDING = -1
 """Label of the rows that fill a process's share of a batch up; they count nowhere."""
 

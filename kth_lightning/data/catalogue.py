@@ -4,8 +4,12 @@ import csv
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
+
+import torch
+from torch import Tensor
 
 from kth_lightning.errors import InputError
 from kth_lightning.io.csv_text import csv_text, read_csv
@@ -56,6 +60,11 @@ class Catalogue:
     def class_names(self) -> list[str]:
         """List the class names in alphabetical order; an image's target is its class's place here."""
         return sorted({image.label for image in self.images})
+
+    @cached_property
+    def content_keys(self) -> Tensor:
+        """Return a number for every image that depends on its content alone, int64 [N]."""
+        return torch.tensor([int(image.sha256[:16], 16) >> 1 for image in self.images])
 
     def file(self, index: int) -> Path:
         """Return the path of an image's file."""

@@ -1,21 +1,12 @@
 """The data set of one part of the split: pixels, or what a trunk made of them, a whole batch at a time."""
 
-from typing import Protocol
-
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from kth_lightning.data.batch import CLEAN, MIRRORED, PADDING, Batch
+from kth_lightning.data.batch import PADDING, Batch
 from kth_lightning.data.sampler import Share
-
-
-class Store(Protocol):
-    """One row for every image, or for every image and view."""
-
-    def fetch(self, index: Tensor, view: Tensor) -> Tensor:
-        """Return the rows of images int64 [B] in the views int64 [B]."""
-        ...
+from kth_lightning.stores.store import CLEAN, MIRRORED, Store
 
 
 class _PartDataset(Dataset[Batch]):
@@ -66,7 +57,7 @@ class PixelDataset(_PartDataset):
     def __getitem__(self, share: Share) -> Batch:
         """Return a process's share of a batch; `key` tells that its images are yet to be augmented."""
         batch = super().__getitem__(share)
-        batch["images"] = self.store.fetch(batch["index"], batch["view"]).permute(0, 3, 1, 2)
+        batch["images"] = self.store.fetch(batch["index"]).permute(0, 3, 1, 2)
         if share.view != CLEAN:
             batch["key"] = self.keys[batch["index"]]
         return batch

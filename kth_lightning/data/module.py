@@ -12,15 +12,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from kth_lightning.data.augment import PRESETS, Augmentation
-from kth_lightning.data.batch import CLEAN, MIRRORED, Batch
+from kth_lightning.data.batch import Batch
 from kth_lightning.data.catalogue import Catalogue
-from kth_lightning.data.dataset import FeatureDataset, PixelDataset, Store, only
+from kth_lightning.data.dataset import FeatureDataset, PixelDataset, only
+from kth_lightning.data.pixels import INTERPOLATIONS, MAX_SIZE, MIN_SIZE, open_pixels
 from kth_lightning.data.prepare import Prepared, prepare
 from kth_lightning.data.sampler import BatchShares, EpochOrder
 from kth_lightning.data.sources.choose import SourceName, infer_source, make_source
 from kth_lightning.data.split import Part, Size, Split, make_split, read_split
 from kth_lightning.errors import InputError
-from kth_lightning.stores.pixels import INTERPOLATIONS, MAX_SIZE, MIN_SIZE, open_pixels
+from kth_lightning.stores.store import CLEAN, MIRRORED, Store
 
 _MAX_SAMPLE = 1_000_000  # of which the drawing takes a day
 _MAX_VIEWS = 10_000
@@ -159,10 +160,10 @@ class ImageData(LightningDataModule):
         position = {name: number for number, name in enumerate(self.class_names)}
         return torch.tensor([position[image.label] for image in self.catalogue.images])
 
-    @cached_property
+    @property
     def keys(self) -> Tensor:
         """Return a number for every image of the catalogue that depends on its content alone, int64 [N]."""
-        return torch.tensor([int(image.sha256[:16], 16) >> 1 for image in self.catalogue.images])
+        return self.catalogue.content_keys
 
     @property
     def class_weights(self) -> list[float] | None:
@@ -251,7 +252,7 @@ class ImageData(LightningDataModule):
 
     def images(self, index: Tensor, view: Tensor, device: torch.device) -> Tensor:
         """Return images int64 [B] in the views int64 [B], as a model takes them: [B, 3, H, W] in 0..255."""
-        images = self.pixels.fetch(index, view).to(device).permute(0, 3, 1, 2)
+        images = self.pixels.fetch(index).to(device).permute(0, 3, 1, 2)
         if (view > CLEAN).any():
             images = self.augmentation(images, self.keys[index], view.clamp(min=CLEAN))
         return torch.where((view == MIRRORED).to(device)[:, None, None, None], images.flip(3), images)

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 from kth_lightning.data.images import MIN_SIDE, UnreadableImage, read_rgb
+from kth_lightning.data.pixels import resize
 from kth_lightning.explain.cam import activation_maps
 from kth_lightning.models import Classifier
-from kth_lightning.stores.pixels import resize
 
 LONGEST = 1024
 """Longest side in pixels of the images kept beside their maps."""

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 import kth_lightning.models
+from kth_lightning.data.pixels import INTERPOLATIONS, MAX_SIZE, MIN_SIZE
 from kth_lightning.errors import InputError
 from kth_lightning.models import Classifier
-from kth_lightning.stores.pixels import INTERPOLATIONS, MAX_SIZE, MIN_SIZE
 
 
 def _are_weights(value: Any) -> bool:

@@ -16,11 +16,11 @@ from PIL import Image
 from torch import Tensor
 
 from kth_lightning.data.images import MIN_SIDE, UnreadableImage, read_rgb, upright_rgb
+from kth_lightning.data.pixels import resize
 from kth_lightning.errors import InputError
 from kth_lightning.io.bounded_map import bounded_map
 from kth_lightning.models import Classifier
 from kth_lightning.models.checkpoint import load_classifier
-from kth_lightning.stores.pixels import resize
 
 ImageInput = str | Path | Image.Image | np.ndarray | Tensor
 """A file, a PIL image, or uint8 values: an array [H, W], [H, W, 3] or [H, W, 4], or a tensor [3, H, W]."""

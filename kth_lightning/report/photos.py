@@ -13,8 +13,8 @@ from kth_lightning.data.augment import PRESETS
 from kth_lightning.data.catalogue import Catalogue, ImageRecord
 from kth_lightning.data.images import UnreadableImage, read_rgb
 from kth_lightning.data.module import ImageData
+from kth_lightning.data.pixels import resize
 from kth_lightning.errors import InputError
-from kth_lightning.stores.pixels import resize
 
 VIEWS = 7
 """Draws of the augmentation that are shown of an image."""

@@ -1,4 +1,4 @@
-"""What is computed once and kept: pixels and features.
+"""What is computed once and kept: rows of pixels or features, by content and view.
 
-May import data and io.
+May import io.
 """

@@ -9,11 +9,11 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from kth_lightning.cli.main import main
+from kth_lightning.data.pixels import resize
 from kth_lightning.evaluation.calibration import apply_temperature, fit_temperature
 from kth_lightning.evaluation.statistics import cross_entropies
 from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.models.checkpoint import load_classifier
-from kth_lightning.stores.pixels import resize
 
 ROOT = Path(__file__).parents[2]
 

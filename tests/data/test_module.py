@@ -8,11 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from kth_lightning.data.batch import CLEAN, MIRRORED, PADDING, Batch
+from kth_lightning.data.batch import PADDING, Batch
 from kth_lightning.data.module import ImageData, cache_folder
 from kth_lightning.data.sources.choose import infer_source
 from kth_lightning.data.split import write_split
 from kth_lightning.errors import InputError
+from kth_lightning.stores.store import CLEAN, MIRRORED
 
 
 @pytest.fixture
@@ -73,8 +74,8 @@ def test_evaluation_sees_clean_images_in_the_order_of_the_catalogue(
         assert joined(found).tolist() == data.split.indices(part).tolist()
         assert (joined(found, "view") == 0).all()
         images = torch.cat([fetched(data, batch) for batch in found])
-        pixels = data.pixels.pixels[data.split.indices(part)].transpose(0, 3, 1, 2)
-        np.testing.assert_array_equal(images.numpy(), pixels)
+        pixels = data.pixels.fetch(torch.from_numpy(data.split.indices(part)))
+        assert images.equal(pixels.permute(0, 3, 1, 2))
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 7])

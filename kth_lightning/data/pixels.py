@@ -1,0 +1,94 @@
+"""Pixels: every image decoded and resized once, and kept in a store."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import PIL
+import torch
+from filelock import FileLock
+from PIL import Image
+from tqdm import tqdm
+
+from kth_lightning.data.catalogue import Catalogue
+from kth_lightning.data.images import UnreadableImage, read_rgb
+from kth_lightning.errors import InputError
+from kth_lightning.io.bounded_map import bounded_map
+from kth_lightning.stores.store import CLEAN, Store
+
+INTERPOLATIONS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+MIN_SIZE, MAX_SIZE = 32, 4096
+"""Least and largest side in pixels of the images that models see."""
+
+_FILE_BYTES = 2**26  # of pixels that are written at once
+_AHEAD = 4  # images a core that wait to be written, where the disk is slower
+
+
+def open_pixels(catalogue: Catalogue, size: int, interpolation: str, cache_dir: Path) -> Store:
+    """Open the store of square images, uint8 [size, size, 3], after decoding those that it lacks.
+
+    The aspect ratio is not kept. One process decodes; others wait.
+
+    Args:
+        catalogue: The images.
+        size: Side in pixels.
+        interpolation: A key of `INTERPOLATIONS`.
+        cache_dir: The store lies below it, in `pixels/`.
+
+    Raises:
+        InputError: An image cannot be read any more.
+        OSError: The disk is full, or damages what is written to it.
+    """
+    # Versions of Pillow differ in the last bits of what they resize.
+    key = hashlib.sha256(f"{PIL.__version__} {size} {interpolation}".encode()).hexdigest()[:24]
+    folder = cache_dir / "pixels" / key
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    every = np.arange(len(catalogue.images))
+    with FileLock(f"{folder}.lock"):
+        store = Store(folder, catalogue.content_keys, {CLEAN: CLEAN})
+        missing = [index for index, _ in store.missing(every, [CLEAN])]
+        if missing:
+            _decode(store, catalogue, missing, size, interpolation)
+            store.open()
+            if store.missing(every, [CLEAN]):
+                raise OSError(None, "what was written there cannot be read again", str(folder))
+        return store
+
+
+def resize(image: Image.Image, size: int, interpolation: str) -> np.ndarray:
+    """Resize an RGB image to uint8 [size, size, 3]."""
+    return np.asarray(image.resize((size, size), INTERPOLATIONS[interpolation]))
+
+
+def _decode(store: Store, catalogue: Catalogue, missing: Sequence[int], size: int, interpolation: str) -> None:
+    pool = ThreadPoolExecutor(os.cpu_count())
+
+    def decoded(index: int) -> np.ndarray:
+        try:
+            return resize(read_rgb(catalogue.file(index), at_least=size), size, interpolation)
+        except UnreadableImage as error:
+            raise InputError(
+                f"{catalogue.file(index)} was read before and cannot be any more ({error}); repeat the command, "
+                "which looks at the folder anew, or put the image back"
+            ) from None
+
+    rows: list[np.ndarray] = []
+    at_once = max(1, _FILE_BYTES // (size * size * 3))
+    try:
+        images = bounded_map(lambda index: pool.submit(decoded, index), missing, _AHEAD * (os.cpu_count() or 1))
+        bar = tqdm(images, total=len(missing), desc="resizing images", unit="", leave=False)
+        for number, image in enumerate(bar, start=1):
+            rows.append(image)
+            if len(rows) == at_once or number == len(missing):
+                index = torch.tensor(missing[number - len(rows) : number])
+                store.write(index, torch.full_like(index, CLEAN), torch.from_numpy(np.stack(rows)))
+                rows.clear()
+    finally:
+        pool.shutdown(cancel_futures=True)  # so that Ctrl-C does not wait for all the rest
