@@ -10,10 +10,9 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
 from kth_lightning.errors import InputError
-from kth_lightning.evaluation.leakage import SplitKeys
 from kth_lightning.models import Classifier
 from kth_lightning.models.checkpoint import read_checkpoint
 
@@ -48,6 +47,26 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             temporary.unlink(missing_ok=True)
 
 
+class BestCheckpoint(ModelCheckpoint):
+    """Keep the best epoch, also in a run folder that was moved since.
+
+    Lightning's own forgets the best figure so far where its folder has another path: the first epoch after an
+    interruption would then count as the best.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what was best so far, at the place where the run folder is now."""
+        assert self.dirpath is not None
+        here = Path(self.dirpath)
+
+        def moved(path: str) -> str:
+            return str(here / Path(path).name) if path else path
+
+        paths = {name: moved(value) for name, value in state_dict.items() if name.endswith("_model_path")}
+        best = {moved(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath})
+
+
 class LastCheckpoint(Checkpoint):
     """Save where training stands, to go on from there.
 
@@ -71,20 +90,18 @@ class LastCheckpoint(Checkpoint):
             self._saved = time.monotonic()
 
 
-def complete_checkpoint(file: Path, model: Classifier, temperature: float, seen: SplitKeys) -> None:
-    """Put what prediction needs into the best checkpoint, and what it has seen, and take out what is for training.
+def complete_checkpoint(file: Path, model: Classifier, temperature: float) -> None:
+    """Put what prediction needs into the best checkpoint, and take out what is for training.
 
     Args:
         file: The checkpoint.
         model: Its model.
         temperature: Fitted on the validation images.
-        seen: The images of each part.
     """
     checkpoint = torch.load(file, weights_only=True, map_location="cpu")
     checkpoint["state_dict"] |= {key: value.cpu() for key, value in model.frozen_state().items()}
     checkpoint["hyper_parameters"]["temperature"] = temperature
     checkpoint["class_path"] = f"{type(model).__module__}.{type(model).__name__}"
-    checkpoint["images"] = seen
     checkpoint["complete"] = True
     checkpoint["optimizer_states"] = checkpoint["lr_schedulers"] = []
     checkpoint.pop("current_model_state", None)

@@ -1,6 +1,6 @@
 """The callback that writes the run folder."""
 
-import hashlib
+import dataclasses
 import platform
 import statistics
 import time
@@ -17,10 +17,10 @@ from lightning.pytorch.utilities import rank_zero_only
 from kth_lightning.callbacks.checkpoints import complete_checkpoint, read_temperature
 from kth_lightning.callbacks.test_explanations import explain_test
 from kth_lightning.data.module import ImageData
-from kth_lightning.data.split import write_split
+from kth_lightning.data.split_table import read_split, rows_digest, split_hashes, split_rows, write_split
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.calibration import apply_temperature, expected_calibration_error, fit_temperature
-from kth_lightning.evaluation.leakage import split_keys
+from kth_lightning.evaluation.leakage import Origin, image_keys
 from kth_lightning.evaluation.statistics import confusion_matrix, cross_entropies, summarise
 from kth_lightning.io.run_folder import RunFolder, write_atomically
 from kth_lightning.models import Classifier
@@ -36,25 +36,50 @@ class RunRecorder(Checkpoint):
     Args:
         run: The folder.
         config: Text of config.yaml.
+        start: What start.json tells beside it.
         monitor: Name of the figure that is lowest in the best epoch.
+        origin: What the run started from, where it is another run's checkpoint.
     """
 
-    def __init__(self, run: RunFolder, config: str, monitor: str) -> None:
+    def __init__(
+        self, run: RunFolder, config: str, start: dict[str, Any], monitor: str, origin: Origin | None = None
+    ) -> None:
         self.run = run
         self.config = config
+        self.start = start
         self.monitor = monitor
+        self.origin = origin
         self.ahead_seconds = 0.0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Write the configuration and the split, before the first step."""
-        if stage != "fit" or not trainer.is_global_zero:
+        """Write what the run is made from, before the first step, unless it has begun before."""
+        if stage != "fit":
             return
         data = _data(trainer)
+        ours = rows_digest(split_rows(data.catalogue, data.split))
+        same = trainer.strategy.broadcast(ours) == ours
+        if not trainer.strategy.reduce_boolean_decision(same, all=True):
+            raise InputError(
+                "the processes of this run do not see the same images: give all of them the same files under the same "
+                "names, on a disk that they share"
+            )
+        if not trainer.is_global_zero:
+            return
+        self._started = time.perf_counter()
+        if self.run.config.exists():
+            return
         self.run.path.mkdir(parents=True, exist_ok=True)
-        write_split(data.catalogue, data.split, self.run.splits)
+        if not self.run.splits.exists():
+            write_split(data.catalogue, data.split, self.run.splits)
+        self.run.write_start(self.start | {"device": _device_name(trainer)})
         # Last, since a folder with a configuration counts as a run.
         write_atomically(self.config, self.run.config)
-        self._started = time.perf_counter()
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep with the weights which images they were made from."""
+        checkpoint["images"] = image_keys(_data(trainer))
+        if self.origin is not None:
+            checkpoint["inherited"] = self.origin.seen
 
     @rank_zero_only
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -85,7 +110,7 @@ class RunRecorder(Checkpoint):
         _, labels, logits = pl_module.predictions("val")
         if trainer.is_global_zero:
             temperature = fit_temperature(labels.numpy(), logits.numpy())
-            complete_checkpoint(self.run.best_checkpoint, pl_module, temperature, split_keys(_data(trainer)))
+            complete_checkpoint(self.run.best_checkpoint, pl_module, temperature)
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the test predictions and the run's figures."""
@@ -135,11 +160,8 @@ class RunRecorder(Checkpoint):
                     name: version(name) for name in ("torch", "torchvision", "lightning", "torchmetrics", "timm")
                 },
                 "seed": model.seed,
-                "hashes": {
-                    "data": _digest(image.sha256 for image in data.catalogue.images),
-                    "split": _digest(data.split.parts),
-                    "weights": model.weights_sha256(),
-                },
+                "hashes": split_hashes(read_split(self.run.splits, "")) | {"weights": model.weights_sha256()},
+                "leakage": dataclasses.asdict(self.origin.leakage(data)) if self.origin else None,
             }
         )
         write_report(self.run.path)
@@ -165,7 +187,3 @@ def _device_name(trainer: L.Trainer) -> str:
     device = trainer.strategy.root_device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} {device.type}"
     return f"{trainer.world_size} x {name}" if trainer.world_size > 1 else name
-
-
-def _digest(parts: Any) -> str:
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

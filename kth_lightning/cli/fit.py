@@ -1,11 +1,11 @@
 """One run: from a configuration to a run folder."""
 
-import hashlib
 import logging
 import os
 import signal
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,13 +14,18 @@ import torch
 import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from kth_lightning import __version__
 from kth_lightning.callbacks.calibrated_loss import CALIBRATED, CalibratedLoss
-from kth_lightning.callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint, has_checkpoint, is_complete
+from kth_lightning.callbacks.checkpoints import (
+    AtomicCheckpointIO,
+    BestCheckpoint,
+    LastCheckpoint,
+    has_checkpoint,
+    is_complete,
+)
 from kth_lightning.callbacks.divergence import DivergenceMonitor
 from kth_lightning.callbacks.early_stopping import ResumableEarlyStopping
 from kth_lightning.callbacks.ema import WeightAveraging
@@ -31,16 +36,20 @@ from kth_lightning.callbacks.tensorboard import TensorBoardWriter
 from kth_lightning.cli.allocation import keep_freed_memory
 from kth_lightning.cli.parser import Parser
 from kth_lightning.cli.precision import choose_precision
-from kth_lightning.cli.same_run import is_finished
+from kth_lightning.cli.run_name import default_run_dir, runs_alike, settings_hash
+from kth_lightning.cli.same_run import Begun, find_difference, is_finished, require_images, with_split
 from kth_lightning.cli.settings import LINKS, check_seed, check_settings
 from kth_lightning.data.module import ImageData
 from kth_lightning.data.split import Part
 from kth_lightning.errors import InputError
-from kth_lightning.evaluation.leakage import leakage_warnings
+from kth_lightning.evaluation.leakage import Origin, image_keys, leakage_warnings, seen_images
+from kth_lightning.io.flat_settings import flat_settings
 from kth_lightning.io.run_folder import RunFolder
+from kth_lightning.io.run_lock import locked
 from kth_lightning.io.terminal import print_rank_zero
 from kth_lightning.models import Classifier
 from kth_lightning.models.checkpoint import read_checkpoint, require_numbers
+from kth_lightning.models.origin import origin_digest
 from kth_lightning.models.weights import find_weights
 
 COMMANDS = {
@@ -66,9 +75,15 @@ _NOISE = (
 
 
 class TrainingCLI(LightningCLI):
-    """Parse, resolve and carry out `fit`, `validate` and `test`."""
+    """Parse, resolve and carry out `fit`, `validate` and `test`.
 
-    def __init__(self, args: ArgsType = None) -> None:
+    Args:
+        args: As on the command line, the command first; sys.argv where left out.
+        held: Takes the lock on the run folder.
+    """
+
+    def __init__(self, args: ArgsType, held: ExitStack) -> None:
+        self.held = held
         keep_freed_memory()
         if not torch.cuda.is_available():
             # Lightning sets it; torch's optimisers would then look for a driver's library at every step.
@@ -156,33 +171,72 @@ class TrainingCLI(LightningCLI):
         pass
 
     def before_instantiate_classes(self) -> None:
-        """Settle what the hardware and the network decide, and find out which run this is."""
+        """Find out which run this is, and settle what the hardware and the weights decide."""
         config = self.config[self.subcommand]
         check_settings(config)
+        given = flat_settings(self._settings(config))
+        self.run, begun = self._run_folder(given), None
+        if self.subcommand == "fit":
+            begun = self._begun()
+        elif config.ckpt_path is None:
+            raise InputError("--ckpt_path is missing; give a run's checkpoints/best.ckpt")
+        else:
+            require_numbers(config.ckpt_path, read_checkpoint(config.ckpt_path))
         if config.trainer.precision is None:
-            config.trainer.precision = choose_precision(str(config.trainer.accelerator))
+            chosen = begun.chosen_precision if begun else None
+            config.trainer.precision = chosen or choose_precision(str(config.trainer.accelerator))
         settings = config.model.init_args
-        if "weights" in settings and not getattr(config, "ckpt_path", None):
-            found = find_weights(settings.weights, settings.backbone)
+        if "weights" in settings and self.subcommand == "fit":
+            wanted = settings.weights_sha256 or (begun.weights_sha256 if begun else None)
+            found = find_weights(settings.weights, settings.backbone, wanted)
             found.require(settings.weights_sha256)
             settings.weights, settings.weights_sha256 = found.choice, found.sha256 or None
             print_rank_zero(f"weights of {settings.backbone}: {found.origin} (sha256 {found.sha256[:12] or '-'})")
-        if self.subcommand != "fit":
-            if config.ckpt_path is None:
-                raise InputError("--ckpt_path is missing; give a run's checkpoints/best.ckpt")
-            require_numbers(config.ckpt_path, read_checkpoint(config.ckpt_path))
-        self.resolved = self._resolved_text(config)
-        self.run = RunFolder(Path(config.run_dir or _default_run_dir(config, self.resolved)))
-        if self.subcommand == "fit" and is_finished(self.run, self.resolved):
+        self.origin_file = settings.get("init_head_from")
+        resolved = self._settings(config)
+        text = yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True)
+        self.written = f"# kth_lightning {__version__}\n{text}"
+        self.start: dict[str, Any] = {"program": f"kth_lightning {__version__}"}
+        if begun is None:
+            precision_given = given.get("trainer.precision") is not None
+            self.start |= {"settings": settings_hash(given, places=False), "precision_given": precision_given}
+        if begun:
+            begun.require(flat_settings(resolved))
+        if self.subcommand == "fit" and self.run.splits.exists():
+            require_images(self.run, config.data)
+            config.data = with_split(config.data, self.run)
+        if begun and is_finished(self.run):
             raise _FinishedError(self.run)
+        if self.origin_file and self.run.last_checkpoint.exists() and not Path(self.origin_file).exists():
+            settings.init_head_from = None  # what it gave is in the checkpoint that training goes on from
 
-    def _resolved_text(self, config: Namespace) -> str:
-        """Write the configuration that alone repeats the run: all of it but what is written where."""
+    def _run_folder(self, given: dict[str, Any]) -> RunFolder:
+        config = self.config[self.subcommand]
+        if config.run_dir is not None:
+            return RunFolder(Path(config.run_dir))
+        run = RunFolder(default_run_dir(config.model.class_path, given))
+        if self.subcommand == "fit" and not run.config.exists():
+            for other in runs_alike(config.model.class_path, given):
+                if other.splits.exists() and not find_difference(other, config.data):
+                    print_rank_zero(f"{other.path} began with these settings and these images, which lay elsewhere")
+                    return other
+        return run
+
+    def _begun(self) -> Begun | None:
+        """Read what the run folder holds; keep other commands off it until this one ends, unless it is finished."""
+        if self.run.path.exists() and not self.run.path.is_dir():
+            raise InputError(f"--run_dir {self.run.path} is a file; give a folder")
+        if not self.run.finished:
+            self.held.enter_context(locked(self.run.path))
+        return Begun.read(self.run)
+
+    def _settings(self, config: Namespace) -> dict[str, Any]:
+        """Return the configuration that alone repeats the run: all of it but what is written where."""
         text = self._parser(self.subcommand).dump(config, skip_none=False, skip_link_targets=True)
         settings = yaml.safe_load(text)
         for key in ("run_dir", "store_maps_before", "config"):
             settings.pop(key, None)
-        return f"# kth_lightning {__version__}\n" + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+        return settings
 
     def instantiate_classes(self) -> None:
         """Let a model's own sentence through, which the parser wraps into pages of its own."""
@@ -197,16 +251,17 @@ class TrainingCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Make the trainer with what every run has: stored features and, for `fit`, all that the run folder holds."""
         config = self.config[self.subcommand]
+        self.origin = self._origin()
         callbacks: list[L.Callback] = [FeatureCache(config.store_maps_before), RunProgress()]
         if self.subcommand == "fit":
             callbacks += [
                 *([WeightAveraging(config.ema_decay)] if config.ema_decay is not None else []),
                 *([CalibratedLoss()] if config.monitor == CALIBRATED else []),
                 DivergenceMonitor(self.run),
-                RunRecorder(self.run, self.resolved, config.monitor),
+                RunRecorder(self.run, self.written, self.start, config.monitor, self.origin),
                 TensorBoardWriter(self.run, config.monitor),
                 ResumableEarlyStopping(config.monitor, config.patience),
-                ModelCheckpoint(
+                BestCheckpoint(
                     dirpath=str(self.run.checkpoints),
                     filename="best",
                     monitor=config.monitor,
@@ -230,6 +285,16 @@ class TrainingCLI(LightningCLI):
                 raise InputError("--trainer.sync_batchnorm: PyTorch has it on GPUs only; leave it out")
         return trainer
 
+    def _origin(self) -> Origin | None:
+        """Find out what the run starts from, or started from, and which images that has seen."""
+        file = self.origin_file
+        if self.subcommand != "fit" or not file:
+            return None
+        if has_checkpoint(self.run.last_checkpoint):
+            return Origin(file, read_checkpoint(self.run.last_checkpoint).get("inherited"))
+        self.start["origin"] = {"path": file, "sha256": origin_digest(file)}
+        return Origin(file, seen_images(read_checkpoint(file)))
+
     def _run_subcommand(self, subcommand: str) -> None:
         """Carry out a command; where it fails, leave no process behind that waits for this one."""
         try:
@@ -252,6 +317,9 @@ class TrainingCLI(LightningCLI):
             f"{type(self.model).__name__}: {trained:,} of {total:,} parameters trained, {self.trainer.precision}, "
             f"run folder {self.run.path}"
         )
+        if self.origin is not None:
+            for sentence in self.origin.leakage(self.datamodule).sentences:
+                print_rank_zero(f"warning: {sentence}")
 
     def before_validate(self) -> None:
         """Say where the validation images are not new to the checkpoint."""
@@ -272,13 +340,28 @@ class TrainingCLI(LightningCLI):
             if not is_complete(self.run.best_checkpoint):
                 last = self.run.last_checkpoint
                 resume = str(last) if has_checkpoint(last) else None
+                if resume:
+                    self._require_own(last)
                 self.trainer.fit(model, datamodule=datamodule, ckpt_path=resume, weights_only=True)
                 if not self.run.best_checkpoint.exists():
                     raise InputError(_without_best(self.run, resumed=resume is not None))
+                self._require_own(self.run.best_checkpoint)
                 self._evaluate(self.trainer.validate)
+            else:
+                self._require_own(self.run.best_checkpoint)
             self._evaluate(self.trainer.test)
         except SystemExit:  # Lightning's answer to Ctrl-C
             raise KeyboardInterrupt from None
+
+    def _require_own(self, file: Path) -> None:
+        """Refuse a checkpoint of the run that was made from other images than its splits.csv tells."""
+        images, own = read_checkpoint(file).get("images"), image_keys(self.datamodule)
+        if images is None or not all(torch.equal(images[part].sort()[0], own[part].sort()[0]) for part in own):
+            trained = int(torch.isin(own["test"], images["train"]).sum()) if images else "an unknown number"
+            raise InputError(
+                f"{file} was not made from the images and the split that {self.run.splits} tells ({trained} of the "
+                "test images were trained on): one of the two was changed; put it back, or give another --run_dir"
+            )
 
     def _evaluate(self, loop: Callable[..., object]) -> None:
         """Have the best checkpoint evaluated: `RunRecorder` and `TensorBoardWriter` take what comes of it."""
@@ -297,7 +380,8 @@ def train(args: list[str] | None = None) -> RunFolder:
         InputError: A setting, the data or the weights cannot be used.
     """
     try:
-        return TrainingCLI(args).run
+        with ExitStack() as held:
+            return TrainingCLI(args, held).run
     except _FinishedError as finished:
         return finished.run
     except MisconfigurationException as error:
@@ -313,8 +397,3 @@ def _without_best(run: RunFolder, resumed: bool) -> str:
     if resumed:
         return f"{run.best_checkpoint} is gone; give another --run_dir, or delete {run.path} to train it again"
     return f"nothing was trained in {run.path}: training ended before its first epoch did; give it more time"
-
-
-def _default_run_dir(config: Namespace, resolved: str) -> Path:
-    name = config.model.class_path.rsplit(".", 1)[-1].lower()
-    return Path("runs") / f"{name}-{hashlib.sha256(resolved.encode()).hexdigest()[:10]}"

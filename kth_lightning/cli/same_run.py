@@ -1,50 +1,214 @@
-"""Whether a run folder holds the run that is asked for."""
+"""What a run folder's run began with, and whether the run that is asked for is that one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import yaml
+from jsonargparse import Namespace
 
+from kth_lightning.cli.parser import Parser
+from kth_lightning.cli.run_name import HARDWARE, PLACES, is_one_of
+from kth_lightning.data.module import ImageData
+from kth_lightning.data.split_table import (
+    ChangedImagesError,
+    Difference,
+    misplaced,
+    read_split,
+    split_hashes,
+)
 from kth_lightning.errors import InputError
 from kth_lightning.io.flat_settings import flat_settings
 from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.io.terminal import print_rank_zero
+from kth_lightning.models.origin import origin_digest
 from kth_lightning.report.page import write_report
 
+_ANEW = "give another --run_dir, or delete this one to start anew"
 
-def is_finished(run: RunFolder, resolved: str) -> bool:
-    """Tell whether a run was finished before, and say so, or that it goes on.
 
-    Args:
-        run: The folder that was asked for.
-        resolved: Text of config.yaml, as this command would write it.
+@dataclass(frozen=True)
+class Begun:
+    """Hold what the run of a folder began with.
 
-    Raises:
-        InputError: The folder holds a run with other settings, or a damaged one.
+    Attributes:
+        run: The folder.
+        settings: Its config.yaml, flat.
+        start: Its start.json.
     """
-    if not run.config.exists():
+
+    run: RunFolder
+    settings: dict[str, Any]
+    start: dict[str, Any]
+
+    @classmethod
+    def read(cls, run: RunFolder) -> "Begun | None":
+        """Read what a folder says; None where no run has begun there.
+
+        Raises:
+            InputError: The folder is a file, or a run in it is damaged.
+        """
         if run.path.exists() and not run.path.is_dir():
             raise InputError(f"--run_dir {run.path} is a file; give a folder")
+        if not run.config.exists():
+            left = [file for file in (run.metrics, run.history, run.last_checkpoint) if file.exists()]
+            if left:
+                raise InputError(f"{run.config} is missing beside {left[0].name}; put it back, or {_ANEW}")
+            return None
+        try:
+            written = yaml.safe_load(run.config.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError):
+            written = None
+        if not isinstance(written, dict):
+            raise InputError(f"{run.config} is damaged; {_ANEW}")
+        if not run.splits.exists():
+            raise InputError(f"{run.splits} is missing; put it back, or {_ANEW}")
+        return cls(run, flat_settings(written), run.read_start())
+
+    @property
+    def chosen_precision(self) -> str | None:
+        """Return the precision that the hardware decided when the run began; None where a flag did."""
+        return None if self.start.get("precision_given", True) else str(self.settings.get("trainer.precision"))
+
+    @property
+    def weights_sha256(self) -> str | None:
+        """Return the hash of the pretrained weights; None where there are none."""
+        return self.settings.get("model.init_args.weights_sha256")
+
+    def require(self, asked: Mapping[str, Any]) -> None:
+        """Refuse other settings than the run's, and say what the hardware changes.
+
+        Args:
+            asked: The settings of the command, flat.
+
+        Raises:
+            InputError: A setting differs that makes another run.
+        """
+        keys = sorted(key for key in asked.keys() | self.settings.keys() if asked.get(key) != self.settings.get(key))
+        differ = [key for key in keys if not is_one_of(key, HARDWARE) and not self._is_place(key, asked)]
+        path = self.run.path
+        if "model.init_args.weights_sha256" in differ:
+            ours, theirs = (str(item.get("model.init_args.weights_sha256"))[:12] for item in (asked, self.settings))
+            raise InputError(
+                f"--run_dir {path} holds a run on weights of the hash {theirs} "
+                f"({self.settings.get('model.init_args.weights')}), and --model.weights gives those of {ours}; give "
+                "the run's weights to go on with it, or another --run_dir"
+            )
+        if differ == ["trainer.max_epochs"]:
+            raise InputError(
+                f"--run_dir {path} holds a run of --trainer.max_epochs {self.settings.get(differ[0])}, and "
+                f"{asked.get(differ[0])} were asked for: a run keeps the length that it began with, since its learning "
+                "rate may follow it; to train longer or shorter give another --run_dir, where training starts anew"
+            )
+        if differ:
+            key = differ[0]
+            raise InputError(
+                f"--run_dir {path} holds a run with another --{key}: {self.settings.get(key)} there, {asked.get(key)} "
+                "here; give another --run_dir, or the same settings to go on with that run"
+            )
+        self._require_split(asked.get("data.splits"))
+        self._require_origin(asked.get("model.init_args.init_head_from"))
+        for key in keys:
+            if is_one_of(key, HARDWARE):
+                print_rank_zero(
+                    f"--{key} is {asked.get(key)} and was {self.settings.get(key)} when the run in {path} began: its "
+                    "images, batches and epochs stay the same, and figures differ by rounding"
+                )
+
+    def _is_place(self, key: str, asked: Mapping[str, Any]) -> bool:
+        """Tell whether a setting only says where something lies whose content is compared."""
+        if key == "model.init_args.weights" and not asked.get("model.init_args.weights_sha256"):
+            return False
+        if key in ("data.splits", "model.init_args.init_head_from"):
+            return None not in (asked.get(key), self.settings.get(key))
+        return is_one_of(key, PLACES)
+
+    def _require_split(self, splits: str | None) -> None:
+        """Refuse a split that is asked for and is not the run's."""
+        if splits is None or (splits == self.settings.get("data.splits") and not Path(splits).expanduser().exists()):
+            return
+        asked, own = (split_hashes(read_split(Path(file).expanduser())) for file in (splits, self.run.splits))
+        if asked["split"] != own["split"]:
+            raise InputError(
+                f"--run_dir {self.run.path} holds a run with another split than --data.splits {splits}; leave the flag "
+                "out to go on with the run's own split, or give another --run_dir"
+            )
+
+    def _require_origin(self, file: str | None) -> None:
+        """Refuse another head to start from than the run's; one that is gone is not needed any more."""
+        began_with = (self.start.get("origin") or {}).get("sha256")
+        if file is None or began_with is None or not Path(file).exists():
+            return
+        if origin_digest(file) != began_with:
+            raise InputError(
+                f"--run_dir {self.run.path} holds a run that started from another head than "
+                f"--model.init_head_from {file} holds now; put that head back, or {_ANEW}"
+            )
+
+
+def with_split(data: Namespace, run: RunFolder) -> Namespace:
+    """Return data settings by which images keep the part that they have in a run's splits.csv."""
+    settings = data.clone()
+    settings.splits, settings.num_folds, settings.fold = str(run.splits), None, 0
+    return settings
+
+
+def find_difference(run: RunFolder, data: Namespace) -> Difference:
+    """Find out what has become of the images that a run began with.
+
+    Args:
+        run: Its splits.csv tells them.
+        data: Data settings that say where images are now.
+    """
+    parser = Parser()
+    parser.add_class_arguments(ImageData, "data")
+    images: ImageData = parser.instantiate_classes(Namespace(data=with_split(data, run))).data
+    try:
+        catalogue, split = images.catalogue, images.split
+    except ChangedImagesError as error:
+        return error.difference
+    drawn = data.splits is not None or data.num_folds is not None
+    return Difference() if drawn else Difference(moved=misplaced(catalogue, split))
+
+
+def require_images(run: RunFolder, data: Namespace) -> None:
+    """Refuse other images than those that a run began with.
+
+    Args:
+        run: Its splits.csv tells them.
+        data: Data settings that say where images are now.
+
+    Raises:
+        InputError: Images are new, gone, changed, relabelled, or put into another part of the split.
+    """
+    difference = find_difference(run, data)
+    if not difference:
+        return
+    back = "" if difference.only_new else "put back what the run began with"
+    leave = "give --data.ignore_new true, which leaves out what is new" if difference.new else ""
+    go_on = " and ".join(part for part in (back, leave) if part)
+    state = " is finished and" if run.finished else ""
+    raise InputError(
+        f"{run.path}{state} was made from other images: {difference}; to start anew, give another --run_dir or delete "
+        f"this one; to go on with the run's own images and split, {go_on}"
+    )
+
+
+def is_finished(run: RunFolder) -> bool:
+    """Tell whether a run was finished before, and say so, or that it goes on.
+
+    Raises:
+        InputError: Its figures are damaged.
+    """
+    if not run.finished:
+        print_rank_zero(f"going on with the run in {run.path}")
         return False
     try:
-        written = yaml.safe_load(run.config.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        written = None
-    if not isinstance(written, dict):
-        raise InputError(f"{run.config} is damaged; give another --run_dir, or delete this one to start anew")
-    ours, theirs = flat_settings(yaml.safe_load(resolved)), flat_settings(written)
-    differ = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
-    if differ:
-        key = differ[0]
-        raise InputError(
-            f"--run_dir {run.path} holds a run with another --{key}: {theirs.get(key)} there, {ours.get(key)} here; "
-            "give another --run_dir, or the same settings to go on with that run"
-        )
-    if run.finished:
-        try:
-            accuracy = float(run.read_metrics()["test"]["acc"]["value"])
-        except (KeyError, TypeError, ValueError):
-            raise InputError(f"{run.metrics} is damaged; delete it and repeat the command, which tests anew") from None
-        if not run.report.exists():
-            write_report(run.path)
-        print_rank_zero(f"{run.path} is finished (test accuracy {accuracy:.1%}); delete it to train it again")
-        return True
-    print_rank_zero(f"going on with the run in {run.path}")
-    return False
+        accuracy = float(run.read_metrics()["test"]["acc"]["value"])
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{run.metrics} is damaged; delete it and repeat the command, which tests anew") from None
+    if not run.report.exists():
+        write_report(run.path)
+    print_rank_zero(f"{run.path} is finished (test accuracy {accuracy:.1%}); delete it to train it again")
+    return True

@@ -2,8 +2,8 @@
 
 import csv
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
@@ -51,10 +51,12 @@ class Catalogue:
     Attributes:
         root: Folder that relative paths start from.
         images: One entry an image.
+        located: Where the file lies, written like `path`, of each image that lies elsewhere than its path says.
     """
 
     root: Path
     images: tuple[ImageRecord, ...]
+    located: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def class_names(self) -> list[str]:
@@ -68,7 +70,8 @@ class Catalogue:
 
     def file(self, index: int) -> Path:
         """Return the path of an image's file."""
-        return self.root / self.images[index].path
+        path = self.images[index].path
+        return self.root / self.located.get(path, path)
 
     def mask_file(self, index: int) -> Path | None:
         """Return the path of an image's mask, or None where it has none."""

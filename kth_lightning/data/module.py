@@ -19,7 +19,8 @@ from kth_lightning.data.pixels import INTERPOLATIONS, MAX_SIZE, MIN_SIZE, open_p
 from kth_lightning.data.prepare import Prepared, prepare
 from kth_lightning.data.sampler import BatchShares, EpochOrder
 from kth_lightning.data.sources.choose import SourceName, infer_source, make_source
-from kth_lightning.data.split import Part, Size, Split, make_split, read_split
+from kth_lightning.data.split import Part, Size, Split, make_split
+from kth_lightning.data.split_table import ChangedImagesError, match_split, read_split
 from kth_lightning.errors import InputError
 from kth_lightning.stores.store import CLEAN, MIRRORED, Store
 
@@ -49,7 +50,8 @@ class ImageData(LightningDataModule):
         val_size: Number (180) or share (0.15) of images for validation; 180 for "kth" and 0.15 otherwise by default.
         test_size: Likewise for testing; 100 for "kth" and 0.15 otherwise by default.
         split_seed: Of the split, and of nothing else.
-        splits: A splits.csv to use again, instead of a new split.
+        splits: A splits.csv to use again, instead of a new split. Its images are found by their content.
+        ignore_new: Leave out images that `splits` does not list, or that a run did not begin with.
         num_folds: Number of folds for cross-validation; the test images are then one fold.
         fold: Which fold is tested, from 0.
         augmentation: Of training images: "none", "flip", "blog", "standard" or "strong".
@@ -80,6 +82,7 @@ class ImageData(LightningDataModule):
         test_size: float | int | None = None,
         split_seed: int = 0,
         splits: str | None = None,
+        ignore_new: bool = False,
         num_folds: int | None = None,
         fold: int = 0,
         augmentation: str = "none",
@@ -105,6 +108,8 @@ class ImageData(LightningDataModule):
             raise InputError(f"--data.interpolation {interpolation}: give one of {', '.join(INTERPOLATIONS)}")
         if splits is not None and num_folds is not None:
             raise InputError("--data.splits and --data.num_folds do not go together; leave one of them out")
+        if ignore_new and splits is None:
+            raise InputError("--data.ignore_new goes with --data.splits, or with a run that has begun; leave it out")
         if fold and num_folds is None:
             raise InputError(f"--data.fold {fold} needs --data.num_folds, the number of folds")
         source = infer_source(source, archive, root)
@@ -118,6 +123,7 @@ class ImageData(LightningDataModule):
         self.test_size = few[1] if test_size is None else test_size
         self.split_seed = split_seed
         self.splits = splits
+        self.ignore_new = ignore_new
         self.num_folds = num_folds
         self.fold = fold
         self.augmentation = Augmentation(augmentation, augmentation_seed)
@@ -132,17 +138,27 @@ class ImageData(LightningDataModule):
         """Fetch the images, and read every one, where that was not done before."""
         return prepare(self.source, self.cache_dir)
 
+    @cached_property
+    def _divided(self) -> tuple[Catalogue, Split]:
+        whole = self.prepared.catalogue
+        if self.splits is None:
+            return whole, make_split(whole, self.val_size, self.test_size, self.split_seed, self.num_folds, self.fold)
+        file = Path(self.splits).expanduser()
+        try:
+            return match_split(whole, read_split(file), f"--data.splits {file}", self.ignore_new)
+        except ChangedImagesError as error:
+            way = ", or give --data.ignore_new true to leave out what is new" if error.difference.only_new else ""
+            raise ChangedImagesError(f"{error}; leave the flag out for a new split{way}", error.difference) from None
+
     @property
     def catalogue(self) -> Catalogue:
-        """Return the usable images."""
-        return self.prepared.catalogue
+        """Return the usable images, or those that `splits` lists."""
+        return self.prepared.catalogue if self.splits is None else self._divided[0]
 
-    @cached_property
+    @property
     def split(self) -> Split:
         """Return what each image is for."""
-        if self.splits is not None:
-            return read_split(self.catalogue, Path(self.splits).expanduser())
-        return make_split(self.catalogue, self.val_size, self.test_size, self.split_seed, self.num_folds, self.fold)
+        return self._divided[1]
 
     @property
     def class_names(self) -> list[str]:

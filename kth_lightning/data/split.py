@@ -1,18 +1,16 @@
 """Stratified splits that keep duplicates together."""
 
-import csv
 import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Literal, get_args
+from pathlib import PurePosixPath
+from typing import Literal
 
 import numpy as np
 
 from kth_lightning.data.catalogue import Catalogue, ImageRecord
 from kth_lightning.errors import InputError
-from kth_lightning.io.csv_text import csv_text, read_csv
 
 Part = Literal["train", "val", "test", "unused"]
 """What an image is for; "unused" images stand in a prescribed test or validation part as well."""
@@ -92,7 +90,7 @@ def make_split(
         number = _number(val_size, total, classes, "--data.val_size")
         _fill(parts, "val", catalogue, number, rng, "--data.val_size", ["train"])
     split = Split(_without_leaks(catalogue.images, [part or "train" for part in parts]))
-    _check_parts(catalogue, split, {"val"} & prescribed)
+    check_parts(catalogue, split, {"val"} & prescribed)
     return split
 
 
@@ -223,7 +221,7 @@ def _without_leaks(images: Sequence[ImageRecord], parts: list[Part]) -> tuple[Pa
     )
 
 
-def _check_parts(catalogue: Catalogue, split: Split, may_lack: Collection[str], file: str = "") -> None:
+def check_parts(catalogue: Catalogue, split: Split, may_lack: Collection[str], file: str = "") -> None:
     """Refuse a split without images of some class to train on, or without any image in a part.
 
     Args:
@@ -268,47 +266,3 @@ def _images(count: int) -> str:
 
 def _listed(words: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-
-
-def write_split(catalogue: Catalogue, split: Split, file: Path) -> None:
-    """Write `splits.csv`: path, label, sha256 and part of every image."""
-    rows = (
-        (image.path, image.label, image.sha256, part) for image, part in zip(catalogue.images, split.parts, strict=True)
-    )
-    file.write_text(csv_text([("path", "label", "sha256", "part"), *rows]), encoding="utf-8", newline="")
-
-
-def read_split(catalogue: Catalogue, file: Path) -> Split:
-    """Read what `write_split` wrote and match it to the catalogue by path and content.
-
-    Raises:
-        InputError: The file is no such table, or was made for other images.
-    """
-    flag = f"--data.splits {file}"
-    try:
-        table = [(row["path"], (row["sha256"], row["part"])) for row in read_csv(file)]
-    except FileNotFoundError:
-        raise InputError(f"{flag}: there is no such file; check the path") from None
-    except (KeyError, ValueError, csv.Error, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"{flag}: not a table of path, label, sha256, part ({reason}); give a run's splits.csv"
-        ) from None
-    rows = dict(table)
-    if len(rows) < len(table):
-        twice = next(path for path, number in Counter(path for path, _ in table).items() if number > 1)
-        raise InputError(f"{flag}: {twice!r} stands there more than once; give a run's splits.csv")
-    wrong = sorted({str(part) for _, part in rows.values()} - set(get_args(Part)))
-    if wrong:
-        raise InputError(f"{flag}: unknown part {wrong[0][:50]!r}; parts are train, val, test and unused")
-    strange = [item.path for item in catalogue.images if rows.get(item.path, ("", ""))[0] != item.sha256]
-    gone = rows.keys() - {item.path for item in catalogue.images}
-    if strange or gone:
-        example = str((strange or sorted(gone, key=str))[0])[:200]
-        raise InputError(
-            f"{flag}: made for other data: {len(strange)} of {len(catalogue.images)} images are missing in it or "
-            f"have changed, {len(gone)} are gone ({example!r}); leave the flag out for a new split"
-        )
-    split = Split(tuple(rows[item.path][1] for item in catalogue.images))  # type: ignore[misc]
-    _check_parts(catalogue, split, {"val"}, flag)
-    return split

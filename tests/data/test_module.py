@@ -11,7 +11,7 @@ from PIL import Image
 from kth_lightning.data.batch import PADDING, Batch
 from kth_lightning.data.module import ImageData, cache_folder
 from kth_lightning.data.sources.choose import infer_source
-from kth_lightning.data.split import write_split
+from kth_lightning.data.split_table import write_split
 from kth_lightning.errors import InputError
 from kth_lightning.stores.store import CLEAN, MIRRORED
 

@@ -1,4 +1,3 @@
-import csv
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ import pytest
 from kth_lightning.data.catalogue import Catalogue, ImageRecord, Subset
 from kth_lightning.data.prepare import prepare
 from kth_lightning.data.sources.kth import KthSource
-from kth_lightning.data.split import Split, make_split, read_split, write_split
+from kth_lightning.data.split import Split, make_split
 from kth_lightning.errors import InputError
 
 Entry = tuple[str, int, Subset]
@@ -273,71 +272,3 @@ def test_more_folds_than_images_in_a_class_are_refused() -> None:
 def test_folds_and_prescribed_test_images_are_refused() -> None:
     with pytest.raises(InputError, match=r"--data\.num_folds: the test images are prescribed"):
         make_split(catalogue_of(singles([9, 9], "train") + singles([2, 2], "test", 50)), 0.2, 0.2, 0, 3, 0)
-
-
-@pytest.fixture
-def written(tmp_path: Path) -> tuple[Catalogue, Split, Path]:
-    catalogue = catalogue_of(singles([10, 12]))
-    split = make_split(catalogue, 0.2, 0.2, 0)
-    write_split(catalogue, split, tmp_path / "splits.csv")
-    return catalogue, split, tmp_path / "splits.csv"
-
-
-def test_a_split_comes_back_as_it_was_in_any_order_of_rows(written: tuple[Catalogue, Split, Path]) -> None:
-    catalogue, split, file = written
-    assert read_split(catalogue, file) == split
-    header, *rows = file.read_text().splitlines()
-    file.write_text("\n".join([header, *rows[::-1]]))
-    assert read_split(catalogue, file) == split
-
-
-def test_a_split_of_other_data_is_refused(written: tuple[Catalogue, Split, Path]) -> None:
-    catalogue, _, file = written
-    fewer = Catalogue(catalogue.root, catalogue.images[1:])
-    with pytest.raises(InputError, match=r"splits\.csv: made for other data: 0 of 21 .* 1 are gone \('c00/0\.jpg'\)"):
-        read_split(fewer, file)
-    more = catalogue_of(singles([10, 13]))
-    with pytest.raises(InputError, match=r"made for other data: 1 of 23"):
-        read_split(more, file)
-    file.write_text(file.read_text().replace(f"{3:064x}", f"{77:064x}"))
-    with pytest.raises(InputError, match=r"made for other data: 1 of 22 .*\('c00/3\.jpg'\)"):
-        read_split(catalogue, file)
-
-
-def test_a_split_without_a_class_in_training_is_refused(written: tuple[Catalogue, Split, Path]) -> None:
-    catalogue, _, file = written
-    with file.open(newline="") as stream:
-        rows = list(csv.reader(stream))
-    for row in rows[1:]:
-        if row[1] == "c00" and row[3] == "train":
-            row[3] = "test"
-    with file.open("w", newline="") as stream:
-        csv.writer(stream).writerows(rows)
-    with pytest.raises(InputError, match=r"class 'c00' has no image left for training"):
-        read_split(catalogue, file)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "made for other data: 22 of 22"),
-        (b"path,part\nc00/0.jpg,train\n", "not a table of path, label, sha256, part"),
-        (b"path,label,sha256,part\nc00/0.jpg,c00,0,holdout\nc00/1.jpg\n", "not a table of path, label, sha256, part"),
-        (b"path,label,sha256,part\na,c00,0,val\nb,c00,0,val\nb,c00,0,val\n", "'b' stands there more than once"),
-        (b"\xff\xfe\x00", "not a table"),
-    ],
-)
-def test_a_file_that_is_no_split_is_refused(
-    written: tuple[Catalogue, Split, Path], content: bytes, message: str
-) -> None:
-    catalogue, _, file = written
-    file.write_bytes(content)
-    with pytest.raises(InputError, match=message):
-        read_split(catalogue, file)
-
-
-def test_a_missing_split_is_reported_by_name(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"--data\.splits .*none\.csv: there is no such file"):
-        read_split(catalogue_of(singles([5, 5])), tmp_path / "none.csv")
-    with pytest.raises(InputError, match=r"--data\.splits .*: not a table"):
-        read_split(catalogue_of(singles([5, 5])), tmp_path)

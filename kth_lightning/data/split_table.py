@@ -1,0 +1,264 @@
+"""The table of a split, splits.csv: what each image was for, matched to images by content wherever they lie now."""
+
+import csv
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple, get_args
+
+from kth_lightning.data.catalogue import Catalogue
+from kth_lightning.data.split import Part, Split, check_parts
+from kth_lightning.errors import InputError
+from kth_lightning.io.csv_text import csv_text, read_csv
+from kth_lightning.io.run_folder import write_atomically
+
+_NAMED = 3  # examples in a sentence
+
+
+class SplitRow(NamedTuple):
+    """An image of the table."""
+
+    path: str
+    label: str
+    sha256: str
+    part: Part
+
+
+@dataclass
+class Difference:
+    """What has become of a table's images.
+
+    Attributes:
+        new: Paths of images that the table does not have.
+        gone: Paths of images of the table that are not there any more.
+        changed: Paths of images whose file has another content.
+        relabelled: Paths of images that show another class than they did.
+        moved: Paths of images whose folder or table names another part of the split than they are used for.
+        renamed: New name of each class whose images all have the same new class.
+    """
+
+    new: list[str] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    relabelled: list[str] = field(default_factory=list)
+    moved: list[str] = field(default_factory=list)
+    renamed: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def only_new(self) -> bool:
+        """Tell whether every image of the table is there as it was."""
+        return not (self.gone or self.changed or self.relabelled or self.moved)
+
+    def __bool__(self) -> bool:
+        return bool(self.new) or not self.only_new
+
+    def __str__(self) -> str:
+        kinds = {
+            "new": self.new,
+            "gone": self.gone,
+            "changed": self.changed,
+            "relabelled": self.relabelled,
+            "put into another part of the split": self.moved,
+        }
+        names = ", ".join(f"class {old!r} is called {new!r} now" for old, new in self.renamed.items())
+        parts = []
+        for kind, paths in kinds.items():
+            if paths:
+                examples = names if kind == "relabelled" and names else ", ".join(map(repr, sorted(paths)[:_NAMED]))
+                more = ", …" if len(paths) > _NAMED and examples is not names else ""
+                verb = "is" if len(paths) == 1 else "are"
+                parts.append(f"{len(paths)} {verb} {kind} ({examples[:200]}{more})")
+        return ", ".join(parts)
+
+
+class ChangedImagesError(InputError):
+    """Refuse images that are not those of a table.
+
+    Attributes:
+        difference: What has become of them.
+    """
+
+    def __init__(self, sentence: str, difference: Difference) -> None:
+        super().__init__(sentence)
+        self.difference = difference
+
+
+def write_split(catalogue: Catalogue, split: Split, file: Path) -> None:
+    """Write `splits.csv`: path, label, sha256 and part of every image, in the catalogue's order."""
+    write_atomically(csv_text([SplitRow._fields, *split_rows(catalogue, split)]), file)
+
+
+def split_rows(catalogue: Catalogue, split: Split) -> list[SplitRow]:
+    """Return the table of a catalogue's split."""
+    return [
+        SplitRow(image.path, image.label, image.sha256, part)
+        for image, part in zip(catalogue.images, split.parts, strict=True)
+    ]
+
+
+def read_split(file: Path, name: str = "--data.splits") -> list[SplitRow]:
+    """Read what `write_split` wrote.
+
+    Args:
+        file: The table.
+        name: What to call it in a sentence, beside its path.
+
+    Raises:
+        InputError: The file is no such table.
+    """
+    flag = f"{name} {file}".lstrip()
+    try:
+        rows = [SplitRow(*(row[name] for name in SplitRow._fields)) for row in read_csv(file)]  # type: ignore[arg-type]
+        if not rows:
+            raise ValueError("no row")
+    except FileNotFoundError:
+        raise InputError(f"{flag}: there is no such file; check the path") from None
+    except (KeyError, ValueError, csv.Error, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{flag}: not a table of path, label, sha256, part ({reason}); give a run's splits.csv"
+        ) from None
+    twice = [path for path, number in Counter(row.path for row in rows).items() if number > 1]
+    if twice:
+        raise InputError(f"{flag}: {twice[0]!r} stands there more than once; give a run's splits.csv")
+    wrong = sorted({row.part for row in rows} - set(get_args(Part)))
+    if wrong:
+        raise InputError(f"{flag}: unknown part {wrong[0][:50]!r}; parts are train, val, test and unused")
+    return rows
+
+
+def match_split(
+    catalogue: Catalogue, rows: Sequence[SplitRow], name: str, ignore_new: bool = False
+) -> tuple[Catalogue, Split]:
+    """Find a table's images among those of a catalogue by content and class, wherever they lie.
+
+    Args:
+        catalogue: The images that there are.
+        rows: Of the table.
+        name: What to call the table in a sentence.
+        ignore_new: Leave out images that the table does not have.
+
+    Returns:
+        The table's images in its order and under its names, and what each is for.
+
+    Raises:
+        ChangedImagesError: Images are new, gone, changed or relabelled.
+        InputError: A class has no image for training or validation.
+    """
+    positions, difference = compare_images(catalogue, rows)
+    if ignore_new:
+        difference.new = []
+    if difference:
+        raise ChangedImagesError(f"{name}: made for other images: {difference}", difference)
+    found = [catalogue.images[position] for position in positions]
+    named = tuple(
+        image if image.path == row.path else replace(image, path=row.path)
+        for image, row in zip(found, rows, strict=True)
+    )
+    located = {row.path: image.path for image, row in zip(found, rows, strict=True) if image.path != row.path}
+    matched = Catalogue(catalogue.root, named, located)
+    split = Split(tuple(row.part for row in rows))
+    check_parts(matched, split, {"val"}, name)
+    return matched, split
+
+
+def compare_images(catalogue: Catalogue, rows: Sequence[SplitRow]) -> tuple[list[int], Difference]:
+    """Find a table's images in a catalogue, and say what is not the same.
+
+    Images of equal content and class stand for each other; those that kept their path stay what they were.
+
+    Returns:
+        The place in the catalogue of every row's image, shorter than the rows where some are missing.
+    """
+    places: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
+    for position, image in enumerate(catalogue.images):
+        places[image.sha256, image.label][image.path] = position
+    chosen: dict[int, int] = {}
+    waiting: list[int] = []
+    for number, row in enumerate(rows):
+        same = places[row.sha256, row.label]
+        if row.path in same:
+            chosen[number] = same.pop(row.path)
+        else:
+            waiting.append(number)
+    missing = []
+    for number in waiting:
+        rest = places[rows[number].sha256, rows[number].label]
+        if rest:
+            chosen[number] = rest.pop(next(iter(rest)))
+        else:
+            missing.append(rows[number])
+    left = sorted(position for rest in places.values() for position in rest.values())
+    return [chosen[number] for number in sorted(chosen)], _difference(catalogue, rows, missing, left)
+
+
+def _difference(
+    catalogue: Catalogue, rows: Sequence[SplitRow], missing: Sequence[SplitRow], left: Sequence[int]
+) -> Difference:
+    """Part what does not match into relabelled, changed, gone and new."""
+    by_content: dict[str, list[int]] = defaultdict(list)
+    for position in left:
+        by_content[catalogue.images[position].sha256].append(position)
+    by_path = {catalogue.images[position].path: position for position in left}
+    new, relabelled = set(left), []
+    targets: dict[str, set[str]] = defaultdict(set)
+    for row in missing:
+        if by_content[row.sha256]:
+            position = by_content[row.sha256].pop()
+            new.discard(position)
+            relabelled.append(row.path)
+            targets[row.label].add(catalogue.images[position].label)
+    known = set(relabelled)
+    changed = [row.path for row in missing if row.path not in known and by_path.get(row.path) in new]
+    new -= {by_path[path] for path in changed}
+    known.update(changed)
+    before, now = {row.label for row in rows}, {image.label for image in catalogue.images}
+    renamed = {
+        old: next(iter(names))
+        for old, names in targets.items()
+        if len(names) == 1 and old not in now and not names & before
+    }
+    gone = [row.path for row in missing if row.path not in known]
+    added = [catalogue.images[position].path for position in sorted(new)]
+    return Difference(added, gone, changed, relabelled, renamed=renamed)
+
+
+def misplaced(catalogue: Catalogue, split: Split) -> list[str]:
+    """List the images that are used for another part of the split than their folder or table prescribes."""
+    prescribed = {image.subset for image in catalogue.images}
+    allowed: dict[str, set[Part]] = {
+        "": set(get_args(Part)),
+        "train": set(get_args(Part)) - (prescribed & {"val", "test"}),
+        "val": {"val", "unused"},
+        "test": {"test"},
+    }
+    return [
+        image.path
+        for image, part in zip(catalogue.images, split.parts, strict=True)
+        if part not in allowed[image.subset]
+    ]
+
+
+def split_hashes(rows: Iterable[SplitRow]) -> dict[str, str]:
+    """Return hashes that tell whether two runs are about the same images, whatever their paths and order.
+
+    Returns:
+        "data" of the images and classes, "split" of these and of what each was for, "test" of the test images.
+    """
+    rows = list(rows)
+    return {
+        "data": _digest(f"{row.sha256} {row.label}" for row in rows),
+        "split": _digest(f"{row.sha256} {row.label} {row.part}" for row in rows),
+        "test": _digest(f"{row.sha256} {row.label}" for row in rows if row.part == "test"),
+    }
+
+
+def rows_digest(rows: Iterable[SplitRow]) -> str:
+    """Return a hash of a table as it stands, paths and order included."""
+    return hashlib.sha256("\n".join("\0".join(row) for row in rows).encode()).hexdigest()
+
+
+def _digest(lines: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()

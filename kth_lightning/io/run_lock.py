@@ -1,0 +1,53 @@
+"""A lock on a run folder, so that no two commands write into it at once."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from kth_lightning.errors import InputError
+from kth_lightning.io.terminal import is_first_process
+
+LOCK = ".lock"
+"""Name of the file in the folder; it stays there."""
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder against other commands.
+
+    The processes of one run share the lock, which the first of them holds. The system lets go of it when that process
+    ends, however it ends. A folder that has nothing but the lock at the end goes again.
+
+    Args:
+        folder: Made where it is missing.
+
+    Raises:
+        InputError: Another command holds it.
+        OSError: The folder cannot be written.
+    """
+    if not is_first_process():
+        yield
+        return
+    missing = [item for item in (folder, *folder.parents) if not item.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(
+            f"another command is at work in {folder}; wait until it has ended, or stop it, and repeat this one"
+        ) from None
+    except NotImplementedError as error:  # a file system without locks
+        raise OSError(errno.ENOLCK, str(error), str(folder)) from None
+    try:
+        yield
+    finally:
+        if [item.name for item in folder.iterdir()] == [LOCK]:
+            (folder / LOCK).unlink()  # while it is held: who waits for it then sees that it is gone
+            for item in missing:
+                with suppress(OSError):  # somebody else has put something there
+                    item.rmdir()
+        lock.release()
