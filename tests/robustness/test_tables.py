@@ -105,7 +105,7 @@ WRONG = {
     "an image that is gone": (lambda text: text + "emu/0.png,emu,ab,train\n", "1 is gone ('emu/0.png')"),
     "an image that has changed": (
         lambda text: text.replace("0000000001,", "0000000009,", 1),
-        "1 is changed ('cat/0.png')",
+        "1 is changed ('cat/1.png')",
     ),
     "another class": (lambda text: text.replace(",cat,", ",lion,", 1), "1 is relabelled ('cat/0.png')"),
 }
