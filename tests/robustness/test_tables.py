@@ -126,7 +126,7 @@ def test_a_split_that_a_spreadsheet_saved_is_the_same_split(tmp_path: Path) -> N
     rows = [row.split(",") for row in SPLITS.splitlines()]
     excel = "\r\n".join(";".join(row) for row in rows)
     (tmp_path / "excel.csv").write_text(excel, encoding="utf-8-sig", newline="")
-    assert read_split(CATALOGUE, tmp_path / "excel.csv") == read_split(CATALOGUE, tmp_path / "splits.csv")
+    assert read_split(tmp_path / "excel.csv") == read_split(tmp_path / "splits.csv")
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder", "image"])
