@@ -16,7 +16,7 @@ import kth_lightning
 from kth_lightning.cli.fit import train
 from kth_lightning.cli.parser import Parser
 from kth_lightning.data.module import ImageData
-from kth_lightning.data.sources.choose import infer_source
+from kth_lightning.data.sources.choose import source_name
 from kth_lightning.data.sources.sample import ATTRIBUTION
 from kth_lightning.errors import InputError
 from kth_lightning.io.run_folder import RunFolder
@@ -46,7 +46,7 @@ def compare(argv: list[str]) -> None:
         InputError: A setting, the data or the weights cannot be used.
     """
     options = _parser().parse_args(argv)
-    source = infer_source(options.data.source, options.data.archive, options.data.root)
+    source = source_name(vars(options.data))
     folder = Path(options.run_dir or f"runs/compare-{hashlib.sha256(' '.join(argv).encode()).hexdigest()[:10]}")
     forwarded = _forwarded(argv)
     _check_weights([_recipe(options.recipe, source, model) for model in options.models if model != "benchmark"])

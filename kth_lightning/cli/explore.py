@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kth_lightning.cli.parser import Parser
 from kth_lightning.data.module import ImageData
-from kth_lightning.data.sources.choose import infer_source
+from kth_lightning.data.sources.choose import source_name
 from kth_lightning.data.split import Split
 from kth_lightning.errors import InputError
 from kth_lightning.io.csv_text import read_csv
@@ -74,11 +74,15 @@ def explore_command(argv: list[str]) -> None:
 
 
 def _names(options: Namespace) -> tuple[str, str]:
-    source = infer_source(options.source, options.archive, options.root)
+    source = source_name(vars(options))
     if source == "folder" and options.root:
-        name = Path(options.root).expanduser().resolve().name or "folder"
+        name = Path(options.root).expanduser().resolve().name or source
         return name, name
-    return {"kth": "KTH-ANIMALS", "sample": "The drawn sample"}.get(source, source), source
+    if source == "table" and options.table:
+        name = Path(options.table).stem
+        return name, name
+    name = source.rpartition(".")[2]
+    return {"kth": "KTH-ANIMALS", "sample": "The drawn sample"}.get(name, name), name
 
 
 def _check_output(output: Path) -> None:

@@ -11,6 +11,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from kth_lightning.cli.config_file import check_configs
 from kth_lightning.errors import InputError
+from kth_lightning.io.class_path import import_part
 
 _HOLLOW = ("Does not validate", "Subtypes:", "Errors:", "Given value type", "Expected a <class 'NoneType'>")
 
@@ -42,9 +43,17 @@ class Parser(LightningArgumentParser):
         raise InputError(self._sentence(message)) from None
 
     def _sentence(self, message: str) -> str:
+        # A class path's settings have a parser of their own, whose sentence comes here again inside another message.
+        key = found[1] if (found := re.match(r'Parser key "([^"]+)"', message)) else ""
         if found := re.search(r"Option '([^']+)' is not accepted|has no setting '([^']+)'", message):
             name = found[1] or found[2]
-            return f"the model has no setting {name!r}; --print_config behind the command shows all of them"
+            owner = f"the class of --{key}" if key.startswith("data.") else "the model"
+            return f"{owner} has no setting {name!r}; --print_config behind the command shows all of them"
+        if key.startswith("data.") and (found := re.search(r"arguments are required: ([\w, ]+)", message)):
+            flags = ", ".join(f"--{key}.init_args.{name.strip()}" for name in found[1].split(","))
+            return f"--{key}: its class needs more settings: {flags}"
+        if found := re.search(r"class_path '([^']+)':\s+(?:No module named|module '[^']+' has no)", message):
+            import_part(found[1], f"--{key}")  # which says more
         if found := re.search(r"(?:does not accept option|[Uu]nrecognized arguments:) '?(?:--)?([^'\s=]+)", message):
             near = get_close_matches(found[1], self._flags(), n=1)
             hint = f"did you mean --{near[0]}?" if near else "--help lists all of them"
@@ -54,7 +63,7 @@ class Parser(LightningArgumentParser):
         lines = [line.strip(" -") for line in message.splitlines()]
         telling = " ".join(line for line in lines if line and not line.startswith(_HOLLOW))
         telling = re.sub(r'Parser key "([^"]+)"([^:]*):', r"--\1\2:", telling)
-        telling = re.sub(r"^--model: (\w+):", r"--model.\1:", telling)
+        telling = re.sub(r"^--(model|data\.\w+): (\w+):", r"--\1.\2:", telling)
         telling = re.sub(r" ?Given value: NestedArg\(.*\)$", "", telling)
         telling = re.sub(r"(Expected a <class '\w+'>) Expected a ", r"\1 or a ", telling).replace(
             " Given value:", "; given was"

@@ -8,7 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from kth_lightning.errors import InputError
@@ -30,8 +34,9 @@ class ImageRecord:
         width: Pixels, after the EXIF rotation.
         height: Pixels, after the EXIF rotation.
         sha256: Of the file's bytes, in hexadecimal.
-        group: Images with the same number are duplicates or near duplicates of each other.
-        subset: The part that the folder names or `--data.test_root` prescribe; empty where the split is free.
+        duplicates: Images with the same number are duplicates or near duplicates of each other.
+        subset: The part that the source prescribes; empty where the split is free.
+        group: Name of what the source says that it belongs to, such as a patient; empty where it says nothing.
     """
 
     path: str
@@ -40,8 +45,9 @@ class ImageRecord:
     width: int
     height: int
     sha256: str
-    group: int
+    duplicates: int
     subset: Subset = ""
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,23 @@ class Catalogue:
     def content_keys(self) -> Tensor:
         """Return a number for every image that depends on its content alone, int64 [N]."""
         return torch.tensor([int(image.sha256[:16], 16) >> 1 for image in self.images])
+
+    @cached_property
+    def inseparable(self) -> NDArray[np.int32]:
+        """Number the images such that those with one number must not be parted by a split, int32 [N].
+
+        They are duplicates or have the same group, or others tie them: where a duplicate stands in two groups, both
+        are one.
+        """
+        count = len(self.images)
+        # A graph in which every image is joined to what stands for its duplicates, and for its group.
+        edges: list[tuple[int, int | str]] = [(image, item.duplicates) for image, item in enumerate(self.images)]
+        edges += [(image, item.group) for image, item in enumerate(self.images) if item.group]
+        nodes: dict[int | str, int] = {}
+        ends = [(image, nodes.setdefault(node, count + len(nodes))) for image, node in edges]
+        size = count + len(nodes)
+        graph = coo_array((np.ones(len(ends), dtype=bool), np.array(ends).reshape(-1, 2).T), shape=(size, size))
+        return connected_components(graph, directed=False)[1][:count]
 
     def file(self, index: int) -> Path:
         """Return the path of an image's file."""
@@ -116,6 +139,7 @@ def _image(row: dict[str, str]) -> ImageRecord:
         width=int(row["width"]),
         height=int(row["height"]),
         sha256=row["sha256"],
-        group=int(row["group"]),
+        duplicates=int(row["duplicates"]),
         subset=row["subset"],  # type: ignore[arg-type]
+        group=row["group"],
     )

@@ -18,7 +18,9 @@ from kth_lightning.data.dataset import FeatureDataset, PixelDataset, only
 from kth_lightning.data.pixels import INTERPOLATIONS, MAX_SIZE, MIN_SIZE, open_pixels
 from kth_lightning.data.prepare import Prepared, prepare
 from kth_lightning.data.sampler import BatchShares, EpochOrder
-from kth_lightning.data.sources.choose import SourceName, infer_source, make_source
+from kth_lightning.data.sources.choose import make_source
+from kth_lightning.data.sources.kth import KthSource
+from kth_lightning.data.sources.source import Source
 from kth_lightning.data.split import Part, Size, Split, make_split
 from kth_lightning.data.split_table import ChangedImagesError, match_split, read_split
 from kth_lightning.errors import InputError
@@ -37,11 +39,13 @@ class ImageData(LightningDataModule):
     which depends on the image, the view and `augmentation_seed` alone.
 
     Args:
-        source: "sample" (drawn animals), "kth" (KTH-ANIMALS) or "folder" (your own images). Left out, it follows from
-            the other flags: `archive` means "kth", `root` means "folder", neither "sample".
+        source: "sample" (drawn animals), "kth" (KTH-ANIMALS), "folder" or "table" (your own images), or a `Source`; on
+            the command line its class, such as mine.MySource. Left out, it follows from the other flags: `archive`
+            means "kth", `root` "folder", `table` "table", none of them "sample".
         archive: For "kth": path or URL of the archive; the published URL where it is left out.
         root: For "folder": a folder of class folders, or of train, valid and test with class folders each.
         test_root: For "folder": another folder of class folders, whose images are added to the test images.
+        table: For "table": a CSV or Parquet file with the columns path and label, and perhaps split, group and mask.
         sample_size: For "sample": number of images to draw.
         cache_dir: Where archives are unpacked and stores kept; the user's cache folder where it is left out.
         image_size: Side in pixels of the square images that models see; the aspect ratio is not kept.
@@ -69,10 +73,11 @@ class ImageData(LightningDataModule):
 
     def __init__(
         self,
-        source: SourceName | None = None,
+        source: Source | str | None = None,
         archive: str | None = None,
         root: str | None = None,
         test_root: str | None = None,
+        table: str | None = None,
         sample_size: int = 540,
         cache_dir: str | None = None,
         image_size: int = 224,
@@ -112,13 +117,12 @@ class ImageData(LightningDataModule):
             raise InputError("--data.ignore_new goes with --data.splits, or with a run that has begun; leave it out")
         if fold and num_folds is None:
             raise InputError(f"--data.fold {fold} needs --data.num_folds, the number of folds")
-        source = infer_source(source, archive, root)
-        self.source = make_source(source, archive, root, test_root, sample_size)
+        self.source = make_source(source, archive, root, test_root, table, sample_size)
         self.cache_dir = cache_folder(cache_dir)
         self.image_size = image_size
         self.interpolation = interpolation
         self.batch_size = batch_size
-        few: tuple[Size, Size] = (180, 100) if source == "kth" else (0.15, 0.15)
+        few: tuple[Size, Size] = (180, 100) if isinstance(self.source, KthSource) else (0.15, 0.15)
         self.val_size = few[0] if val_size is None else val_size
         self.test_size = few[1] if test_size is None else test_size
         self.split_seed = split_seed

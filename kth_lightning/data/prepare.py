@@ -19,12 +19,12 @@ from tqdm import tqdm
 from kth_lightning.data.catalogue import Catalogue, ImageRecord, read_catalogue, write_catalogue
 from kth_lightning.data.duplicates import Fingerprint, duplicate_groups, fingerprint
 from kth_lightning.data.images import MIN_SIDE, UnreadableImage, decode, open_image
-from kth_lightning.data.sources.source import Candidate, Listing, Source
+from kth_lightning.data.sources.source import Candidate, Listing, Source, checked_listing
 from kth_lightning.errors import InputError
 from kth_lightning.io.bounded_map import bounded_map
 from kth_lightning.io.csv_text import csv_text
 
-_FORMAT = "2"  # raise it when the same files would give other tables
+_FORMAT = "3"  # raise it when the same files would give other tables
 _TABLES = ("catalogue.csv", "audit.csv", "summary.txt")
 _SEAL = "tables.sha256"
 _MAX_CLASSES_SHOWN = 40
@@ -76,7 +76,7 @@ def prepare(source: Source, cache_dir: Path) -> Prepared:
     """
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
-        listing = source.list(cache_dir)
+        listing = checked_listing(source, cache_dir)
         folder = cache_dir.resolve() / "catalogues" / _key(listing)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
@@ -113,9 +113,9 @@ def _digest(folder: Path) -> str:
 
 def _key(listing: Listing) -> str:
     digest = hashlib.sha256(_FORMAT.encode() + os.fsencode(listing.root))
-    for candidate in listing.candidates:
-        mask = _state(candidate.mask) if candidate.mask else ""
-        digest.update(os.fsencode(f"\0{_state(candidate.file)}\0{candidate.label}\0{mask}\0{candidate.subset}"))
+    for one in listing.candidates:
+        files = f"{_state(one.file)}\0{_state(one.mask) if one.mask else ''}"
+        digest.update(os.fsencode(f"\0{files}\0{one.label}\0{one.subset}\0{one.group}"))
     for file, reason in listing.problems:
         digest.update(os.fsencode(f"\0{file}\0{reason}"))
     return digest.hexdigest()[:16]
@@ -140,9 +140,11 @@ def _write_tables(listing: Listing, folder: Path) -> None:
     _check_classes(listing, [candidate.label for candidate, _ in usable], findings)
 
     usable.sort(key=lambda item: _relative(item[0].file, listing.root))
-    groups = duplicate_groups([reading.sha256 for _, reading in usable], [reading.fingerprint for _, reading in usable])
+    numbers = duplicate_groups(
+        [reading.sha256 for _, reading in usable], [reading.fingerprint for _, reading in usable]
+    )
     images = []
-    for (candidate, reading), group in zip(usable, groups, strict=True):
+    for (candidate, reading), duplicates in zip(usable, numbers, strict=True):
         mask, reason = _matching_mask(candidate, reading, listing.root)
         if candidate.mask and reason:
             findings.append(_Finding(_relative(candidate.mask, listing.root), candidate.label, reason))
@@ -154,8 +156,9 @@ def _write_tables(listing: Listing, folder: Path) -> None:
                 width=reading.width,
                 height=reading.height,
                 sha256=reading.sha256,
-                group=group,
+                duplicates=duplicates,
                 subset=candidate.subset,
+                group=candidate.group,
             )
         )
     left_out = len(findings)
@@ -243,8 +246,8 @@ def _duplicates(images: Sequence[ImageRecord]) -> list[_Finding]:
     by_digest: dict[str, ImageRecord] = {}
     for index, image in enumerate(images):
         same = by_digest.setdefault(image.sha256, image)
-        if image.group != index:
-            other, kind = (same, "exact") if same is not image else (images[image.group], "near")
+        if image.duplicates != index:
+            other, kind = (same, "exact") if same is not image else (images[image.duplicates], "near")
             position = "" if image.label == other.label else " in another class"
             findings.append(_Finding(image.path, image.label, f"{kind} duplicate{position}", other.path))
     return findings
@@ -262,7 +265,7 @@ def _summary(listing: Listing, images: Sequence[ImageRecord], left_out: Sequence
         lines.append(f"  {kind}: {len(paths)} ({', '.join(sorted(paths)[:3])}{more})")
     members: dict[int, list[ImageRecord]] = {}
     for image in images:
-        members.setdefault(image.group, []).append(image)
+        members.setdefault(image.duplicates, []).append(image)
     groups = [group for group in members.values() if len(group) > 1]
     across = sum(len({image.label for image in group}) > 1 for group in groups)
     lines.append(

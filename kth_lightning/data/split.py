@@ -1,4 +1,4 @@
-"""Stratified splits that keep duplicates together."""
+"""Stratified splits that keep duplicates, and images of one group, together."""
 
 import os
 from collections import Counter, defaultdict
@@ -48,22 +48,23 @@ def make_split(
 ) -> Split:
     """Split a catalogue into training, validation and test images.
 
-    Each class is shared out in proportion, with at least one image in every part; a group of duplicates stays in one
-    part. Parts that the folders prescribe are kept, even where they lack a class; what of the other parts duplicates
-    their images is left out.
+    Each class is shared out in proportion, with at least one image in every part; duplicates, and images of one group,
+    stay in one part. Parts that the source prescribes are kept, even where they lack a class; what of the other parts
+    duplicates their images is left out.
 
     Args:
         catalogue: The images.
         val_size: Number or share of the images for validation.
-        test_size: Likewise for testing, beside images of `--data.test_root`; not used with folds or where folders
-            prescribe every image's part.
+        test_size: Likewise for testing, beside images of `--data.test_root`; not used with folds or where the source
+            prescribes every image's part.
         seed: Of the drawing of lots.
         num_folds: Number of parts of equal size that take turns as test images.
         fold: Which of them it is, from 0.
 
     Raises:
-        InputError: The sizes do not fit the data.
+        InputError: The sizes do not fit the data, or the source prescribes several parts for one group.
     """
+    _check_groups(catalogue)
     prescribed: set[str] = {image.subset for image in catalogue.images}
     parts: list[Part | None] = [image.subset or None for image in catalogue.images]
     total = sum(part in (None, "train") for part in parts)
@@ -72,7 +73,7 @@ def make_split(
     if num_folds is not None:
         if "test" in prescribed:
             raise InputError(
-                "--data.num_folds: the test images are prescribed by their folder; fold or prescribe, not both"
+                "--data.num_folds: the test images are prescribed by the source; fold or prescribe, not both"
             )
         if not 0 <= fold < num_folds or num_folds < 2:
             raise InputError(
@@ -89,7 +90,7 @@ def make_split(
     if "val" not in prescribed:
         number = _number(val_size, total, classes, "--data.val_size")
         _fill(parts, "val", catalogue, number, rng, "--data.val_size", ["train"])
-    split = Split(_without_leaks(catalogue.images, [part or "train" for part in parts]))
+    split = Split(_without_leaks(catalogue, [part or "train" for part in parts]))
     check_parts(catalogue, split, {"val"} & prescribed)
     return split
 
@@ -176,13 +177,13 @@ def _fold_quotas(catalogue: Catalogue, num_folds: int) -> list[dict[str, int]]:
 def _share_out(
     catalogue: Catalogue, free: Sequence[int], quotas: list[dict[str, int]], rng: np.random.Generator
 ) -> list[int]:
-    """Give each free image a bin, a group of duplicates one; bins end as near their quotas as groups allow.
+    """Give each free image a bin, those of one group the same; bins end as near their quotas as groups allow.
 
     The last group of a class goes where the class has nothing yet.
     """
     groups: dict[int, list[int]] = defaultdict(list)
     for position in free:
-        groups[catalogue.images[position].group].append(position)
+        groups[int(catalogue.inseparable[position])].append(position)
     found = list(groups.values())
     order = sorted((found[item] for item in rng.permutation(len(found))), key=len, reverse=True)
     left = [dict(quota) for quota in quotas]
@@ -210,15 +211,24 @@ def _share_out(
     return [chosen[position] for position in free]
 
 
-def _without_leaks(images: Sequence[ImageRecord], parts: list[Part]) -> tuple[Part, ...]:
+def _without_leaks(catalogue: Catalogue, parts: list[Part]) -> tuple[Part, ...]:
     """Leave out of training what is also validated or tested on, and of validation what is also tested on."""
     rank = {"unused": -1, "train": 0, "val": 1, "test": 2}
+    groups = catalogue.inseparable.tolist()
     highest: dict[int, int] = defaultdict(lambda: -1)
-    for image, part in zip(images, parts, strict=True):
-        highest[image.group] = max(highest[image.group], rank[part])
-    return tuple(
-        part if rank[part] == highest[image.group] else "unused" for image, part in zip(images, parts, strict=True)
-    )
+    for group, part in zip(groups, parts, strict=True):
+        highest[group] = max(highest[group], rank[part])
+    return tuple(part if rank[part] == highest[group] else "unused" for group, part in zip(groups, parts, strict=True))
+
+
+def _check_groups(catalogue: Catalogue) -> None:
+    parts: dict[str, ImageRecord] = {}
+    for image in catalogue.images:
+        if image.group and (first := parts.setdefault(image.group, image)).subset != image.subset:
+            raise InputError(
+                f"the group {image.group!r} is parted: {first.path} is for {first.subset or 'no certain part'}, "
+                f"{image.path} for {image.subset or 'no certain part'}; give all its images one split, or no group"
+            )
 
 
 def check_parts(catalogue: Catalogue, split: Split, may_lack: Collection[str], file: str = "") -> None:
@@ -234,29 +244,31 @@ def check_parts(catalogue: Catalogue, split: Split, may_lack: Collection[str], f
     for part, purpose in _PURPOSES.items():
         lacking = [name for name in catalogue.class_names if not counts[part][name]]
         if not counts[part]:
-            what, mine = f"no image is left for {purpose}", list(catalogue.images)
+            what, label = f"no image is left for {purpose}", None
         elif lacking and part != "test" and part not in may_lack:
-            what = f"class {lacking[0]!r} has no image left for {purpose}"
-            mine = [image for image in catalogue.images if image.label == lacking[0]]
+            what, label = f"class {lacking[0]!r} has no image left for {purpose}", lacking[0]
         else:
             continue
         if file:
             raise InputError(f"{file}: {what}; give a run's splits.csv, or leave the flag out for a new split")
-        raise InputError(f"{what}: {_reason(mine, part)}")
+        raise InputError(f"{what}: {_reason(catalogue, label, part)}")
 
 
-def _reason(images: Sequence[ImageRecord], part: Part) -> str:
-    """Say why none of these images is in a part, and what to do."""
+def _reason(catalogue: Catalogue, label: str | None, part: Part) -> str:
+    """Say why no image of a class, or none at all, is in a part, and what to do."""
+    positions = [position for position, image in enumerate(catalogue.images) if label in (None, image.label)]
+    images = [catalogue.images[position] for position in positions]
     inside = [image for image in images if image.subset == part]
     if inside:
         folder = os.path.commonpath([str(PurePosixPath(image.path).parent) for image in inside])
         return f"{folder} has {_images(len(inside))}, all of them duplicates of images of other parts; add others there"
     if any(image.subset for image in images):
         return f"the {_PURPOSES[part]} folder has none that can be read; add some there"
-    groups = len({image.group for image in images})
+    groups = len(set(catalogue.inseparable[positions].tolist()))
+    kind = "" if any(image.group for image in images) else " of duplicates"
     return (
-        f"{_images(len(images))} make {groups} group{'s' if groups > 1 else ''} of duplicates, and each group stays in "
-        "one part; add other images, or leave the class out"
+        f"{_images(len(images))} make {groups} group{'s' if groups > 1 else ''}{kind}, and each group stays in one part; "
+        "add other images, or leave the class out"
     )
 
 

@@ -13,7 +13,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from timm.models import PretrainedCfg
 
 from kth_lightning import __version__
-from kth_lightning.data.sources.choose import infer_source
+from kth_lightning.data.sources.choose import source_name
 from kth_lightning.data.sources.sample import ATTRIBUTION
 from kth_lightning.evaluation.statistics import Estimate
 from kth_lightning.io.csv_text import read_csv
@@ -35,15 +35,14 @@ _DATA = {
     "kth": "KTH-ANIMALS (H. M. Afkham, A. T. Targhi, J.-O. Eklundh, A. Pronobis, *Joint visual vocabulary for animal "
     "classification*, ICPR 2008), photographs of 19 kinds of animals.",
     "sample": "Images drawn by kth_lightning: animals on random backgrounds. They are no photographs.",
-    "folder": "A folder of images of its own.",
+    "own": "Images of its own.",
     "": "Not known here: the checkpoint was exported without its run folder.",
 }
 _DATA_LICENCES = {
     "kth": "Training images: KTH-ANIMALS states no licence; it was published for research.",
     "sample": f"Training images: {ATTRIBUTION}.",
-    "folder": "Training images: not known here; whoever publishes this file should state it.",
 }
-_DATA_LICENCES[""] = _DATA_LICENCES["folder"]
+_UNKNOWN_LICENCE = "Training images: not known here; whoever publishes this file should state it."
 # Settings that name files
 _PLACES = ("weights", "weights_sha256", "init_head_from")
 _WHEELS = {
@@ -73,7 +72,7 @@ def write_model_card(
     metrics = run.read_metrics() if run else {}
     config = yaml.safe_load(run.config.read_text(encoding="utf-8")) if run else {"data": {}, "model": {}}
     data, settings = config["data"], config["model"].get("init_args") or {}
-    source = infer_source(data["source"], data["archive"], data["root"]) if run else ""
+    source = source_name(data) if run else ""
     backbone = model.hparams.get("backbone")
     weights = settings.get("weights", "") if backbone else "none"
     origin = timm.get_pretrained_cfg(backbone) if backbone and weights == "hub" else None
@@ -107,10 +106,10 @@ def write_model_card(
         figures=_table(figures),
         n=metrics["test"]["n"] if run else 0,
         precision=metrics.get("precision"),
-        data=f"{_DATA[source]} {_counts(run) if run else ''}".strip(),
+        data=f"{_DATA.get(source, _DATA['own'])} {_counts(run) if run else ''}".strip(),
         recipe=_recipe(predictor, metrics, data, settings),
         licences=[
-            _DATA_LICENCES[source],
+            _DATA_LICENCES.get(source, _UNKNOWN_LICENCE),
             f"Pretrained weights: {_weights(backbone, weights, origin)}.",
             "kth_lightning: MIT.",
         ],

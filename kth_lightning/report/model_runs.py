@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
+from kth_lightning.data.sources.choose import source_name
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.calibration import apply_temperature
 from kth_lightning.io.flat_settings import flat_settings
@@ -94,10 +95,9 @@ class ModelRuns:
 
     @property
     def source(self) -> str:
-        """Name where the images came from: "kth", "folder" or "sample"."""
-        config = self.configs[0]
-        implied = "kth" if config.get("data.archive") else "folder" if config.get("data.root") else "sample"
-        return config.get("data.source") or implied
+        """Name where the images came from: "kth", "folder", "table", "sample", or the class of another source."""
+        settings = {name.removeprefix("data."): value for name, value in self.configs[0].items()}
+        return source_name(settings | {"source": settings.get("source.class_path", settings.get("source"))})
 
 
 def find_models(folder: Path) -> tuple[list[ModelRuns], list[str]]:

@@ -116,7 +116,7 @@ def duplicate_groups(catalogue: Catalogue) -> tuple[list[list[int]], int]:
     """List the groups of duplicates, and count those with several classes, which come first: a label there is wrong."""
     members: dict[int, list[int]] = defaultdict(list)
     for position, image in enumerate(catalogue.images):
-        members[image.group].append(position)
+        members[image.duplicates].append(position)
     within: list[list[int]] = []
     across: list[list[int]] = []
     for positions in members.values():

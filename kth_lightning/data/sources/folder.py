@@ -7,14 +7,14 @@ from pathlib import Path
 
 from kth_lightning.data.catalogue import Subset
 from kth_lightning.data.images import is_image_name
-from kth_lightning.data.sources.source import Candidate, Listing
+from kth_lightning.data.sources.source import Candidate, Listing, Source
 from kth_lightning.errors import InputError
 
 _SUBSETS: dict[str, Subset] = {"train": "train", "valid": "val", "val": "val", "validation": "val", "test": "test"}
 _SUFFIXES = "JPEG, PNG, WebP, BMP or TIFF"
 
 
-class FolderSource:
+class FolderSource(Source):
     """List the images of a folder.
 
     The classes are the folders in `root`, or those in its train, valid and test folders where it has nothing else.
@@ -25,9 +25,9 @@ class FolderSource:
         test_root: Another folder of class folders, for testing only; its classes must be among those of `root`.
     """
 
-    def __init__(self, root: Path, test_root: Path | None = None) -> None:
-        self.root = root
-        self.test_root = test_root
+    def __init__(self, root: str | Path, test_root: str | Path | None = None) -> None:
+        self.root = Path(root)
+        self.test_root = None if test_root is None else Path(test_root)
 
     def list(self, cache_dir: Path) -> Listing:
         """List the images; nothing is written to `cache_dir`.

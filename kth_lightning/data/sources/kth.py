@@ -8,7 +8,7 @@ from filelock import FileLock
 
 from kth_lightning.data.images import is_image_name
 from kth_lightning.data.sources.archive import download, is_url, unpack
-from kth_lightning.data.sources.source import Candidate, Listing
+from kth_lightning.data.sources.source import Candidate, Listing, Source
 from kth_lightning.errors import InputError
 
 KTH_URL = "https://www.csc.kth.se/~heydarma/datasets/animal_database.tar.gz"
@@ -21,7 +21,7 @@ _NOTE = (
 )
 
 
-class KthSource:
+class KthSource(Source):
     """Fetch and list KTH-ANIMALS: 19 classes of about 90 images, each with a segmentation mask.
 
     Args:

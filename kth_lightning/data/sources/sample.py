@@ -14,7 +14,7 @@ from filelock import FileLock
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from tqdm import tqdm
 
-from kth_lightning.data.sources.source import Candidate, Listing
+from kth_lightning.data.sources.source import Candidate, Listing, Source
 from kth_lightning.errors import InputError
 
 ANIMALS = {
@@ -49,7 +49,7 @@ _Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class SampleSource:
+class SampleSource(Source):
     """Draw images of 18 animals and their masks.
 
     Every image depends on `seed` and its own number alone. It shows one or two animals of its class, recoloured,

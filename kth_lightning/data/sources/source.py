@@ -1,36 +1,43 @@
 """What every source of images answers: where its files are and what they show."""
 
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, get_args
 
 from kth_lightning.data.catalogue import Subset
+from kth_lightning.errors import InputError
+from kth_lightning.io.class_path import class_path
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Name a file that should be an image.
+    """A file that should be an image.
 
     Attributes:
         file: Absolute path.
         label: Class name as people see it.
         mask: Absolute path of its segmentation mask, or None.
         subset: The part of the split that the source prescribes; empty where it prescribes none.
+        group: Name of what it belongs to (a patient, a place, a video); images of one group are never parted by a
+            split or a fold. Empty where it belongs to none.
     """
 
     file: Path
     label: str
     mask: Path | None = None
     subset: Subset = ""
+    group: str = ""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """List a source's files before any is opened.
+    """A source's files, before any is opened.
 
     Attributes:
         root: Absolute path of the folder that holds them.
-        candidates: Sorted by path.
+        candidates: In any order; a file that is missing or no image stands in the audit later.
         problems: (file, reason) of what the listing alone shows, for the audit: a file that is no image, a mask
             without an image.
         notes: Sentences for the summary, such as an attribution.
@@ -42,13 +49,73 @@ class Listing:
     notes: list[str] = field(default_factory=list)
 
 
-class Source(Protocol):
-    """Fetch a data set once and list its files."""
+class Source(ABC):
+    """A data set: what to fetch once, and which files it then has.
 
+    Any class with this method is a source, and need not be a subclass.
+    """
+
+    @abstractmethod
     def list(self, cache_dir: Path) -> Listing:
         """Return the files, after fetching, unpacking or drawing them below `cache_dir` where that is still to do.
+
+        It is asked by every command and has to be quick where nothing is left to do. The same data give the same
+        listing.
 
         Raises:
             InputError: The source cannot be used; the sentence names the flag and the way out.
         """
-        ...
+
+    @classmethod
+    def __subclasshook__(cls, other: type) -> Any:
+        # So that --data.source takes a class that was written without a look at this one.
+        return callable(getattr(other, "list", None)) if cls is Source else NotImplemented
+
+
+def checked_listing(source: Source, cache_dir: Path) -> Listing:
+    """List a source's files, sorted, each once.
+
+    Raises:
+        InputError: The listing is empty, of the wrong kind, or contradicts itself.
+    """
+    name = f"the source {class_path(source)}"
+    listing = source.list(cache_dir)
+    if not isinstance(listing, Listing):
+        raise InputError(f"{name} lists {type(listing).__name__}; let its method list return a kth_lightning.Listing")
+    if not listing.candidates:
+        why = f" ({listing.problems[0][0]}: {listing.problems[0][1]})" if listing.problems else ""
+        raise InputError(f"{name} lists no image{why}; check what it is given")
+    root = Path(listing.root).absolute()
+    once: dict[Path, Candidate] = {}
+    twice: list[tuple[Path, str]] = []
+    for candidate in listing.candidates:
+        if fault := next(_faults(candidate), None):
+            raise InputError(f"{name} lists {candidate!r}, whose {fault}"[:600])
+        if (same := once.setdefault(candidate.file, candidate)) is candidate:
+            continue
+        if same != candidate:
+            raise InputError(f"{name} lists {candidate.file} twice, {_difference(same, candidate)}; leave one out")
+        twice.append((candidate.file, "listed twice"))
+    candidates = sorted(once.values(), key=lambda candidate: candidate.file.as_posix())
+    return replace(listing, root=root, candidates=candidates, problems=[*listing.problems, *twice])
+
+
+def _faults(candidate: Candidate) -> Iterator[str]:
+    for name in ("file", "mask"):
+        path = getattr(candidate, name)
+        if not isinstance(path, Path) and (path is not None or name == "file"):
+            yield f"{name} is no pathlib.Path"
+        elif path is not None and not path.is_absolute():
+            yield f"{name} is no absolute path"
+    for name in ("label", "group"):
+        if not isinstance(getattr(candidate, name), str):
+            yield f"{name} is no text"
+    if not candidate.label:
+        yield "label is empty"
+    if candidate.subset not in get_args(Subset):
+        yield f"subset is none of {', '.join(map(repr, get_args(Subset)))}"
+
+
+def _difference(first: Candidate, second: Candidate) -> str:
+    name = next(item for item in Candidate.__slots__ if getattr(first, item) != getattr(second, item))
+    return f"with the {name} {getattr(first, name)!s} and {getattr(second, name)!s}"

@@ -1,0 +1,77 @@
+"""Tables of text that others wrote, column by column: CSV or Parquet."""
+
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from kth_lightning.io.csv_text import csv_rows
+
+_PARQUET = b"PAR1"
+
+
+class BadTable(Exception):
+    """Say in half a sentence why a file is no table, such as "it is no text in UTF-8"."""
+
+
+def read_table(file: Path, wanted: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """Read columns of a table as text; an empty cell is "".
+
+    Spaces around cells and names are dropped, and case does not matter in a column's name.
+
+    Args:
+        file: CSV (as `csv_rows` reads it, in UTF-8) or Parquet, which its first bytes tell.
+        wanted: Columns to read, in lower case.
+
+    Returns:
+        The names of all columns, and the cells of the wanted ones that are there, in the file's order.
+
+    Raises:
+        BadTable: The file is no such table.
+        OSError: It cannot be read.
+    """
+    with file.open("rb") as stream:
+        is_parquet = stream.read(len(_PARQUET)) == _PARQUET
+    return _read_parquet(file, wanted) if is_parquet else _read_csv(file, wanted)
+
+
+def _read_csv(file: Path, wanted: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
+    try:
+        rows = csv_rows(file.read_bytes().decode())
+    except UnicodeDecodeError:
+        raise BadTable('it is no text in UTF-8; save it as "CSV UTF-8"') from None
+    except csv.Error as error:
+        raise BadTable(str(error)) from None
+    if not rows:
+        raise BadTable("it is empty")
+    names = rows.pop(0)
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(names):
+            raise BadTable(f"row {number} has {len(row)} cells and the header {len(names)}")
+    places = {key: names.index(name) for key, name in _chosen(names, wanted).items()}
+    return names, {key: [row[place].strip() for row in rows] for key, place in places.items()}
+
+
+def _read_parquet(file: Path, wanted: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
+    try:
+        import pyarrow
+        from pyarrow import compute, parquet
+    except ImportError:
+        raise BadTable("Parquet needs pyarrow, install it with: pip install pyarrow; or save the table as CSV") from None
+    try:
+        names = parquet.read_schema(file).names
+        chosen = _chosen(names, wanted)
+        table = parquet.read_table(file, columns=list(chosen.values()))
+        columns = {key: compute.utf8_trim_whitespace(table[name].cast(pyarrow.string())) for key, name in chosen.items()}
+        return names, {key: column.fill_null("").to_pylist() for key, column in columns.items()}
+    except pyarrow.ArrowException as error:
+        raise BadTable(" ".join(str(error).split())[:200]) from None
+
+
+def _chosen(names: Sequence[str], wanted: Sequence[str]) -> dict[str, str]:
+    """Return the wanted columns that are there, with their names as they are written."""
+    keys = [name.strip().lower() for name in names]
+    counts = Counter(keys)
+    if twice := [key for key in wanted if counts[key] > 1]:
+        raise BadTable(f"it has two columns {twice[0]!r}")
+    return {key: name for key, name in zip(keys, names, strict=True) if key in wanted}
