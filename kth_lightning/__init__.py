@@ -1,17 +1,41 @@
 """Classify images with a frozen trunk and a trained tail, and know how good the classifier is."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from kth_lightning.data.module import ImageData as ImageData
+    from kth_lightning.data.sources.folder import FolderSource as FolderSource
+    from kth_lightning.data.sources.kth import KthSource as KthSource
+    from kth_lightning.data.sources.sample import SampleSource as SampleSource
+    from kth_lightning.data.sources.source import Candidate as Candidate
+    from kth_lightning.data.sources.source import Listing as Listing
+    from kth_lightning.data.sources.source import Source as Source
+    from kth_lightning.data.sources.table import TableSource as TableSource
     from kth_lightning.predict.predictor import Predictor as Predictor
 
 __version__ = "0.1.0"
 
+_PUBLIC = {
+    "Candidate": "data.sources.source",
+    "FolderSource": "data.sources.folder",
+    "ImageData": "data.module",
+    "KthSource": "data.sources.kth",
+    "Listing": "data.sources.source",
+    "Predictor": "predict.predictor",
+    "SampleSource": "data.sources.sample",
+    "Source": "data.sources.source",
+    "TableSource": "data.sources.table",
+}
+"""Public names, and the module of each."""
+
 
 def __getattr__(name: str) -> object:
     # Torch takes seconds to import; the command line's help should not wait for it.
-    if name == "Predictor":
-        from kth_lightning.predict.predictor import Predictor
-
-        return Predictor
+    if name in _PUBLIC:
+        return getattr(import_module(f"kth_lightning.{_PUBLIC[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})

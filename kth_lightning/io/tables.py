@@ -57,12 +57,16 @@ def _read_parquet(file: Path, wanted: Sequence[str]) -> tuple[list[str], dict[st
         import pyarrow
         from pyarrow import compute, parquet
     except ImportError:
-        raise BadTable("Parquet needs pyarrow, install it with: pip install pyarrow; or save the table as CSV") from None
+        raise BadTable(
+            "Parquet needs pyarrow, install it with: pip install pyarrow; or save the table as CSV"
+        ) from None
     try:
         names = parquet.read_schema(file).names
         chosen = _chosen(names, wanted)
         table = parquet.read_table(file, columns=list(chosen.values()))
-        columns = {key: compute.utf8_trim_whitespace(table[name].cast(pyarrow.string())) for key, name in chosen.items()}
+        columns = {
+            key: compute.utf8_trim_whitespace(table[name].cast(pyarrow.string())) for key, name in chosen.items()
+        }
         return names, {key: column.fill_null("").to_pylist() for key, column in columns.items()}
     except pyarrow.ArrowException as error:
         raise BadTable(" ".join(str(error).split())[:200]) from None

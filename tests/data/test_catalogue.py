@@ -8,7 +8,7 @@ from kth_lightning.errors import InputError
 IMAGES = (
     ImageRecord('cat, wild/1 "a".jpg', "cat, wild", "masks/1.png", 30, 20, "ab" * 32, 0),
     ImageRecord("狼/2.jpg", "狼", "", 16, 16, "cd" * 32, 1, "val"),
-    ImageRecord("/elsewhere/3.png", "狼", "", 16, 17, "ef" * 32, 1, "test"),
+    ImageRecord("/elsewhere/3.png", "狼", "", 16, 17, "ef" * 32, 1, "test", "patient =7"),
 )
 
 
@@ -30,9 +30,9 @@ def test_classes_are_in_alphabetical_order_and_files_start_from_the_root() -> No
     "text",
     [
         "path,label\na,b\n",
-        "path,label,mask,width,height,sha256,group,subset\na,b,,wide,3,ab,0,\n",
-        "path,label,mask,width,height,sha256,group,subset\na,b,,3,3,ab,0,elsewhere\n",
-        "path,label,mask,width,height,sha256,group,subset\na,b,,3\n",
+        "path,label,mask,width,height,sha256,duplicates,subset,group\na,b,,wide,3,ab,0,,\n",
+        "path,label,mask,width,height,sha256,duplicates,subset,group\na,b,,3,3,ab,0,elsewhere,\n",
+        "path,label,mask,width,height,sha256,duplicates,subset,group\na,b,,3\n",
     ],
 )
 def test_a_damaged_table_is_reported_by_name(tmp_path: Path, text: str) -> None:

@@ -10,7 +10,8 @@ from PIL import Image
 
 from kth_lightning.data.batch import PADDING, Batch
 from kth_lightning.data.module import ImageData, cache_folder
-from kth_lightning.data.sources.choose import infer_source
+from kth_lightning.data.sources.choose import source_name
+from kth_lightning.data.sources.kth import KthSource
 from kth_lightning.data.split_table import write_split
 from kth_lightning.errors import InputError
 from kth_lightning.stores.store import CLEAN, MIRRORED
@@ -204,15 +205,19 @@ def test_kth_takes_180_and_100_images_and_a_folder_shares(data_of: Callable[...,
 @pytest.mark.parametrize(
     ("given", "meant"),
     [
-        ((None, None, None), "sample"),
-        ((None, "a.tar.gz", None), "kth"),
-        ((None, None, "images"), "folder"),
-        (("kth", None, None), "kth"),
-        (("sample", None, "images"), "sample"),
+        ({}, "sample"),
+        ({"source": None, "archive": "a.tar.gz", "root": None}, "kth"),
+        ({"root": "images"}, "folder"),
+        ({"table": "images.csv"}, "table"),
+        ({"source": "kth"}, "kth"),
+        ({"source": "sample", "root": "images"}, "sample"),
+        ({"source": {"class_path": "mine.MySource", "init_args": {}}}, "mine.MySource"),
+        ({"source": {"class_path": "kth_lightning.KthSource"}}, "kth"),
+        ({"source": KthSource()}, "kth"),
     ],
 )
-def test_source_follows_from_the_flags_that_name_a_place(given: tuple[Any, ...], meant: str) -> None:
-    assert infer_source(*given) == meant
+def test_source_follows_from_the_flags_that_name_a_place(given: dict[str, Any], meant: str) -> None:
+    assert source_name(given) == meant
 
 
 @pytest.mark.parametrize(
@@ -222,6 +227,9 @@ def test_source_follows_from_the_flags_that_name_a_place(given: tuple[Any, ...],
         ({"source": "sample", "root": "x"}, r"--data\.root goes with --data\.source folder"),
         ({"archive": "x.tar.gz", "root": "x"}, r"--data\.root goes with --data\.source folder"),
         ({"source": "folder", "root": "x", "archive": "y"}, r"--data\.archive goes with --data\.source kth"),
+        ({"source": "table"}, r"--data\.source table needs --data\.table FILE"),
+        ({"source": KthSource(), "archive": "y"}, r"--data\.archive goes with --data\.source kth"),
+        ({"source": "web"}, r"--data\.source web: give one of sample, kth, folder, table, or a class such as"),
         ({"test_root": "x"}, r"--data\.test_root goes with --data\.source folder"),
         ({"root": "x", "splits": "s.csv", "num_folds": 5}, r"--data\.splits and --data\.num_folds"),
         ({"root": "x", "fold": 2}, r"--data\.fold 2 needs --data\.num_folds"),

@@ -68,7 +68,7 @@ def test_duplicates_stay_in_the_catalogue_with_their_group(root: Path) -> None:
     (root / "dog/c.png").write_bytes((root / "cat/a.png").read_bytes())
     Image.open(root / "dog/a.png").save(root / "dog/near.bmp")
     prepared = _prepare(root)
-    assert {one.path: one.group for one in prepared.catalogue.images} == {
+    assert {one.path: one.duplicates for one in prepared.catalogue.images} == {
         "cat/a.png": 0,
         "cat/b.png": 1,
         "cat/c.png": 0,

@@ -48,7 +48,7 @@ def parts_of_groups(catalogue: Catalogue, split: Split) -> dict[int, set[str]]:
     found: dict[int, set[str]] = {}
     for image, part in zip(catalogue.images, split.parts, strict=True):
         if part != "unused":
-            found.setdefault(image.group, set()).add(part)
+            found.setdefault(image.duplicates, set()).add(part)
     return found
 
 

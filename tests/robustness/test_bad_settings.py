@@ -43,7 +43,10 @@ PREPARE = [
     (["--data.sample_size", "0"], "--data.sample_size 0: give a whole number"),
     (["--data.sample_size", "10000000000000"], "--data.sample_size 10000000000000: give a whole number"),
     (["--data.sample_size", "7"], "--data.sample_size 7 leaves classes without an image; give at least 18"),
-    (["--data.source", "web"], "--data.source: Expected one of 'sample', 'kth', 'folder'"),
+    (
+        ["--data.source", "web"],
+        "--data.source web: give one of sample, kth, folder, table, or a class such as mine.MySource",
+    ),
     (["--data.source", "folder"], "--data.source folder needs --data.root DIR"),
     (["--data.source", "kth", "--data.root", "x"], "--data.root goes with --data.source folder"),
     (["--data.archive", "http://[::1"], "--data.archive: cannot download http://[::1 (Invalid IPv6 URL); try again"),

@@ -69,10 +69,11 @@ class TableSource(Source):
         return listing
 
     def _file(self, path: str) -> Path:
-        file = os.path.normpath(self.table.parent / path)
+        # os.path, since pathlib takes seconds to join a hundred thousand paths.
+        file = os.path.join(self.table.parent, path)  # noqa: PTH118
         if "\\" in path and not os.path.exists(file):  # noqa: PTH110  # written on Windows
-            file = os.path.normpath(self.table.parent / path.replace("\\", "/"))
-        return Path(file)
+            file = os.path.join(self.table.parent, path.replace("\\", "/"))  # noqa: PTH118
+        return Path(os.path.normpath(file))
 
 
 def _rows(columns: dict[str, list[str]]) -> Iterator[tuple[str, ...]]:

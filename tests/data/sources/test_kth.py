@@ -119,7 +119,7 @@ def test_the_real_archive_has_its_known_classes_and_duplicates(tmp_path: Path) -
     assert all(one.mask for one in images)
     groups: dict[int, set[str]] = {}
     for one in images:
-        groups.setdefault(one.group, set()).add(f"{one.label} {Path(one.path).stem}")
+        groups.setdefault(one.duplicates, set()).add(f"{one.label} {Path(one.path).stem}")
     found = [group for group in groups.values() if len(group) > 1]
     assert sorted(map(sorted, found)) == sorted(map(sorted, DUPLICATES))
     assert "1738 of 1739 files usable in 19 classes" in prepared.summary

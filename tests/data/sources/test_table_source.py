@@ -1,0 +1,126 @@
+import csv
+import time
+from pathlib import Path
+
+import pytest
+
+from kth_lightning.data.prepare import prepare
+from kth_lightning.data.sources.source import checked_listing
+from kth_lightning.data.sources.table import TableSource
+from kth_lightning.errors import InputError
+from kth_lightning.io.csv_text import csv_text
+
+ROWS = [("a/1.png", "cat", "train"), ("a/2.png", "dog, wild", "dev"), ("=1.png", "狼", "Testing")]
+FOUND = [("=1.png", "狼", "test"), ("a/1.png", "cat", "train"), ("a/2.png", "dog, wild", "val")]
+
+
+def listed(folder: Path, content: bytes | str) -> list[tuple[str, str, str]]:
+    file = folder / "labels.csv"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    found = checked_listing(TableSource(str(file)), folder / "cache").candidates
+    assert not (folder / "cache").exists()
+    return [(one.file.relative_to(folder).as_posix(), one.label, one.subset) for one in found]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("start", ["", "\ufeff"], ids=["", "BOM"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"], ids=["unix", "windows"])
+def test_csv_in_every_dialect_of_a_spreadsheet(tmp_path: Path, separator: str, start: str, line_end: str) -> None:
+    file = tmp_path / "written.csv"
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        stream.write(start)
+        writer = csv.writer(stream, delimiter=separator, lineterminator=line_end)
+        writer.writerows([("Path", " label", "SPLIT", "age"), *((*row, 7) for row in ROWS), ("", "", "", "")])
+    assert listed(tmp_path, file.read_bytes()) == FOUND
+
+
+def test_csv_as_this_package_writes_it(tmp_path: Path) -> None:
+    assert listed(tmp_path, csv_text([("path", "label", "split"), *ROWS])) == FOUND
+
+
+def test_parquet(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    columns = dict(zip(("path", "label", "split"), zip(*ROWS, strict=True), strict=True))
+    columns |= {"pixels": [b"\x00", b"\x01", b"\x02"], "age": [1, None, 3]}
+    parquet.write_table(
+        pyarrow.table({name: pyarrow.array(column) for name, column in columns.items()}), tmp_path / "t"
+    )
+    assert listed(tmp_path, (tmp_path / "t").read_bytes()) == FOUND
+    numbers = pyarrow.table({"path": ["a.png", "b.png", "c.png"], "label": [1, 10, None]})
+    parquet.write_table(numbers, tmp_path / "t")
+    assert listed(tmp_path, (tmp_path / "t").read_bytes()) == [("a.png", "1", ""), ("b.png", "10", "")]
+    with pytest.raises(InputError, match="cannot be read as CSV or Parquet"):
+        listed(tmp_path, b"PAR1 and no more")
+
+
+def test_paths_lead_anywhere_masks_and_groups_too(tmp_path: Path) -> None:
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    (tmp_path / "in" / "deep" / "w.png").touch()
+    table = tmp_path / "in" / "t.csv"
+    table.write_text(f"label,path,mask,group\na,../1.png,../m/1.png,p 1\nb,{tmp_path}/2.png,,p 2\nc,deep\\w.png,,\n")
+    found = TableSource(str(table)).list(tmp_path).candidates
+    assert [one.file for one in found] == [tmp_path / "1.png", tmp_path / "2.png", tmp_path / "in/deep/w.png"]
+    assert [one.mask for one in found] == [tmp_path / "m/1.png", None, None]
+    assert [one.group for one in found] == ["p 1", "p 2", ""]
+
+
+def test_a_row_twice_or_without_a_label_is_left_out_and_said(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    file.write_text("path,label\n1.png,a\n./1.png,a\n2.png,\n,b\n3.png,b\n")
+    listing = checked_listing(TableSource(str(file)), tmp_path)
+    assert [one.file.name for one in listing.candidates] == ["1.png", "3.png"]
+    assert [(problem.name, reason) for problem, reason in listing.problems] == [
+        ("2.png", "no label in row 4 of the table"),
+        ("row 5", "no path in row 5 of the table"),
+        ("1.png", "listed twice"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("filename,class\n1.png,a\n", r"has no column 'path', only 'filename', 'class'; name the columns path and label"),
+        ("path,class\n1.png,a\n", r"has no column 'label', only 'path', 'class'"),
+        ("path,label,Label\n1.png,a,b\n", r"two columns 'label'"),
+        ("path,label\n1.png,a\n2.png\n", r"row 3 has 1 cells and the header 2"),
+        ("path,label,split\n1.png,a,train\n2.png,b,\n", r"the split of '2\.png' \(row 3\) is ''; write train, val or test"),
+        ("path,label,split\n1.png,a,holdout\n", r"is 'holdout'; write train, val or test in every row"),
+        ("path,label\n1.png,a\n1.png,b\n", r"1\.png twice, with the label a and b; leave one out"),
+        ("path,label,group\n1.png,a,p\n1.png,a,q\n", r"1\.png twice, with the group p and q; leave one out"),
+        ("path,label\n", r"lists no image"),
+        ("", r"it is empty"),
+        (b"path,label\n1.png,\xff\xfe\n", r'no text in UTF-8; save it as "CSV UTF-8"'),
+        ('path,label\n1.png,"a\n', r"cannot be read as CSV or Parquet"),
+    ],
+)  # fmt: skip
+def test_what_is_no_such_table_is_one_sentence(tmp_path: Path, text: str | bytes, message: str) -> None:
+    with pytest.raises(InputError, match=message) as refused:
+        listed(tmp_path, text)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_missing_table_and_a_folder_are_said(tmp_path: Path) -> None:
+    for file in (tmp_path / "none.csv", tmp_path):
+        with pytest.raises(InputError, match=r"--data\.table .* cannot be read \(.*\); check the path"):
+            TableSource(str(file)).list(tmp_path)
+
+
+def test_a_hundred_thousand_rows_are_read_in_seconds(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    rows = (f"{number // 1000}/{number}.jpg,class {number % 10},patient {number // 7}\n" for number in range(100_000))
+    file.write_text("path,label,group\n" + "".join(rows))
+    start = time.process_time()
+    assert len(checked_listing(TableSource(str(file)), tmp_path).candidates) == 100_000
+    assert time.process_time() - start < 5
+
+
+def test_a_missing_file_stands_in_the_audit(tmp_path: Path, images: Path) -> None:
+    file = images.parent / "missing.csv"
+    rows = [f"animals/class{label}/{number:03}.png,c{label}" for label in range(2) for number in range(18, 22)]
+    file.write_text("path,label\n" + "\n".join(rows))
+    prepared = prepare(TableSource(str(file)), tmp_path)
+    assert "4 of 8 files usable in 2 classes" in prepared.summary
+    audit = (prepared.folder / "audit.csv").read_text(encoding="utf-8")
+    for name in ("class0/020.png,c0", "class1/021.png,c1"):
+        assert f"animals/{name},unreadable: No such file or directory" in audit

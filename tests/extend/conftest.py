@@ -1,0 +1,101 @@
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from kth_lightning.cli.main import main
+from kth_lightning.io.run_folder import RunFolder
+
+STOP = """
+import os
+
+import lightning as L
+
+
+class Stop(L.Callback):
+    def on_train_epoch_start(self, trainer, pl_module):
+        if str(trainer.current_epoch) == os.environ.get("STOP_BEFORE_EPOCH"):
+            raise KeyboardInterrupt
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Write somebody's own module, which commands then find as `mine`."""
+    folder = tmp_path / "somebody"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+
+    def write(code: str) -> None:
+        (folder / "mine.py").write_text(dedent(code), encoding="utf-8")
+        sys.modules.pop("mine", None)
+        importlib.invalidate_caches()
+
+    yield write
+    sys.modules.pop("mine", None)
+
+
+@pytest.fixture
+def refusal(capsys: pytest.CaptureFixture) -> Callable[..., str]:
+    """Run a command that has to end with status 2 and one line, and return that line."""
+
+    def refuse(*argv: object) -> str:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main([str(word) for word in argv])
+        printed = capsys.readouterr().err
+        assert stopped.value.code == 2
+        (line,) = (item for item in printed.splitlines() if item.startswith("error: "))
+        assert printed.endswith(f"{line}\n")
+        return line
+
+    return refuse
+
+
+@pytest.fixture(scope="session")
+def tiny_fit() -> Callable[..., list[str]]:
+    """Return a command that trains the smallest CNN for two epochs, the same bits every time."""
+
+    def command(run: Path, *flags: object) -> list[str]:
+        args = ["fit", "--model", "BenchmarkCNN", "--model.filters", "[4,8]", "--model.block_dropout", "[0,0]"]
+        args += ["--data.image_size", "32", "--trainer.max_epochs", "2", "--trainer.accelerator", "cpu"]
+        args += ["--trainer.devices", "1", "--trainer.precision", "32", "--run_dir", str(run)]
+        return [*args, *map(str, flags)]
+
+    return command
+
+
+@pytest.fixture
+def whole_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> Callable[[list[str], RunFolder], None]:
+    """Fit, interrupted after an epoch; go on; then give the run to every command that reads one."""
+    folder = tmp_path / "interruption"
+    folder.mkdir()
+    (folder / "stop.py").write_text(STOP, encoding="utf-8")
+    monkeypatch.syspath_prepend(folder)
+
+    def go(fit: list[str], run: RunFolder) -> None:
+        fit = [*fit, "--trainer.callbacks+", "stop.Stop"]
+        monkeypatch.setenv("STOP_BEFORE_EPOCH", "1")
+        with pytest.raises(SystemExit, match="130"):
+            main(fit)
+        assert not run.finished
+        monkeypatch.delenv("STOP_BEFORE_EPOCH")
+        main(fit)
+        assert run.finished
+        capsys.readouterr()
+        main(fit)
+        assert "is finished" in "".join(capsys.readouterr())
+        main(["test", "--config", str(run.config), "--ckpt_path", str(run.best_checkpoint)])
+        assert str(run.read_metrics()["test"]["acc"]["value"])[:6] in capsys.readouterr().out
+        main(["report", str(run.path)])
+        main(
+            ["explain", "--test_set", "true", "--ckpt_path", str(run.best_checkpoint), "--output", str(tmp_path / "o")]
+        )
+        assert "images explained" in capsys.readouterr().out
+
+    return go
