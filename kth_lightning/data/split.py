@@ -1,6 +1,5 @@
 """Stratified splits that keep duplicates, and images of one group, together."""
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -260,15 +259,16 @@ def _reason(catalogue: Catalogue, label: str | None, part: Part) -> str:
     images = [catalogue.images[position] for position in positions]
     inside = [image for image in images if image.subset == part]
     if inside:
-        folder = os.path.commonpath([str(PurePosixPath(image.path).parent) for image in inside])
-        return f"{folder} has {_images(len(inside))}, all of them duplicates of images of other parts; add others there"
+        folders = sorted({str(PurePosixPath(image.path).parent) for image in inside})
+        place = f"{_listed(folders[:3])}{' and others' if len(folders) > 3 else ''}"
+        return f"{place} has {_images(len(inside))}, all of them duplicates of images of other parts; add others there"
     if any(image.subset for image in images):
-        return f"the {_PURPOSES[part]} folder has none that can be read; add some there"
+        return f"none of those that are prescribed for {_PURPOSES[part]} can be read; add some there"
     groups = len(set(catalogue.inseparable[positions].tolist()))
     kind = "" if any(image.group for image in images) else " of duplicates"
     return (
-        f"{_images(len(images))} make {groups} group{'s' if groups > 1 else ''}{kind}, and each group stays in one part; "
-        "add other images, or leave the class out"
+        f"{_images(len(images))} make {groups} group{'s' if groups > 1 else ''}{kind}, and each group stays in one "
+        "part; add other images, or leave the class out"
     )
 
 

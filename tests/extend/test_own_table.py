@@ -74,5 +74,5 @@ def test_groups_too_few_to_share_out_are_said(
     rows = [row.rpartition(";")[0] for row in table.read_text(encoding="utf-8-sig").splitlines()[1:]]
     table.write_text("path;label;group\n" + "\n".join(f"{row};{int(i % 20 > 9)}" for i, row in enumerate(rows)))
     line = refusal(*tiny_fit(tmp_path / "run", "--data.table", table))
-    assert "has no image left for" in line
-    assert "all its images are in 2 groups that stay whole" in line
+    assert "no image is left for validation" in line
+    assert "60 images make 2 groups, and each group stays in one part" in line

@@ -80,11 +80,11 @@ def test_a_row_twice_or_without_a_label_is_left_out_and_said(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("filename,class\n1.png,a\n", r"has no column 'path', only 'filename', 'class'; name the columns path and label"),
+        ("filename,class\n1.png,a\n", r"has no column 'path', only 'filename', 'class'; name the columns"),
         ("path,class\n1.png,a\n", r"has no column 'label', only 'path', 'class'"),
         ("path,label,Label\n1.png,a,b\n", r"two columns 'label'"),
         ("path,label\n1.png,a\n2.png\n", r"row 3 has 1 cells and the header 2"),
-        ("path,label,split\n1.png,a,train\n2.png,b,\n", r"the split of '2\.png' \(row 3\) is ''; write train, val or test"),
+        ("path,label,split\n1.png,a,train\n2.png,b,\n", r"the split of '2\.png' \(row 3\) is ''; write train"),
         ("path,label,split\n1.png,a,holdout\n", r"is 'holdout'; write train, val or test in every row"),
         ("path,label\n1.png,a\n1.png,b\n", r"1\.png twice, with the label a and b; leave one out"),
         ("path,label,group\n1.png,a,p\n1.png,a,q\n", r"1\.png twice, with the group p and q; leave one out"),
