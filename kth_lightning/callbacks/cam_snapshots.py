@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from kth_lightning.drawing.names import picture_names
 from kth_lightning.explain.cam import activation_maps, class_maps
 from kth_lightning.explain.contact_sheet import contact_sheet, tiles
 from kth_lightning.explain.overlay import overlay
@@ -43,7 +44,7 @@ class CamSnapshots:
             np.asarray(overlay(Image.fromarray(tile), map_))
             for tile, map_ in zip(tiles(self.images), maps.float().cpu().numpy(), strict=True)
         ]
-        names, captions = self.model.class_names, []
+        names, captions = picture_names(self.model.class_names), []
         for row, label in zip(logits.float().softmax(1), self.labels.tolist(), strict=True):
             guess = int(row.argmax())
             mistake = "" if guess == label else f"\nsays {names[guess]} {row[guess]:.0%}"

@@ -15,16 +15,16 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 
 from kth_lightning.callbacks.checkpoints import complete_checkpoint, read_temperature
-from kth_lightning.callbacks.test_explanations import explain_test
+from kth_lightning.callbacks.test_explanations import draw_mistakes, measure_maps
 from kth_lightning.data.module import ImageData
 from kth_lightning.data.split_table import read_split, rows_digest, split_hashes, split_rows, write_split
+from kth_lightning.drawing.attempt import attempt
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.calibration import apply_temperature, expected_calibration_error, fit_temperature
 from kth_lightning.evaluation.leakage import Origin, image_keys
 from kth_lightning.evaluation.statistics import confusion_matrix, cross_entropies, summarise
 from kth_lightning.io.run_folder import RunFolder, write_atomically
 from kth_lightning.models import Classifier
-from kth_lightning.report.charts import confusion_figure, draw_curves, save
 from kth_lightning.report.page import write_report
 
 
@@ -134,12 +134,10 @@ class RunRecorder(Checkpoint):
         temperature = read_temperature(self.run.best_checkpoint)
         test = _judge(labels, probabilities, temperature)
         best = min(history, key=lambda row: row[self.monitor])
-        save(confusion_figure(confusion, data.class_names), self.run.figures / "confusion.png")
-        draw_curves(history, int(best["epoch"]), test, self.run.figures / "curves.png")
-        with trainer.precision_plugin.forward_context():
-            located = explain_test(model, data, index, labels, probabilities, self.run)
-        if located is not None:
-            test["localisation"] = located
+        with attempt("the maps are not measured"), trainer.precision_plugin.forward_context():
+            located = measure_maps(model, data, index, self.run)
+            if located is not None:
+                test["localisation"] = located
         seconds = [row["seconds"] for row in history]
         self.run.write_metrics(
             {
@@ -164,7 +162,11 @@ class RunRecorder(Checkpoint):
                 "leakage": dataclasses.asdict(self.origin.leakage(data)) if self.origin else None,
             }
         )
-        write_report(self.run.path)
+        # From here on the run is finished: what cannot be drawn costs a warning.
+        with attempt(f"{self.run.mistakes} is not complete"), trainer.precision_plugin.forward_context():
+            draw_mistakes(model, data, index, labels, probabilities, self.run)
+        with attempt("the report is not written"):
+            write_report(self.run.path)
 
 
 def _data(trainer: L.Trainer) -> ImageData:

@@ -22,6 +22,9 @@ from torch.utils.tensorboard.summary import hparams
 
 from kth_lightning.callbacks.cam_snapshots import CamSnapshots, inputs_of
 from kth_lightning.data.module import ImageData
+from kth_lightning.drawing.attempt import attempt
+from kth_lightning.drawing.figures import pixels
+from kth_lightning.drawing.names import class_numbers, picture_names
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.statistics import confusion_matrix
 from kth_lightning.explain.contact_sheet import COLUMNS, contact_sheet, resized, tiles
@@ -46,14 +49,11 @@ def _harmless(show: Callable[..., None]) -> Callable[..., None]:
     """Have a failure to show something cost the run nothing."""
 
     @wraps(show)
-    def attempt(*args: Any) -> None:
-        try:
+    def harmless(*args: Any) -> None:
+        with attempt(f"TensorBoard will lack the {show.__name__.removeprefix('_show_').replace('_', ' ')}"):
             show(*args)
-        except Exception as error:  # whatever it is, the run goes on
-            what = show.__name__.removeprefix("_show_").replace("_", " ")
-            warnings.warn(f"TensorBoard will lack the {what}: {type(error).__name__}: {error}", stacklevel=2)
 
-    return attempt
+    return harmless
 
 
 class TensorBoardWriter(Checkpoint):
@@ -84,6 +84,7 @@ class TensorBoardWriter(Checkpoint):
         self._first_epoch = trainer.current_epoch
         if trainer.is_global_zero and trainer.current_epoch == 0:
             self._show_layout()
+            self._show_class_numbers(trainer)
             self._show_examples(trainer)
             self._show_graph(trainer, pl_module)
 
@@ -131,12 +132,19 @@ class TensorBoardWriter(Checkpoint):
         self._writer.add_custom_scalars({"training, validation and test": charts})
 
     @_harmless
+    def _show_class_numbers(self, trainer: L.Trainer) -> None:
+        if numbers := class_numbers(_data(trainer).class_names):
+            lines = [f"- #{index} is {name}" for index, name in numbers.items()]
+            self._writer.add_text("class numbers", "\n".join(["In the images:", "", *lines]))
+
+    @_harmless
     def _show_examples(self, trainer: L.Trainer) -> None:
         data = _data(trainer)
         views = (data.views_of("train") or [0, 1, 2])[:3]
         index = _spread(data.split.indices("train"), _IMAGES if len(views) == 1 else COLUMNS)
         images = torch.cat([data.images(index, torch.full_like(index, view), torch.device("cpu")) for view in views])
-        names = [data.class_names[label] for label in data.labels[index]]
+        class_names = picture_names(data.class_names)
+        names = [class_names[label] for label in data.labels[index]]
         captions = [name if view == CLEAN else f"{name}, view {view}" for view in views for name in names]
         self._writer.add_image("train/examples", contact_sheet(tiles(images), captions), 0, dataformats="HWC")
 
@@ -176,7 +184,8 @@ class TensorBoardWriter(Checkpoint):
     def _show_validation_confusion(self, names: list[str], labels: np.ndarray, predictions: np.ndarray) -> None:
         confusion = confusion_matrix(labels, predictions, len(names))
         best = min(self.run.read_history(), key=lambda row: row[self.monitor])
-        self._writer.add_figure("val/confusion", confusion_figure(confusion, names), int(best["epoch"]))
+        figure = confusion_figure(confusion, picture_names(names))
+        self._writer.add_image("val/confusion", pixels(figure), int(best["epoch"]), dataformats="HWC")
 
     @_harmless
     def _show_test_confusion(self) -> None:
@@ -216,7 +225,8 @@ class TensorBoardWriter(Checkpoint):
         for row in chosen:
             label, guess = predicted.labels[row], predicted.probabilities[row].argmax()
             verdict, confidence = "right" if guess == label else "wrong", f"{predicted.probabilities[row, guess]:.3f}"
-            metadata.append([names[label], names[guess], verdict, confidence, " ".join(predicted.paths[row].split())])
+            texts = [names[label], names[guess], verdict, confidence, predicted.paths[row]]
+            metadata.append([" ".join(text.split()) for text in texts])  # a line break would begin another row
         shutil.rmtree(self.run.path / "projector", ignore_errors=True)  # of a test that was repeated
         self._writer.add_embedding(
             torch.cat(vectors),

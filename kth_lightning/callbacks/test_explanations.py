@@ -19,31 +19,19 @@ MOST_MEASURED = 100
 _SIDE = 360  # pixels
 
 
-def explain_test(
-    model: Classifier,
-    data: ImageData,
-    index: list[int],
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    run: RunFolder,
-) -> dict[str, Any] | None:
-    """Write images of the most confident mistakes and, where there are masks, how well the maps find the animals.
-
-    A network that has no maps gets neither.
+def measure_maps(model: Classifier, data: ImageData, index: list[int], run: RunFolder) -> dict[str, Any] | None:
+    """Measure how well the maps of test images find the animals, and write localisation.csv.
 
     Args:
         model: On whatever device.
         data: The images.
         index: Places of the test images in the catalogue, N of them.
-        labels: Places of the true classes, int64 [N].
-        probabilities: Shape [N, C].
-        run: The folder to write `mistakes/` and `localisation.csv` into.
+        run: The folder to write into.
 
     Returns:
-        `Localisation.summary`, or None.
+        `Localisation.summary`, or None where the images have no masks or the network has no maps.
     """
     try:
-        _write_mistakes(model, data, index, labels, probabilities, run)
         found = localise(model, data.catalogue, index, MOST_MEASURED)
     except InputError:
         return None
@@ -51,6 +39,30 @@ def explain_test(
         return None
     run.write_localisation(found.rows)
     return found.summary
+
+
+def draw_mistakes(
+    model: Classifier,
+    data: ImageData,
+    index: list[int],
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    run: RunFolder,
+) -> None:
+    """Write images of the most confident mistakes into `mistakes/`; none where the network has no maps.
+
+    Args:
+        model: On whatever device.
+        data: The images.
+        index: Places of the test images in the catalogue, N of them.
+        labels: Places of the true classes, int64 [N].
+        probabilities: Shape [N, C].
+        run: The folder to write into.
+    """
+    try:
+        _write_mistakes(model, data, index, labels, probabilities, run)
+    except InputError:
+        return
 
 
 def _write_mistakes(

@@ -18,6 +18,7 @@ from kth_lightning.cli.parser import Parser
 from kth_lightning.data.module import ImageData
 from kth_lightning.data.sources.choose import source_name
 from kth_lightning.data.sources.sample import ATTRIBUTION
+from kth_lightning.drawing.attempt import attempt
 from kth_lightning.errors import InputError
 from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.models.weights import find_weights
@@ -64,7 +65,8 @@ def compare(argv: list[str]) -> None:
     print(write_table([Part(model, done) for model, done in runs.items()], folder, reference=source == "kth"))
     if source == "sample":
         print(f"\n{ATTRIBUTION}")
-    print(f"\nThe report, to look at in a browser: {write_report(folder)}")
+    with attempt("the report is not written"):
+        print(f"\nThe report, to look at in a browser: {write_report(folder)}")
     print(f"The table is in {folder / 'table.md'}, every run beside it; to look inside: tensorboard --logdir {folder}")
 
 

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from kth_lightning.cli.parser import Parser
 from kth_lightning.cli.predict import choose_devices
 from kth_lightning.data.module import ImageData
+from kth_lightning.drawing.names import picture_names, write_class_numbers
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.localisation import localise
 from kth_lightning.explain.explanation import Explanation, explain
@@ -105,7 +106,8 @@ def _draw(model: Classifier, files: Sequence[Path], top_k: int, output: Path) ->
     root = os.path.commonpath([position.parent for position in positions])
     rows: list[list[str]] = []
     failed: list[str] = []
-    explanations = explain(model, files)
+    explanations, shown = explain(model, files), picture_names(model.class_names)
+    write_class_numbers(model.class_names, output)
     bar = tqdm(files, "explaining", unit=" images", leave=False)
     for file, position, explanation in zip(bar, positions, explanations, strict=True):
         path = _text(file)
@@ -117,7 +119,8 @@ def _draw(model: Classifier, files: Sequence[Path], top_k: int, output: Path) ->
         names, probabilities = [model.class_names[item] for item in best], explanation.probabilities[best].tolist()
         drawn = output / f"{position.relative_to(root)}{_SUFFIX}"
         drawn.parent.mkdir(parents=True, exist_ok=True)
-        captioned(overlay(explanation.image, explanation.map), names, probabilities).save(drawn)
+        image = overlay(explanation.image, explanation.map)
+        captioned(image, [shown[item] for item in best], probabilities).save(drawn)
         rows.append([path, names[0], f"{probabilities[0]:.6g}", _text(drawn.relative_to(output)), ""])
     header = ["path", "label", "probability", "overlay", "error"]
     write_atomically(csv_text([header, *rows]), output / "explain.csv")

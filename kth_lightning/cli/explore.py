@@ -13,6 +13,7 @@ from kth_lightning.cli.parser import Parser
 from kth_lightning.data.module import ImageData
 from kth_lightning.data.sources.choose import source_name
 from kth_lightning.data.split import Split
+from kth_lightning.drawing.names import class_numbers, picture_names, write_class_numbers
 from kth_lightning.errors import InputError
 from kth_lightning.io.csv_text import read_csv
 from kth_lightning.report.colours import colour_densities
@@ -118,9 +119,11 @@ def _explore(data: ImageData, title: str, augmentation: str, output: Path) -> Pa
 
     densities = colour_densities(data.catalogue, members)
     wide, tall = output / "colours.png", output / "colours-narrow.png"
-    draw_colours(densities, shown, 5, wide)
-    draw_colours(densities, shown, 2, tall)
-    draw_counts(counts, class_names, output / "counts.png")
+    names = dict(zip(data.class_names, picture_names(data.class_names), strict=True))
+    write_class_numbers(data.class_names, output)
+    draw_colours(densities, [names[label] for label in shown], 5, wide)
+    draw_colours(densities, [names[label] for label in shown], 2, tall)
+    draw_counts(counts, {label: names[label] for label in class_names}, output / "counts.png")
     odd = odd_sizes(images)
     draw_sizes(images, odd, data.image_size, output / "sizes.png")
     groups, across = duplicate_groups(data.catalogue)
@@ -134,7 +137,7 @@ def _explore(data: ImageData, title: str, augmentation: str, output: Path) -> Pa
     for name, rows in sheets.items():
         sheet = output / f"{name}.png"
         if rows:
-            draw_sheet(rows, sheet)
+            draw_sheet(rows, names, sheet)
         else:
             sheet.unlink(missing_ok=True)  # of an earlier command
 
@@ -143,6 +146,7 @@ def _explore(data: ImageData, title: str, augmentation: str, output: Path) -> Pa
         lead=f"{data.describe() if split else f'{len(images)} images in {data.num_classes} classes'}.",
         warnings=warnings,
         class_names=class_names,
+        class_numbers=class_numbers(data.class_names),
         counts=counts,
         only_classes=f"{len(shown)} of {data.num_classes} classes are shown." if len(shown) < data.num_classes else "",
         originals=sheets["originals"],

@@ -23,9 +23,9 @@ from kth_lightning.data.images import UnreadableImage, read_rgb
 from kth_lightning.data.module import ImageData
 from kth_lightning.errors import InputError
 from kth_lightning.io.find_images import find_images
-from kth_lightning.io.run_folder import RunFolder
+from kth_lightning.io.run_folder import RunFolder, write_atomically
 from kth_lightning.predict.export_graph import ImageClassifier
-from kth_lightning.predict.model_card import write_model_card
+from kth_lightning.predict.model_card import model_card
 from kth_lightning.predict.predictor import Predictor
 
 TOLERANCE = 1e-3
@@ -50,6 +50,9 @@ def export_command(argv: list[str]) -> None:
     output = Path(options.output).expanduser()
     if output.suffix not in (".onnx", ".pt2") or output.is_dir():
         raise InputError(f"--output: {output} is no name for an exported file; give one that ends in .onnx or .pt2")
+    card = output.with_name(f"{output.name}.md")
+    if card.is_dir():
+        raise InputError(f"--output: the model card cannot be written, {card} is a folder; give another place")
     if output.suffix == ".onnx" and not all(map(find_spec, ("onnx", "onnxscript", "onnxruntime"))):
         raise InputError("--output: ONNX needs packages that are not installed: pip install 'kth-lightning[export]'")
     predictor = Predictor(options.ckpt_path, "cpu", options.calibrated)
@@ -74,10 +77,12 @@ def export_command(argv: list[str]) -> None:
                 f"--output: {output} is not written: its probabilities would differ from PyTorch's by {difference:.1g} "
                 f"on {origin}, and more than {TOLERANCE} is no rounding; please report it"
             )
+        text = model_card(output, predictor, run, f"{count} {origin}", difference)
+        # Whatever can fail has been done: the file and its card come together or not at all.
+        write_atomically(text, card)
         temporary.replace(output)
     finally:
         temporary.unlink(missing_ok=True)
-    card = write_model_card(output, predictor, run, f"{count} {origin}", difference)
     print(
         f"{output} ({output.stat().st_size / 1e6:.1f} MB) takes uint8 RGB images [batch, height, width, 3] and gives "
         f"the probabilities of {len(predictor.class_names)} classes\n"

@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from torch import Tensor
 
 from kth_lightning.errors import InputError
 from kth_lightning.io.csv_text import csv_text, read_csv
@@ -70,9 +68,9 @@ class Catalogue:
         return sorted({image.label for image in self.images})
 
     @cached_property
-    def content_keys(self) -> Tensor:
+    def content_keys(self) -> NDArray[np.int64]:
         """Return a number for every image that depends on its content alone, int64 [N]."""
-        return torch.tensor([int(image.sha256[:16], 16) >> 1 for image in self.images])
+        return np.array([int(image.sha256[:16], 16) >> 1 for image in self.images], dtype=np.int64)
 
     @cached_property
     def inseparable(self) -> NDArray[np.int32]:

@@ -183,7 +183,7 @@ class ImageData(LightningDataModule):
     @property
     def keys(self) -> Tensor:
         """Return a number for every image of the catalogue that depends on its content alone, int64 [N]."""
-        return self.catalogue.content_keys
+        return torch.from_numpy(self.catalogue.content_keys)
 
     @property
     def class_weights(self) -> list[float] | None:

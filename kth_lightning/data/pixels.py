@@ -52,7 +52,7 @@ def open_pixels(catalogue: Catalogue, size: int, interpolation: str, cache_dir: 
     folder.parent.mkdir(parents=True, exist_ok=True)
     every = np.arange(len(catalogue.images))
     with FileLock(f"{folder}.lock"):
-        store = Store(folder, catalogue.content_keys, {CLEAN: CLEAN})
+        store = Store(folder, torch.from_numpy(catalogue.content_keys), {CLEAN: CLEAN})
         missing = [index for index, _ in store.missing(every, [CLEAN])]
         if missing:
             _decode(store, catalogue, missing, size, interpolation)

@@ -1,4 +1,4 @@
 """Where a classifier looks: activation maps, overlays, contact sheets.
 
-May import models, data and io.
+May import drawing, models, data and io.
 """

@@ -1,14 +1,11 @@
 """Sheets of captioned images for TensorBoard."""
 
-from pathlib import Path
-
-import matplotlib
 import numpy as np
 import torch.nn.functional as F
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import Tensor
 
-from kth_lightning.explain.overlay import fitted
+from kth_lightning.drawing.captions import fitted, write_text
 
 COLUMNS = 4
 TILE = 128
@@ -27,16 +24,14 @@ def tiles(images: Tensor) -> np.ndarray:
 
 def contact_sheet(images: np.ndarray, captions: list[str]) -> np.ndarray:
     """Lay images of one size out in rows, each above its caption; uint8 [height, width, 3]."""
-    font = ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", 13)
-    gap, line = 8, 17
+    text, gap, line = 13, 8, 17
     width = TILE + gap
     height = width + line * max(caption.count("\n") + 1 for caption in captions)
     sheet = Image.new("RGB", (COLUMNS * width + gap, -(-len(images) // COLUMNS) * height + gap), "white")
-    draw = ImageDraw.Draw(sheet)
     for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
         left, top = number % COLUMNS * width + gap, number // COLUMNS * height + gap
         sheet.paste(Image.fromarray(image), (left, top))
-        for row, text in enumerate(caption.split("\n")):
+        for row, words in enumerate(caption.split("\n")):
             position = (left + TILE / 2, top + TILE + 3 + row * line)
-            draw.text(position, fitted(text, TILE, font), "black", font, anchor="ma")
+            write_text(sheet, position, fitted(words, TILE, text), text, align="center")
     return np.asarray(sheet)

@@ -1,14 +1,15 @@
 """Draw a class activation map over its image."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import matplotlib
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from kth_lightning.drawing.captions import fitted, text_width, write_text
 
 _COLOURS = matplotlib.colormaps["inferno"]  # evenly rising in lightness, and told apart by the colour-blind
 _LEAST, _MOST = 0.4, 0.6
@@ -35,32 +36,27 @@ def captioned(image: Image.Image, names: Sequence[str], probabilities: Sequence[
     """Write classes and their probabilities below an image, a line and a bar each.
 
     A small image is enlarged, so that the words can be read.
+
+    Args:
+        image: RGB.
+        names: Of the classes, as pictures show them.
+        probabilities: As many.
     """
     scale = max(1.0, _SHORTEST_LONG_SIDE / max(image.size))
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     image = image.resize(size, Image.Resampling.BICUBIC)
     width = max(image.width, _SHORTEST_LONG_SIDE * 2 // 3)
     text = round(15 * max(1.0, width / 500))
-    font = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), text)
     line, margin = round(text * 1.6), round(text * 0.6)
     sheet = Image.new("RGB", (width, image.height + line * len(names) + 2 * margin), _PAPER)
     sheet.paste(image, ((width - image.width) // 2, 0))
     pen = ImageDraw.Draw(sheet)
     figures = [f"{100 * probability:.1f} %" for probability in probabilities]
-    middle, right = width // 2, width - margin - pen.textlength("100.0 %", font)
+    middle, right = width // 2, width - margin - round(text_width("100.0 %", text))
     for row, (name, probability, figure) in enumerate(zip(names, probabilities, figures, strict=True)):
         y = image.height + margin + row * line + line // 2
-        pen.text((margin, y), fitted(name, middle - 2 * margin, font), _INK, font, anchor="lm")
+        write_text(sheet, (margin, y), fitted(name, middle - 2 * margin, text), text, _INK, middle=True)
         length = (right - middle - margin) * probability
         pen.rectangle((middle, y - text // 3, middle + max(1, round(length)), y + text // 3), _BAR)
-        pen.text((width - margin, y), figure, _INK, font, anchor="rm")
+        write_text(sheet, (width - margin, y), figure, text, _INK, align="right", middle=True)
     return sheet
-
-
-def fitted(name: str, room: float, font: ImageFont.FreeTypeFont) -> str:
-    """Shorten a name with an ellipsis to so many pixels, where it is longer."""
-    if font.getlength(name) <= room:
-        return name
-    while name and font.getlength(f"{name}…") > room:
-        name = name[:-1]
-    return f"{name}…"

@@ -17,7 +17,7 @@ from kth_lightning.data.sources.choose import source_name
 from kth_lightning.data.sources.sample import ATTRIBUTION
 from kth_lightning.evaluation.statistics import Estimate
 from kth_lightning.io.csv_text import read_csv
-from kth_lightning.io.run_folder import RunFolder, write_atomically
+from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.predict.predictor import Predictor
 
 _TEMPLATE = Path(__file__).parent / "templates" / "model_card.md"
@@ -51,15 +51,13 @@ _WHEELS = {
 }
 
 
-def write_model_card(
-    exported: Path, predictor: Predictor, run: RunFolder | None, checked: str, difference: float
-) -> Path:
-    """Write a model card beside an exported file, as `<its name>.md`, and return its path.
+def model_card(exported: Path, predictor: Predictor, run: RunFolder | None, checked: str, difference: float) -> str:
+    """Return the text of the model card of an exported file.
 
     No path of the machine that trained the model gets into it.
 
     Args:
-        exported: The .onnx or .pt2 file.
+        exported: The .onnx or .pt2 file, whose name alone is used.
         predictor: What was exported.
         run: The run that trained it; None where it is not known.
         checked: The images that the file was checked on.
@@ -86,7 +84,11 @@ def write_model_card(
         tags=["image-classification", "kth-lightning"],
         base_model=origin.hf_hub_id if origin else None,
         metrics=[_FIGURES[name][1] for name in figures],
-        eval_results=[_eval_result(name, figure["value"], source) for name, figure in figures.items()],
+        eval_results=[
+            _eval_result(name, value, source)
+            for name, figure in figures.items()
+            if (value := figure["value"]) is not None
+        ],
     )
     card = ModelCard.from_template(
         card_data,
@@ -114,23 +116,25 @@ def write_model_card(
             "kth_lightning: MIT.",
         ],
     )
-    file = exported.with_name(f"{exported.name}.md")
-    write_atomically(str(card), file)
-    return file
+    return str(card)
 
 
 def _figures(test: Mapping[str, Any], calibrated: bool) -> dict[str, Estimate]:
-    """Choose the test figures that hold for the exported file; a temperature changes the last two only."""
+    """Choose the test figures that are defined and hold for the exported file.
+
+    A temperature changes the last two only.
+    """
     if calibrated:
         test = dict(test) | {"loss": test.get("loss_calibrated"), "ece": test.get("ece_calibrated")}
-    figures = {name: test[name] for name in _FIGURES if test.get(name) is not None}
-    return {
+    figures = {
         name: figure if isinstance(figure, dict) else {"value": figure, "low": None, "high": None}
-        for name, figure in figures.items()
+        for name in _FIGURES
+        if (figure := test.get(name)) is not None
     }
+    return {name: figure for name, figure in figures.items() if figure["value"] is not None}
 
 
-def _eval_result(name: str, value: float | None, source: str) -> EvalResult:
+def _eval_result(name: str, value: float, source: str) -> EvalResult:
     label, kind = _FIGURES[name]
     return EvalResult(
         task_type="image-classification",
@@ -139,7 +143,7 @@ def _eval_result(name: str, value: float | None, source: str) -> EvalResult:
         dataset_split="test",
         metric_type=kind,
         metric_name=label,
-        metric_value=None if value is None else round(value, 4),
+        metric_value=round(value, 4),
     )
 
 

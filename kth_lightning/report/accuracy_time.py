@@ -9,6 +9,7 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
 from matplotlib.transforms import Bbox
 
+from kth_lightning.drawing.figures import set_plain_text
 from kth_lightning.report.charts import BLUE, plain, shortened
 
 TIMES = (0.1, 0.3, 1, 3, 10, 30, 60, 180, 600, 1800, 3600, 10800, 36000, 86400, 259200, 864000)
@@ -78,6 +79,7 @@ def time_figure(models: Sequence[Trained]) -> Figure:
 
 
 def _separate(figure: Figure, labels: Sequence[Annotation]) -> None:
+    set_plain_text(figure)
     figure.draw_without_rendering()  # lays out the axes, which settles where the labels are
     placed: list[Bbox] = []
     for label in sorted(labels, key=lambda label: label.xy[1]):

@@ -1,7 +1,5 @@
 """The charts of a run: learning curves, confusion matrix and reliability."""
 
-import base64
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib import colormaps, rc_context
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
+from kth_lightning.drawing.figures import save
 from kth_lightning.evaluation.calibration import BINS, reliability
 from kth_lightning.evaluation.statistics import accuracy_interval
 
@@ -193,7 +192,7 @@ def confusion_figure(matrix: npt.NDArray[np.integer], class_names: Sequence[str]
 
     Args:
         matrix: Counts, true classes down and predicted ones across, shape [C, C].
-        class_names: C of them.
+        class_names: C of them, as pictures show them.
     """
     classes = len(class_names)
     named = classes <= 92
@@ -226,20 +225,6 @@ def confusion_figure(matrix: npt.NDArray[np.integer], class_names: Sequence[str]
                 column, row, str(matrix[row, column]), ha="center", va="center_baseline", color=colour, fontsize=size
             )
     return figure
-
-
-def save(figure: Figure, file: Path) -> None:
-    """Write a figure as PNG at 150 dots per inch; folders above the file are made."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, format="png", dpi=150, bbox_inches="tight")
-
-
-def svg_uri(figure: Figure) -> str:
-    """Return a figure as a data URI that an <img> shows sharp at any size; the same figure gives the same text."""
-    stream = io.BytesIO()
-    with rc_context({"svg.hashsalt": "kth_lightning"}):
-        figure.savefig(stream, format="svg", metadata={"Date": None})
-    return f"data:image/svg+xml;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
 def shortened(name: str) -> str:

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from kth_lightning.data.catalogue import ImageRecord
-from kth_lightning.report.charts import BLUE, ORANGE, save, shortened
+from kth_lightning.drawing.captions import fitted, write_text
+from kth_lightning.drawing.figures import save
+from kth_lightning.report.charts import BLUE, ORANGE, shortened
 from kth_lightning.report.photos import Row
 
 _CHANNELS = (("red", "#cc2936", "-"), ("green", "#00875a", "--"), ("blue", "#1f5fd0", "-."))
@@ -28,7 +29,7 @@ def draw_colours(densities: NDArray[np.float64], class_names: Sequence[str], col
 
     Args:
         densities: Of shape [K, 3, 256].
-        class_names: K of them.
+        class_names: K of them, as pictures show them.
         columns: Panels in a row, at most.
         file: A PNG, written over.
     """
@@ -45,7 +46,7 @@ def draw_colours(densities: NDArray[np.float64], class_names: Sequence[str], col
         for values, (channel, colour, style) in zip(curves, _CHANNELS, strict=True):
             axes.plot(values, color=colour, linestyle=style, linewidth=1.2, label=channel)
             axes.fill_between(range(256), values, color=colour, alpha=0.1, linewidth=0)
-        axes.set_title(shortened(name), fontsize=10, pad=3, parse_math=False)
+        axes.set_title(shortened(name), fontsize=10, pad=3)
         axes.set(xlim=(0, 255), ylim=(0, top), xticks=[0, 128, 255], yticks=[])
         axes.tick_params(labelsize=8, labelbottom=position >= len(class_names) - columns)
         axes.spines[["top", "right", "left"]].set_visible(False)
@@ -56,12 +57,12 @@ def draw_colours(densities: NDArray[np.float64], class_names: Sequence[str], col
     save(figure, file)
 
 
-def draw_counts(counts: Mapping[str, Counter[str]], class_names: Sequence[str], file: Path) -> None:
+def draw_counts(counts: Mapping[str, Counter[str]], class_names: Mapping[str, str], file: Path) -> None:
     """Draw the images a class as bars, sorted by their training count; without names where classes are too many.
 
     Args:
         counts: For each part of the split the images of each class; without a split there is one part, "all".
-        class_names: Sorted as the bars should be.
+        class_names: As pictures show them, for each class, sorted as the bars should be.
         file: A PNG, written over.
     """
     parts = [part for part in ("train", "val", "test", "all") if part in counts]
@@ -82,7 +83,7 @@ def draw_counts(counts: Mapping[str, Counter[str]], class_names: Sequence[str], 
         start += values
     if named:
         first = [counts[parts[0]][name] for name in class_names]
-        axes.set_yticks(at, [shortened(name) for name in class_names], fontsize=9, parse_math=False)
+        axes.set_yticks(at, [shortened(name) for name in class_names.values()], fontsize=9)
         axes.set_ylim(len(class_names) - 0.5, -0.5)
         axes.set_xlabel("images")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
@@ -154,14 +155,14 @@ def draw_sizes(images: Sequence[ImageRecord], odd: Sequence[int], image_size: in
     save(figure, file)
 
 
-def draw_sheet(rows: Sequence[Row], file: Path) -> None:
+def draw_sheet(rows: Sequence[Row], names: Mapping[str, str], file: Path) -> None:
     """Lay photographs out as one image: rows side by side, as many as make it about half as wide again as high.
 
     Args:
-        rows: At least one; each gets its title above its photographs.
+        rows: At least one; each gets its classes and its note above its photographs.
+        names: Of the classes, as pictures show them.
         file: A PNG, written over; folders above it are made.
     """
-    font = ImageFont.truetype(findfont("DejaVu Sans"), _TEXT)
     widths = [max(sum(photo.width + _GAP for photo in row.photos), 8 * _TEXT) for row in rows]
     heights = [max(photo.height for photo in row.photos) + 2 * _TEXT + _GAP for row in rows]
     cell = max(widths) + _GAP
@@ -169,24 +170,16 @@ def draw_sheet(rows: Sequence[Row], file: Path) -> None:
     lines = [range(start, min(start + columns, len(rows))) for start in range(0, len(rows), columns)]
     tall = [max(heights[item] for item in line) for line in lines]
     sheet = Image.new("RGB", (cell * columns + _GAP, sum(tall) + _GAP), "white")
-    pen = ImageDraw.Draw(sheet)
     top = _GAP
     for line, height in zip(lines, tall, strict=True):
         for column, item in enumerate(line):
             left = _GAP + column * cell
-            title = " · ".join(filter(None, (rows[item].title, rows[item].note)))
-            pen.text((left, top), _cut(title, font, cell - 2 * _GAP), "black", font)
+            classes = " / ".join(names[label] for label in rows[item].labels)
+            title = " · ".join(filter(None, (classes, rows[item].note)))
+            write_text(sheet, (left, top), fitted(title, cell - 2 * _GAP, _TEXT), _TEXT)
             for photo in rows[item].photos:
                 sheet.paste(photo.image.resize((photo.width, photo.height)), (left, top + int(1.6 * _TEXT)))
                 left += photo.width + _GAP
         top += height
     file.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(file, format="PNG")
-
-
-def _cut(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(f"{text}…") > width:
-        text = text[:-1]
-    return f"{text}…"

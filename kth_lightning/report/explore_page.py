@@ -25,6 +25,7 @@ class Page:
         lead: How many there are, and for what.
         warnings: Sentences about what could not be done.
         class_names: By falling training count.
+        class_numbers: The classes that the charts show by number, as `class_numbers` gives them.
         counts: Images of each class in each part of the split; in the one part "all" where there is no split.
         only_classes: Which classes the images and densities show, where not all; else empty.
         originals: Examples at their original shape, a row a class.
@@ -51,6 +52,7 @@ class Page:
     lead: str
     warnings: Sequence[str]
     class_names: Sequence[str]
+    class_numbers: Mapping[int, str]
     counts: Mapping[str, Counter[str]]
     only_classes: str
     originals: Sequence[Row]

@@ -94,6 +94,11 @@ class ModelRuns:
         return np.concatenate(scaled) if scaled else None
 
     @property
+    def is_finite(self) -> bool:
+        """Tell whether all probabilities are numbers."""
+        return bool(np.isfinite(self.probabilities).all())
+
+    @property
     def source(self) -> str:
         """Name where the images came from: "kth", "folder", "table", "sample", or the class of another source."""
         settings = {name.removeprefix("data."): value for name, value in self.configs[0].items()}

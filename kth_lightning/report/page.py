@@ -2,7 +2,8 @@
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from kth_lightning.data.sources.sample import ATTRIBUTION
+from kth_lightning.drawing.attempt import attempt
+from kth_lightning.drawing.figures import save, svg_uri
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.calibration import expected_calibration_error
 from kth_lightning.evaluation.statistics import accuracy_interval, confusion_matrix, per_class
@@ -24,11 +27,10 @@ from kth_lightning.report.charts import (
     confusion_figure,
     curve_figure,
     reliability_figure,
-    save,
     shortened,
-    svg_uri,
 )
 from kth_lightning.report.model_runs import ModelRuns, find_models
+from kth_lightning.report.run_figures import draw_run
 from kth_lightning.report.table import (
     HEADER,
     LOCALISATION_HEADER,
@@ -52,7 +54,8 @@ Views = dict[str, Any]
 def write_report(folder: Path) -> Path:
     """Write report.html into a run folder, or into a folder that holds run folders, as `compare` makes it.
 
-    Beside it go figures/reliability.png for a run and figures/accuracy_time.png for a comparison.
+    Beside it go the figures of `draw_run` for a run, and figures/accuracy_time.png for a comparison. A chart that
+    cannot be drawn costs a warning.
 
     Args:
         folder: A finished run, or a folder with finished runs as `<model>/`, or below `seed-<s>/` and `fold-<k>/`.
@@ -96,15 +99,24 @@ def write_report(folder: Path) -> Path:
     file = RunFolder(folder).report
     try:
         write_atomically(page, file)
-        if not single and trained:
-            save(time_figure(trained), folder / "figures" / "accuracy_time.png")
-        if single and _is_finite(models[0]):
-            save(_reliability(models[0]), RunFolder(folder).figures / "reliability.png")
     except OSError as error:
         raise InputError(
             f"the report {file} cannot be written ({error.strerror or error}); make room, or make the folder writable"
         ) from None
+    if single:
+        draw_run(models[0])
+    elif trained:
+        chart = RunFolder(folder).figures / "accuracy_time.png"
+        with attempt(f"{chart} is not drawn"):
+            save(time_figure(trained), chart)
     return file
+
+
+def _uri(name: str, draw: Callable[[], Figure]) -> str | None:
+    """Return a chart for an <img>; None, after a warning, where it cannot be drawn."""
+    with attempt(f"the report lacks the chart of {name}"):
+        return svg_uri(draw())
+    return None
 
 
 def _trained(model: ModelRuns, entry: Mapping[str, Any]) -> list[Trained]:
@@ -126,11 +138,12 @@ def _accuracy_first(row: Sequence[str]) -> list[str]:
 
 
 def _time_view(trained: Sequence[Trained]) -> Views | None:
-    if not trained:
+    uri = _uri("accuracy against time", lambda: time_figure(trained)) if trained else None
+    if not uri:
         return None
     points = [f"{item.name} {100 * item.acc:.1f} % in {item.seconds:.3g} s" for item in trained]
     alt = f"Chart of test accuracy against training time: {'; '.join(points)}."
-    return {"uri": svg_uri(time_figure(trained)), "alt": alt}
+    return {"uri": uri, "alt": alt}
 
 
 def _view(model: ModelRuns, entry: Mapping[str, Any], title: str, name: str) -> Views:
@@ -216,7 +229,7 @@ def _confused(matrix: npt.NDArray[np.int64], names: Sequence[str]) -> list[Views
 def _confusion(matrix: npt.NDArray[np.int64], names: Sequence[str]) -> Views:
     if len(names) > NAMED_CLASSES:
         alt = f"Confusion matrix of {len(names)} classes; its numbers are in confusion.csv."
-        return {"uri": svg_uri(confusion_figure(matrix, names)), "alt": alt}
+        return {"uri": _uri("confusions", lambda: confusion_figure(matrix, names)), "alt": alt}
     positions = range(len(names))
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     return {
@@ -254,16 +267,12 @@ def _percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.0f} %"
 
 
-def _is_finite(model: ModelRuns) -> bool:
-    return bool(np.isfinite(model.probabilities).all())
-
-
 def _reliability(model: ModelRuns) -> Figure:
     return reliability_figure(model.labels, model.probabilities, model.calibrated)
 
 
 def _reliability_view(model: ModelRuns) -> Views | None:
-    if not _is_finite(model):
+    if not model.is_finite:
         return None
     labels, probabilities, calibrated = model.labels, model.probabilities, model.calibrated
     confidence, accuracy = probabilities.max(axis=1).mean(), model.right.mean()
@@ -280,7 +289,7 @@ def _reliability_view(model: ModelRuns) -> Views | None:
             f"{100 * after:.1f} points."
         )
     return {
-        "uri": svg_uri(_reliability(model)),
+        "uri": _uri("confidence", lambda: _reliability(model)),
         "alt": "Chart of accuracy against confidence, over the number of images of each confidence.",
         "sentences": sentences,
     }
@@ -309,7 +318,11 @@ def _curves(model: ModelRuns) -> list[Views]:
     if not all(course.history for course in courses):
         return []
     return [
-        {"title": title, "uri": svg_uri(curve_figure(name, courses)), "alt": _curves_alt(name, title, courses)}
+        {
+            "title": title,
+            "uri": _uri(title, partial(curve_figure, name, courses)),
+            "alt": _curves_alt(name, title, courses),
+        }
         for name, title in CURVES.items()
     ]
 

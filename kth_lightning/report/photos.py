@@ -50,14 +50,19 @@ class Row:
     """Hold images that belong together.
 
     Attributes:
-        title: What they have in common.
+        labels: Their classes.
         photos: One or more.
         note: A sentence about them; may be empty.
     """
 
-    title: str
+    labels: tuple[str, ...]
     photos: list[Photo]
     note: str = ""
+
+    @property
+    def title(self) -> str:
+        """Name the classes."""
+        return " / ".join(self.labels)
 
 
 def read_image(catalogue: Catalogue, position: int, at_least: int) -> Image.Image:
@@ -80,7 +85,7 @@ def original_rows(catalogue: Catalogue, examples: Sequence[Sequence[int]]) -> li
     sides = [_longer(catalogue.images[position]) for positions in examples for position in positions]
     scale = min(1.0, _SIDE / float(np.percentile(sides, 90)))
     return [
-        Row(catalogue.images[positions[0]].label, [_original(catalogue, position, scale) for position in positions])
+        Row((catalogue.images[positions[0]].label,), [_original(catalogue, position, scale) for position in positions])
         for positions in examples
     ]
 
@@ -91,7 +96,7 @@ def seen_rows(data: ImageData, positions: Sequence[int]) -> list[Row]:
     for position in positions:
         label = data.catalogue.images[position].label
         alt = f"{label}, {data.image_size} by {data.image_size} pixels"
-        rows.append(Row(label, [_square(_pixels(data, position), label, alt)]))
+        rows.append(Row((label,), [_square(_pixels(data, position), label, alt)]))
     return rows
 
 
@@ -108,7 +113,7 @@ def augmented_rows(data: ImageData, positions: Sequence[int]) -> list[Row]:
         pixels = augmented.clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
         names = ["as it is", *(f"view {view}" for view in range(1, VIEWS + 1))]
         photos = [_square(item, name, f"{image.label}, {name}") for item, name in zip(pixels, names, strict=True)]
-        rows.append(Row(image.label, photos, image.path))
+        rows.append(Row((image.label,), photos, image.path))
     return rows
 
 
@@ -131,14 +136,14 @@ def duplicate_rows(catalogue: Catalogue, groups: Sequence[Sequence[int]]) -> lis
     rows = []
     for positions in groups:
         images = [catalogue.images[position] for position in positions]
-        labels = sorted({image.label for image in images})
+        labels = tuple(sorted({image.label for image in images}))
         same = len({image.sha256 for image in images}) == 1
         note = "the same file" if same else "nearly the same image"
         if len(labels) > 1:
             note += ", in different classes"
         if len(positions) > _MEMBERS:
             note += f"; {len(positions) - _MEMBERS} more of them are not shown"
-        rows.append(Row(" / ".join(labels), [_fitted(catalogue, position) for position in positions[:_MEMBERS]], note))
+        rows.append(Row(labels, [_fitted(catalogue, position) for position in positions[:_MEMBERS]], note))
     return rows
 
 
@@ -159,7 +164,7 @@ def odd_rows(catalogue: Catalogue, positions: Sequence[int]) -> list[Row]:
     rows = []
     for position in positions:
         image = catalogue.images[position]
-        rows.append(Row(image.label, [_fitted(catalogue, position)], f"{image.width} × {image.height}"))
+        rows.append(Row((image.label,), [_fitted(catalogue, position)], f"{image.width} × {image.height}"))
     return rows
 
 

@@ -205,9 +205,19 @@ def test_watched_images_have_the_maps_of_the_whole_network(kind: Callable[..., C
                 parameter.mul_(2)
 
 
-def test_what_cannot_be_drawn_costs_a_warning_and_not_the_run(images: Path, tmp_path: Path) -> None:
-    (tmp_path / "projector").write_text("no folder")
+def test_what_cannot_be_drawn_costs_a_warning_and_not_the_run(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for name in ("projector", "figures"):
+        (tmp_path / name).write_text("no folder")
     flags = ["--data.root", str(images), "--trainer.max_epochs", "1", "--run_dir", str(tmp_path)]
-    with pytest.warns(UserWarning, match="TensorBoard will lack the embedding"):
-        main(["fit", "--config", str(ROOT / "configs/benchmark.yaml"), *SMALL, *flags])
-    assert RunFolder(tmp_path).finished
+    main(["fit", "--config", str(ROOT / "configs/benchmark.yaml"), *SMALL, *flags])
+    printed = capsys.readouterr().err
+    for sentence in ("TensorBoard will lack the embedding", "curves.png is not drawn", "confusion.png is not drawn"):
+        assert len(re.findall(rf"warning: .*{sentence} \(\w+: ", printed)) == 1
+    run = RunFolder(tmp_path)
+    assert run.finished
+    assert run.report.exists()
+    (tmp_path / "figures").unlink()
+    main(["report", str(tmp_path)])
+    assert {file.name for file in run.figures.iterdir()} == {"confusion.png", "curves.png", "reliability.png"}

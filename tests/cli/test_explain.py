@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kth_lightning.callbacks.test_explanations import explain_test
+from kth_lightning.callbacks.test_explanations import draw_mistakes, measure_maps
 from kth_lightning.cli.main import main
 from kth_lightning.data.module import ImageData
 from kth_lightning.explain.explanation import Explanation, explain
@@ -213,7 +213,7 @@ def test_mistakes_of_a_test_are_written_the_most_confident_first(run: RunFolder,
     for row, confidence in ((1, 0.6), (4, 0.9)):
         probabilities[row] = np.roll([0, confidence, 1 - confidence], labels[row])
     model, other = load_classifier(run.best_checkpoint), RunFolder(tmp_path / "run")
-    found = explain_test(model, data, index, labels, probabilities, other)
+    draw_mistakes(model, data, index, labels, probabilities, other)
     mistakes = other.read_mistakes()
     assert [mistake.path for mistake in mistakes] == [data.catalogue.images[index[row]].path for row in (4, 1)]
     assert [mistake.confidence for mistake in mistakes] == [0.9, 0.6]
@@ -229,6 +229,7 @@ def test_mistakes_of_a_test_are_written_the_most_confident_first(run: RunFolder,
             assert (image.size, image.format) == (drawn.size, drawn.format) == ((90, 60), "JPEG")
             assert distance(image, own.image) < 10
             assert distance(drawn, overlay(own.image, own.map)) < distance(drawn, overlay(own.image, true.map))
+    found = measure_maps(model, data, index, other)
     assert found is not None
     assert found["n"] == 6
     assert found["pointing"]["low"] <= found["pointing"]["value"] <= found["pointing"]["high"]
@@ -240,7 +241,8 @@ def test_a_test_without_mistakes_or_masks_writes_nothing(run: RunFolder, images:
     index = data.split.indices("test").tolist()
     labels = data.labels[index].numpy()
     model = load_classifier(run.best_checkpoint)
-    assert explain_test(model, data, index, labels, np.eye(3)[labels], RunFolder(tmp_path / "run")) is None
+    draw_mistakes(model, data, index, labels, np.eye(3)[labels], RunFolder(tmp_path / "run"))
+    assert measure_maps(model, data, index, RunFolder(tmp_path / "run")) is None
     assert not (tmp_path / "run").exists()
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kth_lightning.drawing.figures import save, svg_uri
 from kth_lightning.report.charts import (
     BLUE,
     ORANGE,
@@ -15,8 +16,6 @@ from kth_lightning.report.charts import (
     curve_figure,
     draw_curves,
     reliability_figure,
-    save,
-    svg_uri,
 )
 
 TEST = {name: {"value": 0.8, "low": 0.7, "high": 0.9} for name in ("loss", "acc", "kappa")}
