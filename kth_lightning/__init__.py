@@ -4,6 +4,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from kth_lightning.data.augmentation.augmentation import Augmentation as Augmentation
+    from kth_lightning.data.augmentation.transform import TransformAugmentation as TransformAugmentation
     from kth_lightning.data.module import ImageData as ImageData
     from kth_lightning.data.sources.folder import FolderSource as FolderSource
     from kth_lightning.data.sources.kth import KthSource as KthSource
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "Augmentation": "data.augmentation.augmentation",
     "Candidate": "data.sources.source",
     "FolderSource": "data.sources.folder",
     "ImageData": "data.module",
@@ -26,6 +29,7 @@ _PUBLIC = {
     "SampleSource": "data.sources.sample",
     "Source": "data.sources.source",
     "TableSource": "data.sources.table",
+    "TransformAugmentation": "data.augmentation.transform",
 }
 """Public names, and the module of each."""
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from kth_lightning.data.module import ImageData
 from kth_lightning.data.split import Part
 from kth_lightning.errors import InputError
+from kth_lightning.io.class_path import class_path
 from kth_lightning.models import Classifier, FeatureHead
 from kth_lightning.stores.store import CLEAN, MIRRORED, Store
 
@@ -142,7 +143,8 @@ def _fill(trainer: L.Trainer, store: Store, wanted: list[tuple[int, int]], compu
 
 def _open(trainer: L.Trainer, model: Classifier, data: ImageData, trunk: nn.Module) -> Store:
     parts: tuple[Part, ...] = ("train", "val", "test")
-    keys = {view: _view_key(data, view) for part in parts for view in _views_to_store(data, part) or []}
+    identity = trainer.strategy.broadcast(data.augmentation_identity)  # that of a set may differ between processes
+    keys = {view: _view_key(identity, view) for part in parts for view in _views_to_store(data, part) or []}
     return Store(data.cache_dir / "features" / _trunk_key(trainer, model, data, trunk), data.keys, keys)
 
 
@@ -157,14 +159,17 @@ def _trunk_key(trainer: L.Trainer, model: Classifier, data: ImageData, trunk: nn
 
 def _views_to_store(data: ImageData, part: Part) -> list[int] | None:
     views = data.views_of(part)
-    if views is None or part == "train" or not data.tta_flip:
-        return views
-    return [*views, MIRRORED]
+    if views is None or views == [CLEAN] or data.augmentation_identity is not None:
+        return [*views, MIRRORED] if views and part != "train" and data.tta_flip else views
+    rank_zero_warn(
+        f"the augmentation {class_path(data.augmentation)} cannot be told from others like it, so its views are made "
+        "anew in every epoch instead of stored; give it an attribute `identity`, a text that changes with what it draws"
+    )
+    return None
 
 
-def _view_key(data: ImageData, view: int) -> int:
+def _view_key(augmentation: str | None, view: int) -> int:
     """Return a number for a view that is the same in every run that draws it alike."""
     if view in (CLEAN, MIRRORED):
         return view
-    settings = f"{data.augmentation.preset} {data.augmentation.seed} {view}"
-    return int.from_bytes(hashlib.sha256(settings.encode()).digest()[:8]) >> 1
+    return int.from_bytes(hashlib.sha256(f"{augmentation} {view}".encode()).digest()[:8]) >> 1

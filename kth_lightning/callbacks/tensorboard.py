@@ -278,7 +278,10 @@ def _settings(config: dict[str, Any]) -> dict[str, Any]:
         "optimizer": model["optimizer"],
         "batch_size": data["batch_size"],
         **{name: model[name] for name in ("lr", "schedule", "warmup", "label_smoothing")},
-        **{name: data[name] for name in ("image_size", "augmentation", "split_seed", "fold")},
+        **{name: data[name] for name in ("image_size", "split_seed", "fold")},
+        "augmentation": data["augmentation"]["class_path"]
+        if isinstance(data["augmentation"], dict)
+        else data["augmentation"],
         "views": "each epoch its own" if data["views"] is None else str(data["views"]),
         "balance": str(data["balance"]).lower(),
         "seed": config["seed_everything"],

@@ -65,7 +65,9 @@ def explore_command(argv: list[str]) -> None:
     _check_output(output)
     data = parser.instantiate_classes(options).data
     print(data.prepared.summary)
-    page = _explore(data, title, options.data.augmentation, output)
+    augmentation = options.data.augmentation
+    drawn = augmentation if isinstance(augmentation, str) else augmentation.class_path
+    page = _explore(data, title, drawn, output)
     file = output / "explore.html"
     write_page(page, file)
     print(f"\n{page.lead}")

@@ -11,7 +11,9 @@ from platformdirs import user_cache_path
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from kth_lightning.data.augment import PRESETS, Augmentation
+from kth_lightning.data.augmentation.augmentation import Augmentation, augmented
+from kth_lightning.data.augmentation.choose import NONE, make_augmentation
+from kth_lightning.data.augmentation.identity import augmentation_identity
 from kth_lightning.data.batch import Batch
 from kth_lightning.data.catalogue import Catalogue
 from kth_lightning.data.dataset import FeatureDataset, PixelDataset, only
@@ -36,7 +38,7 @@ class ImageData(LightningDataModule):
 
     It works with any `Trainer(use_distributed_sampler=False)`: every process takes its share of each batch by itself.
     Training images are seen in views: view 0 is the clean image, every other view one draw of the augmentation,
-    which depends on the image, the view and `augmentation_seed` alone.
+    which depends on the image and the view alone.
 
     Args:
         source: "sample" (drawn animals), "kth" (KTH-ANIMALS), "folder" or "table" (your own images), or a `Source`; on
@@ -58,8 +60,9 @@ class ImageData(LightningDataModule):
         ignore_new: Leave out images that `splits` does not list, or that a run did not begin with.
         num_folds: Number of folds for cross-validation; the test images are then one fold.
         fold: Which fold is tested, from 0.
-        augmentation: Of training images: "none", "flip", "blog", "standard" or "strong".
-        augmentation_seed: Of the views.
+        augmentation: Of training images: "none", "flip", "blog", "standard" or "strong", or an `Augmentation`; on the
+            command line its class, such as mine.MyAugment.
+        augmentation_seed: Of the views that a named augmentation draws.
         views: Number of views of every training image, seen in turns, an epoch each; 0 for the clean images; left
             out, every epoch draws afresh. What a frozen trunk makes of a finite number of views is computed once.
         tta_flip: Average the logits of every validation and test image, and of what is predicted later, with those of
@@ -90,7 +93,7 @@ class ImageData(LightningDataModule):
         ignore_new: bool = False,
         num_folds: int | None = None,
         fold: int = 0,
-        augmentation: str = "none",
+        augmentation: Augmentation | str = NONE,
         augmentation_seed: int = 0,
         views: int | None = None,
         tta_flip: bool = False,
@@ -130,7 +133,9 @@ class ImageData(LightningDataModule):
         self.ignore_new = ignore_new
         self.num_folds = num_folds
         self.fold = fold
-        self.augmentation = Augmentation(augmentation, augmentation_seed)
+        self.augmentation = make_augmentation(augmentation, augmentation_seed)
+        # Asked for before it is used, which may change what it is told apart by.
+        self.augmentation_identity = None if self.augmentation is None else augmentation_identity(self.augmentation)
         self.views = views
         self.tta_flip = tta_flip
         self.balance = balance
@@ -218,7 +223,7 @@ class ImageData(LightningDataModule):
 
     def views_of(self, part: Part) -> list[int] | None:
         """List the views in which a part's images are seen; None where every epoch draws afresh."""
-        if part != "train" or self.views == 0 or self.augmentation.preset == PRESETS["none"]:
+        if part != "train" or self.views == 0 or self.augmentation is None:
             return [CLEAN]
         return None if self.views is None else list(range(1, self.views + 1))
 
@@ -266,15 +271,16 @@ class ImageData(LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augment images on the device."""
-        if "key" in batch:
-            batch["images"] = self.augmentation(batch["images"], batch["key"], batch["view"])
+        if "key" in batch and self.augmentation is not None:
+            batch["images"] = augmented(self.augmentation, batch["images"], batch["key"], batch["view"])
         return batch
 
     def images(self, index: Tensor, view: Tensor, device: torch.device) -> Tensor:
         """Return images int64 [B] in the views int64 [B], as a model takes them: [B, 3, H, W] in 0..255."""
         images = self.pixels.fetch(index).to(device).permute(0, 3, 1, 2)
-        if (view > CLEAN).any():
-            images = self.augmentation(images, self.keys[index], view.clamp(min=CLEAN))
+        if self.augmentation is not None and (view > CLEAN).any():
+            keys, views = self.keys[index].to(device), view.clamp(min=CLEAN).to(device)
+            images = augmented(self.augmentation, images, keys, views)
         return torch.where((view == MIRRORED).to(device)[:, None, None, None], images.flip(3), images)
 
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from kth_lightning.data.augment import PRESETS
+from kth_lightning.data.augmentation.augmentation import augmented
 from kth_lightning.data.catalogue import Catalogue, ImageRecord
 from kth_lightning.data.images import UnreadableImage, read_rgb
 from kth_lightning.data.module import ImageData
@@ -103,14 +103,14 @@ def seen_rows(data: ImageData, positions: Sequence[int]) -> list[Row]:
 def augmented_rows(data: ImageData, positions: Sequence[int]) -> list[Row]:
     """Show each image clean and in `VIEWS` draws of the augmentation; nothing where it changes nothing."""
     rows: list[Row] = []
-    if data.augmentation.preset == PRESETS["none"]:
+    if data.augmentation is None:
         return rows
     for position in positions:
         image = data.catalogue.images[position]
         views = torch.arange(VIEWS + 1)
-        images = torch.tensor(_pixels(data, position)).permute(2, 0, 1).expand(len(views), -1, -1, -1)
-        augmented = data.augmentation(images, data.keys[position].expand(len(views)), views)
-        pixels = augmented.clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+        images = torch.tensor(_pixels(data, position)).permute(2, 0, 1).repeat(len(views), 1, 1, 1)
+        drawn = augmented(data.augmentation, images, data.keys[position].expand(len(views)), views)
+        pixels = drawn.permute(0, 2, 3, 1).numpy()
         names = ["as it is", *(f"view {view}" for view in range(1, VIEWS + 1))]
         photos = [_square(item, name, f"{image.label}, {name}") for item, name in zip(pixels, names, strict=True)]
         rows.append(Row((image.label,), photos, image.path))

@@ -5,7 +5,8 @@ from keras_preprocessing.image.affine_transformations import apply_affine_transf
 from scipy.stats import kstest
 from torch import Tensor
 
-from kth_lightning.data.augment import PRESETS, Augmentation
+from kth_lightning.data.augmentation.choose import make_augmentation
+from kth_lightning.data.augmentation.presets import PRESETS, PresetAugmentation
 from kth_lightning.data.stateless_random import uniform
 from kth_lightning.errors import InputError
 
@@ -46,7 +47,7 @@ def by_keras(image: np.ndarray, drawn: dict[str, float]) -> np.ndarray:
 @pytest.mark.parametrize(("height", "width"), [(224, 224), (57, 57), (61, 48), (2, 3)])
 def test_blog_equals_keras_in_every_pixel(images, height: int, width: int) -> None:
     images, keys, views = images(12, height, width), keys_of(12), torch.arange(1, 13)
-    augmentation = Augmentation("blog")
+    augmentation = PresetAugmentation("blog")
     drawn = augmentation.draw(keys, views)
     expected = [
         by_keras(image, {name: values[row].item() for name, values in drawn.items()})
@@ -56,7 +57,7 @@ def test_blog_equals_keras_in_every_pixel(images, height: int, width: int) -> No
 
 
 def test_blog_draws_from_the_articles_ranges() -> None:
-    drawn = Augmentation("blog").draw(keys_of(20_000), torch.ones(20_000, dtype=torch.int64))
+    drawn = PresetAugmentation("blog").draw(keys_of(20_000), torch.ones(20_000, dtype=torch.int64))
     ranges = {"rotation": (-10, 10), "shear": (-0.2, 0.2), "zoom_rows": (0.8, 1.2), "zoom_columns": (0.8, 1.2)}
     for name, (low, high) in ranges.items():
         assert kstest(drawn[name].numpy(), "uniform", (low, high - low)).pvalue > 0.001, name
@@ -96,7 +97,7 @@ def test_numbers_are_those_of_splitmix64() -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_view_does_not_depend_on_its_batch(preset: str) -> None:
     images, keys, views = noise(6), keys_of(6), torch.tensor([1, 2, 0, 7, 1, 3])
-    augmentation = Augmentation(preset)
+    augmentation = PresetAugmentation(preset)
     together = augmentation(images, keys, views)
     order = torch.tensor([3, 0, 5, 1, 4, 2])
     assert torch.equal(augmentation(images[order], keys[order], views[order]), together[order])
@@ -108,10 +109,10 @@ def test_a_view_does_not_depend_on_its_batch(preset: str) -> None:
 def test_another_view_key_or_seed_is_another_image(preset: str) -> None:
     image, key, view = noise(1), torch.tensor([4]), torch.tensor([1])
     images = [
-        Augmentation(preset)(image, key, view),
-        Augmentation(preset)(image, key, view + 1),
-        Augmentation(preset)(image, key + 1, view),
-        Augmentation(preset, seed=1)(image, key, view),
+        PresetAugmentation(preset)(image, key, view),
+        PresetAugmentation(preset)(image, key, view + 1),
+        PresetAugmentation(preset)(image, key + 1, view),
+        PresetAugmentation(preset, seed=1)(image, key, view),
         image,
     ]
     assert all(not torch.equal(one, other) for i, one in enumerate(images) for other in images[:i])
@@ -120,7 +121,7 @@ def test_another_view_key_or_seed_is_another_image(preset: str) -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_view_0_is_the_clean_image_beside_augmented_ones(preset: str) -> None:
     images, keys, views = noise(8), keys_of(8), torch.tensor([0, 1, 0, 2, 3, 4, 5, 0])
-    batch = Augmentation(preset)(images, keys, views)
+    batch = PresetAugmentation(preset)(images, keys, views)
     clean = views == 0
     assert torch.equal(batch[clean], images[clean])
     assert torch.equal(batch, images) == (preset == "none")
@@ -131,7 +132,7 @@ def test_view_0_is_the_clean_image_beside_augmented_ones(preset: str) -> None:
 def test_shape_type_and_memory_format_hold(preset: str, size: tuple[int, int]) -> None:
     images = noise(4, *size)
     for form in (images, images.contiguous()):
-        batch = Augmentation(preset)(form, keys_of(4), torch.arange(4))
+        batch = PresetAugmentation(preset)(form, keys_of(4), torch.arange(4))
         assert batch.shape == images.shape
         assert batch.dtype == torch.uint8
         assert batch.is_contiguous(memory_format=torch.channels_last)
@@ -139,7 +140,7 @@ def test_shape_type_and_memory_format_hold(preset: str, size: tuple[int, int]) -
 
 def test_flip_mirrors_half_of_the_images_and_leaves_the_rest() -> None:
     images, keys = noise(200, 8, 7), keys_of(200)
-    batch = Augmentation("flip")(images, keys, torch.ones(200, dtype=torch.int64))
+    batch = PresetAugmentation("flip")(images, keys, torch.ones(200, dtype=torch.int64))
     mirrored = (batch == images.flip(3)).flatten(1).all(1)
     assert torch.all(mirrored ^ (batch == images).flatten(1).all(1))
     assert 70 < mirrored.sum() < 130
@@ -149,7 +150,7 @@ def test_flip_mirrors_half_of_the_images_and_leaves_the_rest() -> None:
 def test_standard_interpolates_about_the_true_centre(side: str) -> None:
     ramp = (5 * torch.arange(51, dtype=torch.uint8)).view((-1, 1) if side == "rows" else (1, -1))
     images, keys, views = ramp.expand(200, 3, 51, 51), keys_of(200), torch.ones(200, dtype=torch.int64)
-    augmentation = Augmentation("standard")
+    augmentation = PresetAugmentation("standard")
     drawn, batch = augmentation.draw(keys, views), augmentation(images, keys, views)
     shown = 5 * (25 + 51 * drawn[f"shift_{side}"])
     expected = drawn["brightness"] * (drawn["contrast"] * shown + (1 - drawn["contrast"]) * 125)
@@ -160,7 +161,7 @@ def test_standard_changes_brightness_then_contrast_then_saturation() -> None:
     colour, weights = torch.tensor([60.0, 120.0, 90.0]), torch.tensor([0.299, 0.587, 0.114])
     images, keys, views = torch.empty(200, 3, 5, 5), keys_of(200), torch.ones(200, dtype=torch.int64)
     images = images.copy_(colour.view(3, 1, 1)).to(torch.uint8)
-    augmentation = Augmentation("standard")
+    augmentation = PresetAugmentation("standard")
     drawn = augmentation.draw(keys, views)
     brightness, contrast, saturation = (
         drawn[name].float().unsqueeze(1) for name in ("brightness", "contrast", "saturation")
@@ -177,7 +178,7 @@ def test_standard_changes_brightness_then_contrast_then_saturation() -> None:
 
 def test_strong_drops_the_colours_of_a_tenth_and_erases_a_rectangle_in_a_quarter() -> None:
     images, keys, views = noise(300) // 5 + 100, keys_of(300), torch.ones(300, dtype=torch.int64)
-    augmentation = Augmentation("strong")
+    augmentation = PresetAugmentation("strong")
     drawn, batch = augmentation.draw(keys, views), augmentation(images, keys, views)
     grey = (batch == batch[:, :1]).flatten(1).all(1)
     assert torch.equal(grey, drawn["greyscale"])
@@ -188,7 +189,7 @@ def test_strong_drops_the_colours_of_a_tenth_and_erases_a_rectangle_in_a_quarter
 
 
 def test_strong_sees_a_part_that_lies_within_the_image() -> None:
-    drawn = Augmentation("strong").draw(keys_of(5000), torch.ones(5000, dtype=torch.int64))
+    drawn = PresetAugmentation("strong").draw(keys_of(5000), torch.ones(5000, dtype=torch.int64))
     area, aspect = drawn["zoom_rows"] * drawn["zoom_columns"], drawn["zoom_columns"] / drawn["zoom_rows"]
     for values, low, high in ((area, 0.35, 1.0), (aspect, 3 / 4, 4 / 3)):
         assert values.min().item() == pytest.approx(low, rel=0.01)
@@ -199,9 +200,9 @@ def test_strong_sees_a_part_that_lies_within_the_image() -> None:
 
 def test_an_unknown_preset_is_an_input_error_with_near_names() -> None:
     with pytest.raises(InputError, match=r"--data.augmentation 'standart'.*standard"):
-        Augmentation("standart")
+        make_augmentation("standart", 0)
     with pytest.raises(InputError, match="none, flip, blog, standard, strong"):
-        Augmentation("xyz")
+        make_augmentation("xyz", 0)
 
 
 @pytest.mark.gpu
@@ -210,10 +211,10 @@ def test_an_unknown_preset_is_an_input_error_with_near_names() -> None:
 def test_cuda_gives_the_same_views_as_the_cpu(preset: str) -> None:
     images, keys, views = noise(16, 224, 224), keys_of(16), torch.arange(16)
     on_device = [tensor.cuda() for tensor in (images, keys, views)]
-    on_cpu = Augmentation(preset)(images, keys, views)
+    on_cpu = PresetAugmentation(preset)(images, keys, views)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        on_cuda = Augmentation(preset)(*on_device)
+        on_cuda = PresetAugmentation(preset)(*on_device)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     difference = (on_cuda.cpu().int() - on_cpu.int()).abs()

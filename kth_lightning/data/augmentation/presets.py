@@ -1,14 +1,13 @@
-"""Augmentation of whole batches, on any device, from stateless draws."""
+"""Presets: augmentation of whole batches, on any device, from stateless draws."""
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
+from kth_lightning.data.augmentation.augmentation import Augmentation
 from kth_lightning.data.stateless_random import uniform
-from kth_lightning.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -100,40 +99,25 @@ _PARAMETERS = (
 )
 
 
-class Augmentation:
-    """Draw views of images; view 0 is the clean image.
-
-    Everything drawn depends on the seed, the image's key and the view alone, never on the batch around it.
+class PresetAugmentation(Augmentation):
+    """Views of images as a preset says how far they may differ.
 
     Args:
-        preset: One of `PRESETS`.
+        preset: A key of `PRESETS`.
         seed: Another seed gives other views.
-
-    Raises:
-        InputError: There is no such preset.
     """
 
     def __init__(self, preset: str, seed: int = 0) -> None:
-        if preset not in PRESETS:
-            near = get_close_matches(preset, PRESETS)
-            raise InputError(
-                f"--data.augmentation {preset!r} is unknown; "
-                + (f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(PRESETS)}")
-            )
         self.preset = PRESETS[preset]
         self.seed = seed
 
+    @property
+    def identity(self) -> str:
+        """Return what the views depend on: a preset draws the same in every version, or gets another name."""
+        return f"{self.preset} {self.seed}"
+
     def __call__(self, images: Tensor, keys: Tensor, views: Tensor) -> Tensor:
-        """Return one view of each image.
-
-        Args:
-            images: uint8 [B, 3, H, W], in any memory format.
-            keys: int64 [B], one number for each image, the same in every epoch.
-            views: int64 [B]; where it is 0 the image comes back unchanged.
-
-        Returns:
-            uint8 [B, 3, H, W], channels_last, on the images' device.
-        """
+        """Return one view of each image, as `Augmentation` says; the result is channels_last."""
         images = images.contiguous(memory_format=torch.channels_last)
         if self.preset == Preset():
             return images
