@@ -104,7 +104,8 @@ def complete_checkpoint(file: Path, model: Classifier, temperature: float) -> No
     checkpoint["class_path"] = f"{type(model).__module__}.{type(model).__name__}"
     checkpoint["complete"] = True
     checkpoint["optimizer_states"] = checkpoint["lr_schedulers"] = []
-    checkpoint.pop("current_model_state", None)
+    for name in ("current_model_state", "averaging_state"):
+        checkpoint.pop(name, None)
     AtomicCheckpointIO().save_checkpoint(checkpoint, file)
 
 

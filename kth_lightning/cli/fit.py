@@ -28,7 +28,7 @@ from kth_lightning.callbacks.checkpoints import (
 )
 from kth_lightning.callbacks.divergence import DivergenceMonitor
 from kth_lightning.callbacks.early_stopping import ResumableEarlyStopping
-from kth_lightning.callbacks.ema import WeightAveraging
+from kth_lightning.callbacks.ema import TailAveraging
 from kth_lightning.callbacks.feature_cache import FeatureCache
 from kth_lightning.callbacks.progress import RunProgress
 from kth_lightning.callbacks.run_recorder import RunRecorder
@@ -255,7 +255,7 @@ class TrainingCLI(LightningCLI):
         callbacks: list[L.Callback] = [FeatureCache(config.store_maps_before), RunProgress()]
         if self.subcommand == "fit":
             callbacks += [
-                *([WeightAveraging(config.ema_decay)] if config.ema_decay is not None else []),
+                *([TailAveraging(config.ema_decay)] if config.ema_decay is not None else []),
                 *([CalibratedLoss()] if config.monitor == CALIBRATED else []),
                 DivergenceMonitor(self.run),
                 RunRecorder(self.run, self.written, self.start, config.monitor, self.origin),
