@@ -8,12 +8,14 @@ if TYPE_CHECKING:
     from kth_lightning.data.augmentation.transform import TransformAugmentation as TransformAugmentation
     from kth_lightning.data.module import ImageData as ImageData
     from kth_lightning.data.sources.folder import FolderSource as FolderSource
+    from kth_lightning.data.sources.huggingface import HuggingFaceSource as HuggingFaceSource
     from kth_lightning.data.sources.kth import KthSource as KthSource
     from kth_lightning.data.sources.sample import SampleSource as SampleSource
     from kth_lightning.data.sources.source import Candidate as Candidate
     from kth_lightning.data.sources.source import Listing as Listing
     from kth_lightning.data.sources.source import Source as Source
     from kth_lightning.data.sources.table import TableSource as TableSource
+    from kth_lightning.data.sources.torch_dataset import TorchvisionSource as TorchvisionSource
     from kth_lightning.predict.predictor import Predictor as Predictor
 
 __version__ = "0.1.0"
@@ -22,6 +24,7 @@ _PUBLIC = {
     "Augmentation": "data.augmentation.augmentation",
     "Candidate": "data.sources.source",
     "FolderSource": "data.sources.folder",
+    "HuggingFaceSource": "data.sources.huggingface",
     "ImageData": "data.module",
     "KthSource": "data.sources.kth",
     "Listing": "data.sources.source",
@@ -29,6 +32,7 @@ _PUBLIC = {
     "SampleSource": "data.sources.sample",
     "Source": "data.sources.source",
     "TableSource": "data.sources.table",
+    "TorchvisionSource": "data.sources.torch_dataset",
     "TransformAugmentation": "data.augmentation.transform",
 }
 """Public names, and the module of each."""

@@ -1,5 +1,6 @@
 import os
 import shutil
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,22 @@ def make_folder() -> Callable[..., Path]:
 def images(tmp_path_factory: pytest.TempPathFactory, make_folder: Callable[..., Path]) -> Path:
     """Give a folder of three classes with 20 images each."""
     return make_folder(tmp_path_factory.mktemp("images") / "animals", images=20)
+
+
+@pytest.fixture(scope="session")
+def mnist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder that torchvision reads as MNIST: 40 digits for training and 20 for testing, the ones brighter."""
+    root = tmp_path_factory.mktemp("mnist")
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name, count in (("train", 40), ("t10k", 20)):
+        labels = np.arange(count, dtype=np.uint8) % 2
+        pixels = rng.integers(0, 100, (count, 28, 28), dtype=np.uint8) + 120 * labels[:, None, None]
+        (raw / f"{name}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 0x801, count) + labels.tobytes())
+        header = struct.pack(">IIII", 0x803, count, 28, 28)
+        (raw / f"{name}-images-idx3-ubyte").write_bytes(header + pixels.tobytes())
+    return root
 
 
 @pytest.fixture(scope="module")

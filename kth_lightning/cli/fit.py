@@ -238,16 +238,6 @@ class TrainingCLI(LightningCLI):
             settings.pop(key, None)
         return settings
 
-    def instantiate_classes(self) -> None:
-        """Let a model's own sentence through, which the parser wraps into pages of its own."""
-        try:
-            super().instantiate_classes()
-        except ValueError as error:
-            cause: BaseException | None = error
-            while cause is not None and not isinstance(cause, InputError | MemoryError | RuntimeError):
-                cause = cause.__cause__ or cause.__context__
-            raise cause or error from None
-
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Make the trainer with what every run has: stored features and, for `fit`, all that the run folder holds."""
         config = self.config[self.subcommand]

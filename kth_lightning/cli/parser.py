@@ -34,6 +34,24 @@ class Parser(LightningArgumentParser):
         check_configs(sys.argv[1:] if args is None else args)
         return super().parse_args(args, *others, **settings)
 
+    def instantiate_classes(self, *args: Any, **settings: Any) -> Namespace:
+        """Make the objects that are configured, and let through what stopped one, which is wrapped into pages.
+
+        Raises:
+            InputError: A source or an augmentation cannot be made, or says itself what is wrong.
+        """
+        try:
+            return super().instantiate_classes(*args, **settings)
+        except ValueError as error:
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, InputError | MemoryError | RuntimeError):
+                cause = cause.__cause__ or cause.__context__
+            part = re.search(r"(Source|Augmentation)'>.*value: Namespace\(class_path='([^']+)'", str(error), re.DOTALL)
+            if part is None or isinstance(cause, InputError | MemoryError):
+                raise cause or error from None
+            reason = " ".join(str(error.__cause__).split())[:300]
+            raise InputError(f"--data.{part[1].lower()} {part[2]} cannot be made like this: {reason}") from None
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise what was wrong.
 

@@ -16,7 +16,7 @@ Kind = Literal["images", "catalogues", "pixels", "features"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _PLACES: dict[Kind, tuple[str, ...]] = {
-    "images": ("archives/*", "sample-*"),
+    "images": ("archives/*", "sample-*", "datasets/*"),
     "catalogues": ("catalogues/*",),
     "pixels": ("pixels/*",),
     "features": ("features/*",),

@@ -126,6 +126,32 @@ def test_a_source_that_cannot_be_one_is_one_sentence(
     assert message in refusal("prepare", "--data.source", *argv)
 
 
+def test_a_data_set_of_torchvision_goes_the_whole_way(
+    mnist: Path, tmp_path: Path, tiny_fit: Callable, whole_way: Callable
+) -> None:
+    own = ["--data.source", "kth_lightning.TorchvisionSource"]
+    for part, train in (("dataset", "true"), ("test", "false")):
+        flag = f"--data.source.init_args.{part}"
+        own += [flag, "torchvision.datasets.MNIST", f"{flag}.root", str(mnist), f"{flag}.train", train]
+    run = RunFolder(tmp_path / "run")
+    whole_way(tiny_fit(run.path, *own), run)
+    assert [*parts(run).values()].count("test") == run.read_metrics()["test"]["n"] == 20
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["torchvision.datasets.MNIST", "--data.source.dataset.root", "/nowhere"], "cannot be made like this: Data"),
+        (["torchvision.datasets.MNST", "--data.source.dataset.root", "x"], "did you mean torchvision.datasets.MNIST?"),
+        (["torchvision.datasets.FakeData", "--data.source.dataset.size", "many"], "Expected a int"),
+    ],
+)  # fmt: skip
+def test_a_data_set_that_cannot_be_made_is_one_sentence(flags: list[str], message: str, refusal: Refusal) -> None:
+    line = refusal("prepare", "--data.source", "kth_lightning.TorchvisionSource", "--data.source.dataset", *flags)
+    assert message in line
+    assert line.startswith("error: --data.source")
+
+
 def test_a_module_that_fails_says_how(mine: Mine, refusal: Refusal) -> None:
     mine("import nothing_like_this\nclass MySource: ...")
     line = refusal("prepare", "--data.source", "mine.MySource")

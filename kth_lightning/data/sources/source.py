@@ -10,6 +10,18 @@ from kth_lightning.data.catalogue import Subset
 from kth_lightning.errors import InputError
 from kth_lightning.io.class_path import class_path
 
+SUBSETS: dict[str, Subset] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""What people call the parts of a split, in lower case."""
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:

@@ -4,22 +4,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from kth_lightning.data.catalogue import Subset
-from kth_lightning.data.sources.source import Candidate, Listing, Source
+from kth_lightning.data.sources.source import SUBSETS, Candidate, Listing, Source
 from kth_lightning.errors import InputError
 from kth_lightning.io.tables import BadTable, read_table
 
 _COLUMNS = ("path", "label", "split", "group", "mask")
-_SUBSETS: dict[str, Subset] = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-    "testing": "test",
-}
 
 
 class TableSource(Source):
@@ -58,12 +47,12 @@ class TableSource(Source):
                 lack = "label" if path else "path"
                 listing.problems.append((self._file(path or f"row {row}"), f"no {lack} in row {row} of the table"))
                 continue
-            if "split" in columns and split.lower() not in _SUBSETS:
+            if "split" in columns and split.lower() not in SUBSETS:
                 raise InputError(
                     f"{flag}: the split of {path!r} (row {row}) is {split!r}; write train, val or test in every row, "
                     "or leave the column out"
                 )
-            subset = _SUBSETS.get(split.lower(), "")
+            subset = SUBSETS.get(split.lower(), "")
             candidate = Candidate(self._file(path), label, self._file(mask) if mask else None, subset, group)
             listing.candidates.append(candidate)
         return listing
