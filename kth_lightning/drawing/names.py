@@ -17,7 +17,8 @@ NUMBERS_FILE = "class_numbers.csv"
 def picture_names(class_names: Sequence[str]) -> list[str]:
     """Return class names as pictures show them: as they are, or "#3" where no font here can draw the class of index 3.
 
-    Prints one warning where there are such classes.
+    Prints one warning where there are such classes. A name that is read from right to left is isolated, so that what a
+    picture says behind it stays in its place.
 
     Args:
         class_names: All of them, in the order of the targets.
@@ -25,7 +26,7 @@ def picture_names(class_names: Sequence[str]) -> list[str]:
     numbers = class_numbers(class_names)
     if numbers:
         _warn(tuple(numbers.values()))
-    return [f"#{index}" if index in numbers else name for index, name in enumerate(class_names)]
+    return [f"#{index}" if index in numbers else isolated(name) for index, name in enumerate(class_names)]
 
 
 def class_numbers(class_names: Sequence[str]) -> dict[int, str]:
@@ -44,12 +45,15 @@ def write_class_numbers(class_names: Sequence[str], folder: Path) -> None:
 
 
 def drawable(text: str) -> str:
-    """Return a text with escapes for what no font here can draw; invisible marks are left out."""
+    """Return a text with escapes for the characters that no font here can draw."""
     unseen = _unseen(text)
-    marks = {character for character in missing(text) if _is_mark(character)}
-    return "".join(
-        _escape(character) if character in unseen else "" if character in marks else character for character in text
-    )
+    return "".join(_escape(character) if character in unseen else character for character in text)
+
+
+def isolated(text: str) -> str:
+    """Return a text that is read from right to left so that what stands beside it keeps its own direction."""
+    reversed_ = any(unicodedata.bidirectional(character) in ("R", "AL") for character in text)
+    return f"\u2068{text}\u2069" if reversed_ else text
 
 
 def _unseen(text: str) -> set[str]:
@@ -69,7 +73,7 @@ def _escape(character: str) -> str:
 def _warn(names: Sequence[str]) -> None:
     some = f"the class {names[0]!r}" if len(names) == 1 else f"{len(names)} classes, such as {names[0]!r}"
     print_rank_zero(
-        f"warning: no font here has the characters of {some}; pictures show numbers instead, listed in {NUMBERS_FILE} "
-        "beside them; install a font that has them (for Chinese, Japanese and Korean: pip install "
+        f"warning: no font on this machine has all characters of {some}; pictures show numbers instead, listed in "
+        f"{NUMBERS_FILE} beside them; install a font that has them (for Chinese, Japanese and Korean: pip install "
         "'kth-lightning[fonts]')"
     )

@@ -3,6 +3,8 @@
 import os
 import sys
 
+from tqdm import tqdm
+
 
 def is_first_process() -> bool:
     """Tell the first process of a run from the others that were started with it, before they have met."""
@@ -13,4 +15,4 @@ def is_first_process() -> bool:
 def print_rank_zero(text: str) -> None:
     """Print a line on standard error, from the first process of a run alone."""
     if is_first_process():
-        print(text, file=sys.stderr, flush=True)
+        tqdm.write(text, file=sys.stderr)  # above a progress bar, where there is one

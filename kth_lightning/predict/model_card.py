@@ -15,6 +15,7 @@ from timm.models import PretrainedCfg
 from kth_lightning import __version__
 from kth_lightning.data.sources.choose import source_name
 from kth_lightning.data.sources.sample import ATTRIBUTION
+from kth_lightning.errors import InputError
 from kth_lightning.evaluation.statistics import Estimate
 from kth_lightning.io.csv_text import read_csv
 from kth_lightning.io.run_folder import RunFolder
@@ -43,6 +44,11 @@ _DATA_LICENCES = {
     "sample": f"Training images: {ATTRIBUTION}.",
 }
 _UNKNOWN_LICENCE = "Training images: not known here; whoever publishes this file should state it."
+# Entries of metrics.json
+_NEEDED = (
+    *("test", "parameters", "parameters_trained", "epochs", "best_epoch", "seconds_total"),
+    *("device", "precision", "seed", "versions", "hashes"),
+)
 # Settings that name files
 _PLACES = ("weights", "weights_sha256", "init_head_from")
 _WHEELS = {
@@ -67,7 +73,7 @@ def model_card(exported: Path, predictor: Predictor, run: RunFolder | None, chec
         InputError: The run's figures are damaged.
     """
     model = predictor.model
-    metrics = run.read_metrics() if run else {}
+    metrics = _metrics(run) if run else {}
     config = yaml.safe_load(run.config.read_text(encoding="utf-8")) if run else {"data": {}, "model": {}}
     data, settings = config["data"], config["model"].get("init_args") or {}
     source = source_name(data) if run else ""
@@ -117,6 +123,15 @@ def model_card(exported: Path, predictor: Predictor, run: RunFolder | None, chec
         ],
     )
     return str(card)
+
+
+def _metrics(run: RunFolder) -> dict[str, Any]:
+    metrics = run.read_metrics()
+    lacking = [name for name in _NEEDED if name not in metrics]
+    lacking += [] if lacking or "n" in metrics["test"] else ["test/n"]
+    if lacking:
+        raise InputError(f"{run.metrics} has no {', '.join(lacking)}; delete it and start its run again")
+    return metrics
 
 
 def _figures(test: Mapping[str, Any], calibrated: bool) -> dict[str, Estimate]:

@@ -14,6 +14,7 @@ from PIL import Image
 from kth_lightning.data.catalogue import ImageRecord
 from kth_lightning.drawing.captions import fitted, write_text
 from kth_lightning.drawing.figures import save
+from kth_lightning.drawing.names import isolated
 from kth_lightning.report.charts import BLUE, ORANGE, shortened
 from kth_lightning.report.photos import Row
 
@@ -175,7 +176,8 @@ def draw_sheet(rows: Sequence[Row], names: Mapping[str, str], file: Path) -> Non
         for column, item in enumerate(line):
             left = _GAP + column * cell
             classes = " / ".join(names[label] for label in rows[item].labels)
-            title = " · ".join(filter(None, (classes, rows[item].note)))
+            note = "/".join(isolated(part) for part in rows[item].note.split("/"))
+            title = " · ".join(filter(None, (classes, note)))
             write_text(sheet, (left, top), fitted(title, cell - 2 * _GAP, _TEXT), _TEXT)
             for photo in rows[item].photos:
                 sheet.paste(photo.image.resize((photo.width, photo.height)), (left, top + int(1.6 * _TEXT)))

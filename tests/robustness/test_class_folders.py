@@ -14,6 +14,7 @@ from kth_lightning.data.prepare import prepare
 from kth_lightning.data.sources.folder import FolderSource
 from kth_lightning.data.sources.source import Listing
 from kth_lightning.errors import InputError
+from kth_lightning.io.csv_text import read_csv
 from kth_lightning.io.run_folder import RunFolder
 
 Prepared = Callable[..., tuple[str, dict[str, str], list[str]]]
@@ -43,21 +44,34 @@ def test_a_class_keeps_its_name_whatever_it_is(prepared: Prepared, root: Path, n
     assert "9 of 9 files usable in 3 classes" in summary
 
 
-def test_odd_class_names_come_back_from_training_and_prediction(tmp_path: Path) -> None:
-    names = ["two words", "🐈 Zürich", "line\nbreak", 'comma, "quoted"', "=1+1", "car\rriage"]
-    for position, name in enumerate(names):
+ODD = ["two words", "🐈 Zürich", "line\nbreak", 'comma, "quoted"', "$x^$", "\ue000", "دب"]
+
+
+def test_odd_class_names_come_back_from_training_prediction_and_pictures(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for position, name in enumerate(ODD):
         for number in range(5):
             save(tmp_path / "root" / name / f"{number}.png", 10 * position + number)
     kept = snapshot(tmp_path / "root")
     main([*tiny_fit(tmp_path / "root"), "--run_dir", str(tmp_path / "run")])
+    assert capsys.readouterr().err.count("no font on this machine has all characters of ") == 1
     run = RunFolder(tmp_path / "run")
     output = tmp_path / "out.jsonl"
-    flags = ["--ckpt_path", str(run.best_checkpoint), "--output", str(output), "--top_k", "6"]
-    main(["predict", str(tmp_path / "root/line\nbreak/0.png"), *flags])
+    flags = ["--ckpt_path", str(run.best_checkpoint), "--top_k", "7"]
+    image = str(tmp_path / "root/line\nbreak/0.png")
+    main(["predict", image, *flags, "--output", str(output)])
     (row,) = map(json.loads, output.read_text(encoding="utf-8").splitlines())
-    assert {row["label"], *(row[f"label_{rank}"] for rank in range(2, 7))} == {*names}
-    assert {*run.read_predictions().class_names} == {*names}
-    assert "\n'=1+1/" in run.predictions.read_text(encoding="utf-8").replace(",", "\n")  # text to a spreadsheet
+    assert {row["label"], *(row[f"label_{rank}"] for rank in range(2, 8))} == {*ODD}
+    small = ["--data.image_size", "32"]
+    main(["explain", image, *flags, "--output", str(tmp_path / "maps")])
+    main(["explore", *small, "--data.root", str(tmp_path / "root"), "--output", str(tmp_path / "explored")])
+    for folder in (run.figures, tmp_path / "maps", tmp_path / "explored"):
+        shown = {row["class"]: row["number"] for row in read_csv(folder / "class_numbers.csv")}
+        assert {"line\nbreak", "\ue000"} <= shown.keys() <= {"line\nbreak", "\ue000", "🐈 Zürich"}
+        assert shown["\ue000"] == f"#{sorted(ODD).index(chr(0xE000))}"
+    assert f"{shown[chr(0xE000)]} is \ue000" in (tmp_path / "explored/explore.html").read_text(encoding="utf-8")
+    assert "warning: no" not in capsys.readouterr().err  # it was said
     assert snapshot(tmp_path / "root") == kept
 
 
