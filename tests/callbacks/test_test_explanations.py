@@ -36,6 +36,12 @@ def test_a_run_shows_its_most_confident_mistakes_with_their_maps(run: RunFolder)
     assert "data:image/jpeg" in run.report.read_text()
 
 
+def test_the_figures_of_a_run_are_written_before_any_picture(run: RunFolder) -> None:
+    written = max(file.stat().st_mtime_ns for file in (run.predictions, run.confusion, run.metrics))
+    pictures = [*run.figures.iterdir(), *run.mistakes.iterdir(), run.report]
+    assert written <= min(file.stat().st_mtime_ns for file in pictures)
+
+
 def test_maps_are_measured_on_the_test_images_that_have_masks(run: RunFolder) -> None:
     located, rows = run.read_metrics()["test"]["localisation"], run.read_localisation()
     assert located["n"] == run.read_metrics()["test"]["n"] == sum(row["n"] for row in rows)
