@@ -64,6 +64,10 @@ class Begun:
             raise InputError(f"{run.config} is damaged; {_ANEW}")
         if not run.splits.exists():
             raise InputError(f"{run.splits} is missing; put it back, or {_ANEW}")
+        try:
+            read_split(run.splits)
+        except InputError:
+            raise InputError(f"{run.splits} is damaged; put it back as it was, or {_ANEW}") from None
         return cls(run, flat_settings(written), run.read_start())
 
     @property
