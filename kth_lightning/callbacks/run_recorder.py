@@ -17,13 +17,14 @@ from lightning.pytorch.utilities import rank_zero_only
 from kth_lightning.callbacks.checkpoints import complete_checkpoint, read_temperature
 from kth_lightning.callbacks.test_explanations import draw_mistakes, measure_maps
 from kth_lightning.data.module import ImageData
-from kth_lightning.data.split_table import read_split, rows_digest, split_hashes, split_rows, write_split
+from kth_lightning.data.split_table import split_rows
 from kth_lightning.drawing.attempt import attempt
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.calibration import apply_temperature, expected_calibration_error, fit_temperature
-from kth_lightning.evaluation.leakage import Origin, image_keys
+from kth_lightning.evaluation.seen_images import Origin, image_keys
 from kth_lightning.evaluation.statistics import confusion_matrix, cross_entropies, summarise
 from kth_lightning.io.run_folder import RunFolder, write_atomically
+from kth_lightning.io.split_file import read_split, rows_digest, split_hashes, write_split
 from kth_lightning.models import Classifier
 from kth_lightning.report.page import write_report
 
@@ -56,7 +57,8 @@ class RunRecorder(Checkpoint):
         if stage != "fit":
             return
         data = _data(trainer)
-        ours = rows_digest(split_rows(data.catalogue, data.split))
+        rows = split_rows(data.catalogue, data.split)
+        ours = rows_digest(rows)
         same = trainer.strategy.broadcast(ours) == ours
         if not trainer.strategy.reduce_boolean_decision(same, all=True):
             raise InputError(
@@ -70,7 +72,7 @@ class RunRecorder(Checkpoint):
             return
         self.run.path.mkdir(parents=True, exist_ok=True)
         if not self.run.splits.exists():
-            write_split(data.catalogue, data.split, self.run.splits)
+            write_split(rows, self.run.splits)
         self.run.write_start(self.start | {"device": _device_name(trainer)})
         # Last, since a folder with a configuration counts as a run.
         write_atomically(self.config, self.run.config)

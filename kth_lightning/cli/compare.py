@@ -1,6 +1,5 @@
 """Train the three models on one split, test them on the same images, and set them side by side."""
 
-import hashlib
 import inspect
 import subprocess
 import sys
@@ -13,14 +12,19 @@ import yaml
 from jsonargparse import Namespace
 
 import kth_lightning
+from kth_lightning.cli.compare_split import Planned, settle_split
 from kth_lightning.cli.fit import train
 from kth_lightning.cli.parser import Parser
+from kth_lightning.cli.run_name import default_run_dir
 from kth_lightning.data.module import ImageData
 from kth_lightning.data.sources.choose import source_name
 from kth_lightning.data.sources.sample import ATTRIBUTION
 from kth_lightning.drawing.attempt import attempt
 from kth_lightning.errors import InputError
+from kth_lightning.io.flat_settings import flat_settings
 from kth_lightning.io.run_folder import RunFolder
+from kth_lightning.io.run_lock import locked
+from kth_lightning.io.terminal import is_first_process
 from kth_lightning.models.weights import find_weights
 from kth_lightning.report.page import write_report
 from kth_lightning.report.table import Part, write_table
@@ -46,23 +50,36 @@ def compare(argv: list[str]) -> None:
     Raises:
         InputError: A setting, the data or the weights cannot be used.
     """
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
     source = source_name(vars(options.data))
-    folder = Path(options.run_dir or f"runs/compare-{hashlib.sha256(' '.join(argv).encode()).hexdigest()[:10]}")
-    forwarded = _forwarded(argv)
+    folder = Path(options.run_dir or _default_folder(parser, options))
     _check_weights([_recipe(options.recipe, source, model) for model in options.models if model != "benchmark"])
-    runs: dict[Model, list[RunFolder]] = {model: [] for model in MODELS if model in options.models}
+    with locked(folder):
+        _compare(argv, options, source, folder)
+
+
+def _compare(argv: list[str], options: Namespace, source: str, folder: Path) -> None:
+    models = [model for model in MODELS if model in options.models]
+    planned = []
     for part, flags in _parts(options, folder):
-        for model, done in runs.items():
-            args = ["fit", "--config", str(_recipe(options.recipe, source, model)), *forwarded, *flags]
-            args += ["--run_dir", str(part / model)]
-            if model == "head" and "finetune" in runs:
-                args += ["--store_maps_before", str(_shared_cut(options.recipe, source))]
-            if model == "finetune" and "head" in runs:
-                args += ["--model.init_args.init_head_from", str(part / "head" / "checkpoints" / "best.ckpt")]
-            _fit(args, options)
-            done.append(RunFolder(part / model))
-    print(write_table([Part(model, done) for model, done in runs.items()], folder, reference=source == "kth"))
+        typed = [
+            _typed([*argv, *flags], groups) for groups in (("--data.", "--trainer.", "--seed_every"), ("--data.",))
+        ]
+        for model in models:
+            planned.append((model, Planned(RunFolder(part / model), _recipe(options.recipe, source, model), *typed)))
+    if is_first_process():
+        settle_split(folder, [item for _, item in planned], options.retrain)
+    for model, item in planned:
+        args = ["fit", "--config", str(item.recipe), *item.flags, "--run_dir", str(item.run.path)]
+        if model == "head" and "finetune" in models:
+            args += ["--store_maps_before", str(_shared_cut(options.recipe, source))]
+        if model == "finetune" and "head" in models:
+            head = RunFolder(item.run.path.with_name("head"))
+            args += ["--model.init_args.init_head_from", str(head.best_checkpoint)]
+        _fit(args, options)
+    runs = [Part(model, [item.run for name, item in planned if name == model]) for model in models]
+    print(write_table(runs, folder, reference=source == "kth"))
     if source == "sample":
         print(f"\n{ATTRIBUTION}")
     with attempt("the report is not written"):
@@ -89,6 +106,13 @@ def _parser() -> Parser:
         "--folds", type=int | None, default=None, help="Cross-validate: train and test this many times."
     )
     parser.add_argument("--seeds", type=int, default=1, help="Train everything this many times, from other seeds.")
+    parser.add_argument(
+        "--retrain",
+        type=bool,
+        default=False,
+        help="Train parts of the folder again whose images or split are not those of this command; what they held is "
+        "kept in replaced/.",
+    )
     parser.add_argument("--run_dir", type=str | None, default=None, help="Folder to write; below runs/ where left out.")
     parser.add_class_arguments(ImageData, "data", skip={"num_folds", "fold", "seed"}, instantiate=False)
     others = set(inspect.signature(L.Trainer.__init__).parameters) - _TRAINER_FLAGS - {"self"}
@@ -96,14 +120,21 @@ def _parser() -> Parser:
     return parser
 
 
-def _forwarded(argv: list[str]) -> list[str]:
-    """Keep the flags that `fit` takes too, as they were typed: what is not typed is the recipe's."""
+def _default_folder(parser: Parser, options: Namespace) -> Path:
+    settings = yaml.safe_load(parser.dump(options, skip_none=False))
+    for name in ("run_dir", "retrain", "config"):
+        settings.pop(name, None)
+    return default_run_dir("compare", flat_settings(settings))
+
+
+def _typed(argv: list[str], prefixes: tuple[str, ...]) -> list[str]:
+    """Keep the flags that begin so, as they were typed: what is not typed is the recipe's."""
     groups: list[list[str]] = []
     for word in argv:
         if word.startswith("--") or not groups:
             groups.append([])
         groups[-1].append(word)
-    return [word for group in groups if group[0].startswith(("--data.", "--trainer.")) for word in group]
+    return [word for group in groups if group[0].startswith(prefixes) for word in group]
 
 
 def _parts(options: Namespace, folder: Path) -> list[tuple[Path, list[str]]]:

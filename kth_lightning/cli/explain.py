@@ -25,7 +25,7 @@ from kth_lightning.models.checkpoint import load_classifier
 from kth_lightning.predict.predictor import check_counts
 
 _SUFFIX = ".map.png"
-_PLACES = {"source", "archive", "root", "test_root", "table", "sample_size", "cache_dir", "splits"}
+_PLACES = {"source", "archive", "root", "test_root", "table", "sample_size", "cache_dir", "splits", "ignore_new"}
 """Flags of the data that say where the test images are; all others follow from the run."""
 
 

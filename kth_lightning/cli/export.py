@@ -187,7 +187,9 @@ def _images(paths: Sequence[str], run: RunFolder | None, side: int) -> tuple[Ite
 
 
 def _test_images(run: RunFolder) -> list[Path]:
-    data = ImageData(**yaml.safe_load(run.config.read_text(encoding="utf-8"))["data"])
+    settings = yaml.safe_load(run.config.read_text(encoding="utf-8"))["data"]
+    own = {"splits": str(run.splits), "ignore_new": True, "num_folds": None, "fold": 0}
+    data = ImageData(**settings | own)
     positions = data.split.indices("test")
     return [data.catalogue.file(position) for position in positions[:: -(-len(positions) // _CHECKED)]]
 

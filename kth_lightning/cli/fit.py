@@ -42,7 +42,7 @@ from kth_lightning.cli.settings import LINKS, check_seed, check_settings
 from kth_lightning.data.module import ImageData
 from kth_lightning.data.split import Part
 from kth_lightning.errors import InputError
-from kth_lightning.evaluation.leakage import Origin, image_keys, leakage_warnings, seen_images
+from kth_lightning.evaluation.seen_images import Origin, image_keys, leakage_warnings, seen_images
 from kth_lightning.io.flat_settings import flat_settings
 from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.io.run_lock import locked

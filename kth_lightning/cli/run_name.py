@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kth_lightning.data.split_table import read_split, split_hashes
 from kth_lightning.errors import InputError
 from kth_lightning.io.run_folder import RunFolder
+from kth_lightning.io.split_file import read_split, split_hashes
 
 PLACES = (
     "data.root", "data.archive", "data.table", "data.test_root", "data.source", "data.sample_size", "data.cache_dir",

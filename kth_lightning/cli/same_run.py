@@ -11,16 +11,11 @@ from jsonargparse import Namespace
 from kth_lightning.cli.parser import Parser
 from kth_lightning.cli.run_name import HARDWARE, PLACES, is_one_of
 from kth_lightning.data.module import ImageData
-from kth_lightning.data.split_table import (
-    ChangedImagesError,
-    Difference,
-    misplaced,
-    read_split,
-    split_hashes,
-)
+from kth_lightning.data.split_table import ChangedImagesError, Difference, misplaced
 from kth_lightning.errors import InputError
 from kth_lightning.io.flat_settings import flat_settings
 from kth_lightning.io.run_folder import RunFolder
+from kth_lightning.io.split_file import read_split, split_hashes
 from kth_lightning.io.terminal import print_rank_zero
 from kth_lightning.models.origin import origin_digest
 from kth_lightning.report.page import write_report
@@ -189,14 +184,28 @@ def require_images(run: RunFolder, data: Namespace) -> None:
     difference = find_difference(run, data)
     if not difference:
         return
-    back = "" if difference.only_new else "put back what the run began with"
-    leave = "give --data.ignore_new true, which leaves out what is new" if difference.new else ""
-    go_on = " and ".join(part for part in (back, leave) if part)
-    state = " is finished and" if run.finished else ""
     raise InputError(
-        f"{run.path}{state} was made from other images: {difference}; to start anew, give another --run_dir or delete "
-        f"this one; to go on with the run's own images and split, {go_on}"
+        f"{made_from_others(run, difference)}; to start anew, give another --run_dir or delete this one; to go on with "
+        f"the run's own images and split, {way_on(difference)}"
     )
+
+
+def made_from_others(run: RunFolder, difference: Difference) -> str:
+    """Say what has become of a run's images."""
+    state = " is finished and" if run.finished else ""
+    return f"{run.path}{state} was made from other images: {difference}"
+
+
+def way_on(difference: Difference) -> str:
+    """Say how a run can go on with its own images."""
+    back = "" if difference.only_new else "put back what it began with"
+    leave = "give --data.ignore_new true, which leaves out what is new" if difference.new else ""
+    return " and ".join(part for part in (back, leave) if part)
+
+
+def has_begun(run: RunFolder) -> bool:
+    """Tell whether a folder holds a run, whole or damaged."""
+    return any(file.exists() for file in (run.config, run.metrics, run.history, run.last_checkpoint))
 
 
 def is_finished(run: RunFolder) -> bool:

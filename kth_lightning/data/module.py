@@ -24,8 +24,9 @@ from kth_lightning.data.sources.choose import make_source
 from kth_lightning.data.sources.kth import KthSource
 from kth_lightning.data.sources.source import Source
 from kth_lightning.data.split import Part, Size, Split, make_split
-from kth_lightning.data.split_table import ChangedImagesError, match_split, read_split
+from kth_lightning.data.split_table import ChangedImagesError, match_split
 from kth_lightning.errors import InputError
+from kth_lightning.io.split_file import read_split
 from kth_lightning.stores.store import CLEAN, MIRRORED, Store
 
 _MAX_SAMPLE = 1_000_000  # of which the drawing takes a day
@@ -151,13 +152,17 @@ class ImageData(LightningDataModule):
     def _divided(self) -> tuple[Catalogue, Split]:
         whole = self.prepared.catalogue
         if self.splits is None:
-            return whole, make_split(whole, self.val_size, self.test_size, self.split_seed, self.num_folds, self.fold)
+            return whole, self.draw(whole)
         file = Path(self.splits).expanduser()
         try:
             return match_split(whole, read_split(file), f"--data.splits {file}", self.ignore_new)
         except ChangedImagesError as error:
             way = ", or give --data.ignore_new true to leave out what is new" if error.difference.only_new else ""
             raise ChangedImagesError(f"{error}; leave the flag out for a new split{way}", error.difference) from None
+
+    def draw(self, catalogue: Catalogue) -> Split:
+        """Draw a split of images, as the settings ask for it."""
+        return make_split(catalogue, self.val_size, self.test_size, self.split_seed, self.num_folds, self.fold)
 
     @property
     def catalogue(self) -> Catalogue:

@@ -1,29 +1,16 @@
-"""The table of a split, splits.csv: what each image was for, matched to images by content wherever they lie now."""
+"""Images matched to the table of a split by their content, wherever they lie now."""
 
-import csv
-import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import cast, get_args
 
 from kth_lightning.data.catalogue import Catalogue
 from kth_lightning.data.split import Part, Split, check_parts
 from kth_lightning.errors import InputError
-from kth_lightning.io.csv_text import csv_text, read_csv
-from kth_lightning.io.run_folder import write_atomically
+from kth_lightning.io.split_file import SplitRow
 
 _NAMED = 3  # examples in a sentence
-
-
-class SplitRow(NamedTuple):
-    """An image of the table."""
-
-    path: str
-    label: str
-    sha256: str
-    part: Part
 
 
 @dataclass
@@ -85,48 +72,12 @@ class ChangedImagesError(InputError):
         self.difference = difference
 
 
-def write_split(catalogue: Catalogue, split: Split, file: Path) -> None:
-    """Write `splits.csv`: path, label, sha256 and part of every image, in the catalogue's order."""
-    write_atomically(csv_text([SplitRow._fields, *split_rows(catalogue, split)]), file)
-
-
 def split_rows(catalogue: Catalogue, split: Split) -> list[SplitRow]:
     """Return the table of a catalogue's split."""
     return [
         SplitRow(image.path, image.label, image.sha256, part)
         for image, part in zip(catalogue.images, split.parts, strict=True)
     ]
-
-
-def read_split(file: Path, name: str = "--data.splits") -> list[SplitRow]:
-    """Read what `write_split` wrote.
-
-    Args:
-        file: The table.
-        name: What to call it in a sentence, beside its path.
-
-    Raises:
-        InputError: The file is no such table.
-    """
-    flag = f"{name} {file}".lstrip()
-    try:
-        rows = [SplitRow(*(row[name] for name in SplitRow._fields)) for row in read_csv(file)]  # type: ignore[arg-type]
-        if not rows:
-            raise ValueError("no row")
-    except FileNotFoundError:
-        raise InputError(f"{flag}: there is no such file; check the path") from None
-    except (KeyError, ValueError, csv.Error, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"{flag}: not a table of path, label, sha256, part ({reason}); give a run's splits.csv"
-        ) from None
-    twice = [path for path, number in Counter(row.path for row in rows).items() if number > 1]
-    if twice:
-        raise InputError(f"{flag}: {twice[0]!r} stands there more than once; give a run's splits.csv")
-    wrong = sorted({row.part for row in rows} - set(get_args(Part)))
-    if wrong:
-        raise InputError(f"{flag}: unknown part {wrong[0][:50]!r}; parts are train, val, test and unused")
-    return rows
 
 
 def match_split(
@@ -159,7 +110,7 @@ def match_split(
     )
     located = {row.path: image.path for image, row in zip(found, rows, strict=True) if image.path != row.path}
     matched = Catalogue(catalogue.root, named, located)
-    split = Split(tuple(row.part for row in rows))
+    split = Split(tuple(cast(Part, row.part) for row in rows))
     check_parts(matched, split, {"val"}, name)
     return matched, split
 
@@ -239,26 +190,3 @@ def misplaced(catalogue: Catalogue, split: Split) -> list[str]:
         for image, part in zip(catalogue.images, split.parts, strict=True)
         if part not in allowed[image.subset]
     ]
-
-
-def split_hashes(rows: Iterable[SplitRow]) -> dict[str, str]:
-    """Return hashes that tell whether two runs are about the same images, whatever their paths and order.
-
-    Returns:
-        "data" of the images and classes, "split" of these and of what each was for, "test" of the test images.
-    """
-    rows = list(rows)
-    return {
-        "data": _digest(f"{row.sha256} {row.label}" for row in rows),
-        "split": _digest(f"{row.sha256} {row.label} {row.part}" for row in rows),
-        "test": _digest(f"{row.sha256} {row.label}" for row in rows if row.part == "test"),
-    }
-
-
-def rows_digest(rows: Iterable[SplitRow]) -> str:
-    """Return a hash of a table as it stands, paths and order included."""
-    return hashlib.sha256("\n".join("\0".join(row) for row in rows).encode()).hexdigest()
-
-
-def _digest(lines: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()

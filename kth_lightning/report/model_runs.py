@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from kth_lightning.errors import InputError
 from kth_lightning.evaluation.calibration import apply_temperature
 from kth_lightning.io.flat_settings import flat_settings
 from kth_lightning.io.run_folder import Predictions, RunFolder
+from kth_lightning.report.same_images import image_names
 from kth_lightning.report.table import Part
 
 MODELS = {"BenchmarkCNN": "benchmark", "FeatureHead": "head", "FineTuned": "finetune"}
@@ -58,10 +60,16 @@ class ModelRuns:
         """Name the test images of all runs, N of them."""
         return [path for item in self.predictions for path in item.paths]
 
+    @cached_property
+    def names(self) -> list[str]:
+        """Name the test images of all runs by their content, N of them."""
+        runs = zip(self.part.runs, self.predictions, strict=True)
+        return [name for run, item in runs for name in image_names(run, item)]
+
     @property
     def repeated(self) -> bool:
         """Tell whether several runs tested the same image, as those of seeds do and those of folds do not."""
-        return len(self.metrics) > 1 and len(set(self.paths)) < len(self.paths)
+        return len(self.metrics) > 1 and len(set(self.names)) < len(self.names)
 
     @property
     def labels(self) -> npt.NDArray[np.int64]:

@@ -31,6 +31,7 @@ from kth_lightning.report.charts import (
 )
 from kth_lightning.report.model_runs import ModelRuns, find_models
 from kth_lightning.report.run_figures import draw_run
+from kth_lightning.report.same_images import cautions, same_test_images
 from kth_lightning.report.table import (
     HEADER,
     LOCALISATION_HEADER,
@@ -75,7 +76,9 @@ def write_report(folder: Path) -> Path:
         for position, (model, entry, title) in enumerate(zip(models, entries, titles, strict=True), start=1)
     ]
     pairs = paired(models, titles)
-    trained = [point for model, entry in zip(models, entries, strict=True) for point in _trained(model, entry)]
+    trained = []
+    if same_test_images(entries):  # a chart says nothing of its caution
+        trained = [point for model, entry in zip(models, entries, strict=True) for point in _trained(model, entry)]
     page = _templates().get_template("report.html").render(
         name=folder.resolve().name,
         single=single,
@@ -83,6 +86,7 @@ def write_report(folder: Path) -> Path:
         lead=lead(models, entries, titles, pairs),
         header=_accuracy_first(HEADER),
         rows=[_accuracy_first(row) for row in table_rows(entries, all_intervals=True)],
+        cautions=cautions(entries),
         notes=table_notes(entries),
         localisation_header=LOCALISATION_HEADER,
         localisation_rows=localisation_rows(entries),

@@ -13,6 +13,7 @@ import tabulate
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.statistics import accuracy_interval, summarise
 from kth_lightning.io.run_folder import LOCALISATION, RunFolder, write_atomically
+from kth_lightning.report.same_images import cautions, image_names, inputs
 
 tabulate.MIN_PADDING = 0  # its two spaces beside every heading would take the table beyond 120 columns
 
@@ -77,9 +78,10 @@ def write_table(parts: Sequence[Part], folder: Path, reference: bool) -> str:
 
     The JSON is a list with an entry a model: "model", "runs", "n" (test images, of all folds together), for each
     score "value", "sd", "low" and "high", for each cost "value" and "sd", and so for "loss_calibrated", the
-    cross-entropy after temperature scaling; with `reference` also "article", and where images have masks
-    "localisation". Over several runs "value" is the mean and "sd" the standard deviation; the bounds are those of the
-    pooled predictions where no image is tested twice (folds), else null (seeds).
+    cross-entropy after temperature scaling; "inputs", a run each, tells its images ("data", "test") and what it started
+    from ("leakage"); with `reference` also "article", and where images have masks "localisation". Over several runs
+    "value" is the mean and "sd" the standard deviation; the bounds are those of the pooled predictions where no image
+    is tested twice (folds), else null (seeds).
 
     Args:
         parts: One a model, in the order of the rows.
@@ -111,6 +113,7 @@ def figures(part: Part, reference: bool) -> dict[str, Any]:
         entry[name] = _mean(values) | {"low": bounds.get("low"), "high": bounds.get("high")}
     for name in COSTS:
         entry[name] = _mean([run[name] for run in metrics])
+    entry["inputs"] = [inputs(run, item) for run, item in zip(part.runs, metrics, strict=True)]
     entry["loss_calibrated"] = _mean([run["test"].get("loss_calibrated") for run in metrics])
     if found := [run["test"]["localisation"] for run in metrics if run["test"].get("localisation")]:
         bounds = found[0] if len(metrics) == 1 else {}
@@ -141,8 +144,8 @@ def _checked(run: RunFolder) -> dict[str, Any]:
 
 def _pooled(runs: Sequence[RunFolder]) -> dict[str, Any]:
     predictions = [run.read_predictions() for run in runs]
-    paths = [path for item in predictions for path in item.paths]
-    if len(set(paths)) < len(paths):
+    names = [name for run, item in zip(runs, predictions, strict=True) for name in image_names(run, item)]
+    if len(set(names)) < len(names):
         return {}
     for run, item in zip(runs, predictions, strict=True):
         if item.class_names != predictions[0].class_names:
@@ -167,7 +170,7 @@ def _mean(values: Sequence[float | None]) -> dict[str, float | None]:
 def _markdown(entries: Sequence[dict[str, Any]]) -> str:
     alignment = ["left"] + ["right"] * (len(HEADER) - 1)
     text = tabulate.tabulate(table_rows(entries), HEADER, "github", disable_numparse=True, colalign=alignment)
-    parts = [text, *table_notes(entries)]
+    parts = [*cautions(entries), text, *table_notes(entries)]
     if rows := localisation_rows(entries):
         alignment = ["left"] + ["right"] * (len(LOCALISATION_HEADER) - 1)
         table = tabulate.tabulate(rows, LOCALISATION_HEADER, "github", disable_numparse=True, colalign=alignment)

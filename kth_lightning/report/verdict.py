@@ -8,6 +8,7 @@ import numpy as np
 
 from kth_lightning.evaluation.statistics import holm, mcnemar
 from kth_lightning.report.model_runs import ModelRuns
+from kth_lightning.report.same_images import same_test_images
 
 
 def titles_of(models: Sequence[ModelRuns]) -> list[str]:
@@ -37,6 +38,8 @@ def score(model: ModelRuns, entry: Mapping[str, Any]) -> str:
 
 def heading(models: Sequence[ModelRuns], entries: Sequence[Mapping[str, Any]], titles: Sequence[str]) -> str:
     """Say which model does best, and how well."""
+    if not same_test_images(entries):
+        return "These figures are not of the same test images, and cannot be compared"
     best = _best(entries)
     names, result = capital(_listed([titles[position] for position in best])), score(models[best[0]], entries[best[0]])
     if len(models) == 1:
@@ -60,6 +63,8 @@ def lead(
         titles: As `titles_of` gives them.
         pairs: As `paired` gives them.
     """
+    if not same_test_images(entries):
+        return ""
     best, *others = _best(entries)
     name = titles[best] if others else "it"
     sentences = []
@@ -102,10 +107,10 @@ def paired(models: Sequence[ModelRuns], titles: Sequence[str]) -> list[dict[str,
     """Compare each two models that were tested once on the same images."""
     pairs: list[dict[str, Any]] = []
     for (first, one), (second, other) in combinations(enumerate(models), 2):
-        if one.repeated or other.repeated or set(one.paths) != set(other.paths):
+        if one.repeated or other.repeated or set(one.names) != set(other.names):
             continue
-        right = [dict(zip(model.paths, model.right.tolist(), strict=True)) for model in (one, other)]
-        test = mcnemar(*(np.array([item[path] for path in one.paths]) for item in right))
+        right = [dict(zip(model.names, model.right.tolist(), strict=True)) for model in (one, other)]
+        test = mcnemar(*(np.array([item[name] for name in one.names]) for item in right))
         pairs.append({"places": (first, second), "names": (one.part.model, other.part.model), "test": test})
     for pair, adjusted in zip(pairs, holm([pair["test"].p for pair in pairs]), strict=True):
         test, (one_title, other_title) = pair["test"], (titles[position] for position in pair["places"])

@@ -12,8 +12,9 @@ from kth_lightning.data.batch import PADDING, Batch
 from kth_lightning.data.module import ImageData, cache_folder
 from kth_lightning.data.sources.choose import source_name
 from kth_lightning.data.sources.kth import KthSource
-from kth_lightning.data.split_table import write_split
+from kth_lightning.data.split_table import split_rows
 from kth_lightning.errors import InputError
+from kth_lightning.io.split_file import write_split
 from kth_lightning.stores.store import CLEAN, MIRRORED
 
 
@@ -184,7 +185,7 @@ def test_a_line_describes_split_and_imbalance(uneven: Path, data_of: Callable[..
 
 def test_a_split_that_was_written_is_used_again(data_of: Callable[..., ImageData], tmp_path: Path) -> None:
     first = data_of(split_seed=5)
-    write_split(first.catalogue, first.split, tmp_path / "splits.csv")
+    write_split(split_rows(first.catalogue, first.split), tmp_path / "splits.csv")
     assert data_of(splits=str(tmp_path / "splits.csv")).split == first.split
     assert data_of().split != first.split
 

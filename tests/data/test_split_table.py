@@ -11,16 +11,13 @@ from kth_lightning.data.split import make_split
 from kth_lightning.data.split_table import (
     ChangedImagesError,
     Difference,
-    SplitRow,
     compare_images,
     match_split,
     misplaced,
-    read_split,
-    split_hashes,
     split_rows,
-    write_split,
 )
 from kth_lightning.errors import InputError
+from kth_lightning.io.split_file import SplitRow, read_split, split_hashes, write_split
 
 Table = tuple[Catalogue, list[SplitRow], Path]
 
@@ -44,7 +41,7 @@ TWENTY = [
 @pytest.fixture
 def table(tmp_path: Path) -> Table:
     catalogue = catalogue_of(*TWENTY)
-    write_split(catalogue, make_split(catalogue, 4, 4, 0), tmp_path / "splits.csv")
+    write_split(split_rows(catalogue, make_split(catalogue, 4, 4, 0)), tmp_path / "splits.csv")
     return catalogue, read_split(tmp_path / "splits.csv"), tmp_path / "splits.csv"
 
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from kth_lightning.cli.main import main
 from kth_lightning.data.catalogue import Catalogue, ImageRecord, read_catalogue, write_catalogue
 from kth_lightning.data.split import Split, make_split
-from kth_lightning.data.split_table import match_split, read_split, write_split
+from kth_lightning.data.split_table import match_split, split_rows
 from kth_lightning.errors import InputError
+from kth_lightning.io.split_file import read_split, write_split
 
 Refusal = Callable[..., str]
 IMAGES = tuple(
@@ -31,7 +32,7 @@ def written(write: Callable[[Path], object]) -> str:
 
 
 TABLE = written(lambda file: write_catalogue(IMAGES, file))
-SPLITS = written(lambda file: write_split(CATALOGUE, make_split(CATALOGUE, 2, 2, 0), file))
+SPLITS = written(lambda file: write_split(split_rows(CATALOGUE, make_split(CATALOGUE, 2, 2, 0)), file))
 DAMAGES: dict[str, Callable[[str], bytes]] = {
     "empty": lambda text: b"",
     "header alone": lambda text: text.splitlines()[0].encode(),
