@@ -2,6 +2,7 @@
 
 import json
 import statistics
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,7 +171,8 @@ def _mean(values: Sequence[float | None]) -> dict[str, float | None]:
 def _markdown(entries: Sequence[dict[str, Any]]) -> str:
     alignment = ["left"] + ["right"] * (len(HEADER) - 1)
     text = tabulate.tabulate(table_rows(entries), HEADER, "github", disable_numparse=True, colalign=alignment)
-    parts = [*cautions(entries), text, *table_notes(entries)]
+    wrapped = [textwrap.fill(item, 120, break_long_words=False, break_on_hyphens=False) for item in cautions(entries)]
+    parts = [*wrapped, text, *table_notes(entries)]
     if rows := localisation_rows(entries):
         alignment = ["left"] + ["right"] * (len(LOCALISATION_HEADER) - 1)
         table = tabulate.tabulate(rows, LOCALISATION_HEADER, "github", disable_numparse=True, colalign=alignment)
