@@ -81,7 +81,8 @@ def expected_calibration_error(
 ) -> float:
     """Return the mean distance of confidence from accuracy, over bins of confidence weighed by their images.
 
-    NaN where a probability is.
+    NaN where a probability is. Made of the bins that the chart shows; torchmetrics has the same figure in float32 only,
+    and keeps its bins to itself.
 
     Args:
         labels: Places of the true classes, shape [N], N at least 1.

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from scipy import ndimage
+from scipy.stats import bootstrap
 from tqdm import tqdm
 
 from kth_lightning.data.catalogue import Catalogue
@@ -167,7 +168,9 @@ def _estimates(scores: Sequence[Score]) -> dict[str, dict[str, float | None]]:
         "pointing": {"value": float(pointing.mean()), "low": low, "high": high}
     }
     for name, values in zip(Score._fields[1:], overlaps, strict=True):
-        picks = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
-        bounds = np.percentile(values[picks].mean(1), [2.5, 97.5]).tolist() if len(values) > 1 else (None, None)
-        estimates[name] = {"value": float(values.mean()), "low": bounds[0], "high": bounds[1]}
+        estimates[name] = {"value": float(values.mean()), "low": None, "high": None}
+        if len(values) > 1:
+            drawn = bootstrap((values,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=0)
+            low, high = drawn.confidence_interval
+            estimates[name] |= {"low": float(low), "high": float(high)}
     return estimates

@@ -1,14 +1,16 @@
 """How good a classifier is on a test set, and how sure that is."""
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binomtest
+from scipy.stats import DegenerateDataWarning, binomtest, bootstrap
 
 RESAMPLES = 2000
+_BATCH = 50  # resamples at once, which bounds the memory of very many images
 
 Estimate = dict[str, float | None]
 
@@ -145,29 +147,31 @@ def summarise(labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float
     predictions = probabilities.argmax(axis=1)
     losses = cross_entropies(labels, probabilities)
     total, correct = len(labels), int((predictions == labels).sum())
-
-    random = np.random.default_rng(0)
-    resamples = np.empty((3, RESAMPLES))
-    for column in range(RESAMPLES):
-        picks = random.integers(total, size=total)
-        drawn = labels[picks], predictions[picks]
-        resamples[:, column] = losses[picks].mean(), kappa(*drawn), macro_recall(*drawn)
-
     low, high = accuracy_interval(correct, total)
     return {
         "n": total,
-        "loss": _estimate(float(losses.mean()), resamples[0]),
+        "loss": _estimate(lambda picks: losses[picks].mean(), total),
         "acc": {"value": correct / total, "low": low, "high": high},
-        "kappa": _estimate(kappa(labels, predictions), resamples[1]),
-        "recall": _estimate(macro_recall(labels, predictions), resamples[2]),
+        "kappa": _estimate(lambda picks: kappa(labels[picks], predictions[picks]), total),
+        "recall": _estimate(lambda picks: macro_recall(labels[picks], predictions[picks]), total),
     }
 
 
-def _estimate(value: float, resamples: npt.NDArray[np.float64]) -> Estimate:
-    resamples = resamples[np.isfinite(resamples)]
+def _estimate(figure: Callable[[npt.NDArray[np.intp]], float], total: int) -> Estimate:
+    """Give a figure its interval, from its value on resampled images; those on which it is undefined are left out."""
+    everything = np.arange(total)
+    value = float(figure(everything))
     if not math.isfinite(value):
         return {"value": None, "low": None, "high": None}
-    if len(resamples) == 0 or np.ptp(resamples) == 0:
+    if total < 2:
         return {"value": value, "low": None, "high": None}
-    low, high = np.percentile(resamples, [2.5, 97.5])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DegenerateDataWarning)  # of undefined values, which are left out below
+        drawn = bootstrap(
+            (everything,), figure, vectorized=False, n_resamples=RESAMPLES, batch=_BATCH, method="percentile", rng=0
+        ).bootstrap_distribution
+    drawn = drawn[np.isfinite(drawn)]
+    if len(drawn) == 0 or np.ptp(drawn) == 0:
+        return {"value": value, "low": None, "high": None}
+    low, high = np.percentile(drawn, [2.5, 97.5])
     return {"value": value, "low": float(low), "high": float(high)}
