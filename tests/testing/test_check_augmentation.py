@@ -51,6 +51,15 @@ def test_kornias_transforms_keep_them_through_the_adapter() -> None:
         check_augmentation(TransformAugmentation(transform), SIZE)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu_too() -> None:
+    composed = v2.Compose([v2.RandomHorizontalFlip(), v2.ColorJitter(0.4), v2.GaussianNoise(clip=True)])
+    noise = lambda image: (image + torch.randint(0, 9, image.shape, device=image.device)).to(torch.uint8)  # noqa: E731
+    for augmentation in (PresetAugmentation("strong"), TransformAugmentation(composed), TransformAugmentation(noise)):
+        check_augmentation(augmentation, SIZE, "cuda")
+
+
 class Broken:
     def __init__(self, fault: str) -> None:
         self.fault = fault

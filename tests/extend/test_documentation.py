@@ -1,0 +1,32 @@
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+from jsonargparse import ArgumentParser
+
+from kth_lightning import ImageData
+from kth_lightning.testing import check_augmentation, check_source
+
+PAGE = (Path(__file__).parents[2] / "docs" / "extend.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+
+
+def test_the_classes_of_the_page_keep_their_promises(mine: Callable[[str], None], images: Path) -> None:
+    mine("\n".join(blocks("python")))
+    import mine as module  # type: ignore[import-not-found]
+
+    check_source(module.MySource(str(images)))
+    check_augmentation(module.UpsideDown())
+
+
+def test_the_configuration_of_the_page_is_taken(images: Path) -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(ImageData, "data")
+    (text,) = blocks("yaml")
+    options = parser.parse_object(yaml.safe_load(text))
+    options.data.root = str(images)
+    check_augmentation(parser.instantiate_classes(options).data.augmentation)
