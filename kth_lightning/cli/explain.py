@@ -1,5 +1,6 @@
 """The command `explain`."""
 
+import errno
 import os
 from collections.abc import Sequence
 from inspect import signature
@@ -118,13 +119,21 @@ def _draw(model: Classifier, files: Sequence[Path], top_k: int, output: Path) ->
         best = explanation.probabilities.argsort(stable=True)[::-1][:top_k]
         names, probabilities = [model.class_names[item] for item in best], explanation.probabilities[best].tolist()
         drawn = output / f"{position.relative_to(root)}{_SUFFIX}"
-        drawn.parent.mkdir(parents=True, exist_ok=True)
-        image = overlay(explanation.image, explanation.map)
-        captioned(image, [shown[item] for item in best], probabilities).save(drawn)
+        image = captioned(overlay(explanation.image, explanation.map), [shown[item] for item in best], probabilities)
+        try:
+            drawn.parent.mkdir(parents=True, exist_ok=True)
+            image.save(drawn)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise
+            reason = f"its overlay cannot be written: {error.strerror}"  # such as a name that the suffix makes too long
+            failed.append(f"{path} ({reason})")
+            rows.append([path, names[0], f"{probabilities[0]:.6g}", "", reason])
+            continue
         rows.append([path, names[0], f"{probabilities[0]:.6g}", _text(drawn.relative_to(output)), ""])
     header = ["path", "label", "probability", "overlay", "error"]
     write_atomically(csv_text([header, *rows]), output / "explain.csv")
-    errors = f", {len(failed)} could not be read, such as {failed[0]}" if failed else ""
+    errors = f", {len(failed)} could not be, such as {failed[0]}" if failed else ""
     return f"{len(rows) - len(failed)} of {len(rows)} images explained{errors}; they are in {output}"
 
 

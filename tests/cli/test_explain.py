@@ -121,6 +121,7 @@ def test_what_cannot_be_read_gets_a_row_with_the_reason_and_the_rest_goes_on(
 ) -> None:
     folder = tmp_path / "in"
     noise(folder / "good.png")
+    noise(folder / f"{'n' * 250}.png")  # with the suffix of an overlay, longer than a file's name may be
     (folder / "none.jpg").write_bytes(b"no image")
     (folder / "empty.png").touch()
     (folder / "cut.png").write_bytes((folder / "good.png").read_bytes()[:3000])
@@ -134,7 +135,10 @@ def test_what_cannot_be_read_gets_a_row_with_the_reason_and_the_rest_goes_on(
     for name, reason in ({"cut.png": ""} | reasons).items():
         assert reason in found[name]["error"]
         assert found[name]["label"] == found[name]["overlay"] == ""
-    assert "2 of 7 images explained" in capsys.readouterr().out
+    row = found[f"{'n' * 250}.png"]
+    assert row["label"]
+    assert (row["overlay"], row["error"]) == ("", "its overlay cannot be written: File name too long")
+    assert "2 of 8 images explained" in capsys.readouterr().out
 
 
 def test_nothing_readable_at_all_is_still_a_table(command: Callable[..., list[dict[str, str]]], tmp_path: Path) -> None:

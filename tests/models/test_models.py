@@ -18,7 +18,7 @@ from kth_lightning.data.batch import PADDING, Batch
 from kth_lightning.data.module import ImageData
 from kth_lightning.errors import InputError
 from kth_lightning.models import BenchmarkCNN, Classifier, FeatureHead, FineTuned
-from kth_lightning.models.layers import Dropout
+from kth_lightning.models.layers import Dropout, spare_single_values
 from kth_lightning.models.optimizer import make_optimizer
 
 SMALL: dict[str, Any] = {"filters": (8, 8), "block_dropout": (0.0, 0.0), "dropout": 0.0}
@@ -444,3 +444,20 @@ def test_dropout_drops_what_torchs_does(rate: float, dtype: torch.dtype) -> None
     assert outputs.is_contiguous(memory_format=torch.channels_last)
     layer = Dropout(rate).eval()
     assert layer(features) is features
+
+
+def test_batch_normalisation_takes_its_running_statistics_of_one_value_and_the_batchs_of_more() -> None:
+    network = nn.Sequential(nn.BatchNorm2d(4), nn.Flatten(), nn.BatchNorm1d(4))
+    spare_single_values(network)
+    one, two = torch.randn(1, 4, 1, 1), torch.randn(2, 4, 1, 1)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    alone = network(one)
+    for key, value in network.state_dict().items():
+        torch.testing.assert_close(value, before[key])
+    torch.testing.assert_close(alone, network.eval()(one))
+    fresh = nn.Sequential(nn.BatchNorm2d(4), nn.Flatten(), nn.BatchNorm1d(4))
+    torch.testing.assert_close(network.train()(two), fresh(two))
+    network(one)
+    torch.testing.assert_close(network(two), fresh(two))
+    for key, value in network.state_dict().items():
+        torch.testing.assert_close(value, fresh.state_dict()[key])
