@@ -151,6 +151,8 @@ def _open(trainer: L.Trainer, model: Classifier, data: ImageData, trunk: nn.Modu
 def _trunk_key(trainer: L.Trainer, model: Classifier, data: ImageData, trunk: nn.Module) -> str:
     """Name what a clean image's features depend on, apart from the image."""
     settings = f"{trunk} {trainer.precision} {data.image_size} {data.interpolation} {PIL.__version__}"
+    if data.value_range:
+        settings += f" {data.value_range}"
     key = hashlib.sha256(settings.encode())
     for tensor in (*model.preprocess.state_dict().values(), *trunk.state_dict().values()):
         key.update(tensor.cpu().contiguous().numpy().tobytes())

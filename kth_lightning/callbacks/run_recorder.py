@@ -70,7 +70,6 @@ class RunRecorder(Checkpoint):
         self._started = time.perf_counter()
         if self.run.config.exists():
             return
-        self.run.path.mkdir(parents=True, exist_ok=True)
         if not self.run.splits.exists():
             write_split(rows, self.run.splits)
         self.run.write_start(self.start | {"device": _device_name(trainer)})
@@ -160,6 +159,8 @@ class RunRecorder(Checkpoint):
                     name: version(name) for name in ("torch", "torchvision", "lightning", "torchmetrics", "timm")
                 },
                 "seed": model.seed,
+                "left_out": data.prepared.left_out,
+                "value_range": data.value_range,
                 "hashes": split_hashes(read_split(self.run.splits, "")) | {"weights": model.weights_sha256()},
                 "leakage": dataclasses.asdict(self.origin.leakage(data)) if self.origin else None,
             }

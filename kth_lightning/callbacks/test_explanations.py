@@ -75,7 +75,8 @@ def _write_mistakes(
 ) -> None:
     predictions, confidences = probabilities.argmax(1), probabilities.max(1)
     wrong = [row for row in np.argsort(-confidences, kind="stable") if predictions[row] != labels[row]][:MOST_MISTAKES]
-    explanations = explain(model, [data.catalogue.file(index[row]) for row in wrong], predictions[wrong].tolist())
+    files = [data.catalogue.file(index[row]) for row in wrong]
+    explanations = explain(model, files, predictions[wrong].tolist(), data.catalogue.options)
     mistakes = []
     for number, (row, explanation) in enumerate(zip(wrong, explanations, strict=True), start=1):
         if not isinstance(explanation, Explanation):

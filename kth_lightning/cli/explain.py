@@ -11,7 +11,8 @@ import yaml
 from tqdm import tqdm
 
 from kth_lightning.cli.parser import Parser
-from kth_lightning.cli.predict import choose_devices
+from kth_lightning.cli.predict import add_read_arguments, choose_devices
+from kth_lightning.data.images import ReadOptions
 from kth_lightning.data.module import ImageData
 from kth_lightning.drawing.names import picture_names, write_class_numbers
 from kth_lightning.errors import InputError
@@ -19,15 +20,19 @@ from kth_lightning.evaluation.localisation import localise
 from kth_lightning.explain.explanation import Explanation, explain
 from kth_lightning.explain.overlay import captioned, overlay
 from kth_lightning.io.csv_text import csv_text
-from kth_lightning.io.find_images import find_images
+from kth_lightning.io.find_images import FoundImages
+from kth_lightning.io.output_folder import make_output_folder
 from kth_lightning.io.run_folder import RunFolder, write_atomically
 from kth_lightning.models import Classifier
 from kth_lightning.models.checkpoint import load_classifier
-from kth_lightning.predict.predictor import check_counts
+from kth_lightning.predict.predictor import check_counts, read_options
 
 _SUFFIX = ".map.png"
-_PLACES = {"source", "archive", "root", "test_root", "table", "sample_size", "cache_dir", "splits", "ignore_new"}
-"""Flags of the data that say where the test images are; all others follow from the run."""
+_PLACES = {
+    "source", "archive", "root", "test_root", "class_level", "table", "sample_size", "cache_dir", "splits",
+    "ignore_new", "value_range", "max_pixels",
+}  # fmt: skip
+"""Flags of the data that say where the test images are and how they are read; all others follow from the run."""
 
 
 def explain_command(argv: list[str]) -> None:
@@ -48,21 +53,23 @@ def explain_command(argv: list[str]) -> None:
     if bool(options.paths) == options.test_set:
         raise InputError("give images to explain, or --test_set true for the test images of the checkpoint's run")
     output = Path(options.output).expanduser().absolute()
-    data = None
+    data = found = None
     if options.test_set:
         parser.set_defaults(_data_of_run(Path(options.ckpt_path)))
         data = parser.instantiate_classes(parser.parse_args(argv)).data
         files = [data.catalogue.file(position) for position in data.split.indices("test")]
     else:
-        files = [file for file in find_images(options.paths) if not _is_ours(file, output)]
+        found = FoundImages(options.paths)
+        files = [file for file in found if not _is_ours(file, output)]
         if not files:
             raise InputError(f"{options.paths[0]} has no images but those drawn by this command; name another folder")
     model = load_classifier(options.ckpt_path, choose_devices(options.accelerator, 1)[0])
+    how = read_options(model, options.value_range, options.max_pixels) if data is None else data.catalogue.options
     try:
-        output.mkdir(parents=True, exist_ok=True)
+        make_output_folder(output, "--output")
     except OSError as error:
         raise InputError(f"--output: cannot make the folder {output} ({error.strerror}); give another") from None
-    print(_draw(model, files, options.top_k, output))
+    print(_draw(model, files, options.top_k, output, how) + (found.passed_over_note() if found else ""))
     if data is not None:
         print(_measure(model, data, output))
 
@@ -80,6 +87,7 @@ def _parser() -> Parser:
     parser.add_argument("--output", required=True, help="Folder for the drawn images and their table, explain.csv.")
     parser.add_argument("--top_k", type=int, default=3, help="How many classes are written below an image.")
     parser.add_argument("--test_set", type=bool, default=False, help="Explain the test images of the run instead.")
+    add_read_arguments(parser)
     parser.add_argument("--accelerator", type=Literal["auto", "cpu", "gpu"], default="auto", help="Where to compute.")
     parser.add_class_arguments(ImageData, "data", skip=set(signature(ImageData).parameters) - _PLACES)
     return parser
@@ -102,12 +110,12 @@ def _is_ours(file: Path, output: Path) -> bool:
     return file.name.endswith(_SUFFIX) and output in file.absolute().parents
 
 
-def _draw(model: Classifier, files: Sequence[Path], top_k: int, output: Path) -> str:
+def _draw(model: Classifier, files: Sequence[Path], top_k: int, output: Path, options: ReadOptions) -> str:
     positions = [Path(os.path.abspath(file)) for file in files]  # noqa: PTH100  # resolve() would follow links
     root = os.path.commonpath([position.parent for position in positions])
     rows: list[list[str]] = []
     failed: list[str] = []
-    explanations, shown = explain(model, files), picture_names(model.class_names)
+    explanations, shown = explain(model, files, options=options), picture_names(model.class_names)
     write_class_numbers(model.class_names, output)
     bar = tqdm(files, "explaining", unit=" images", leave=False)
     for file, position, explanation in zip(bar, positions, explanations, strict=True):

@@ -10,12 +10,13 @@ from jsonargparse import Namespace
 from numpy.typing import NDArray
 
 from kth_lightning.cli.parser import Parser
+from kth_lightning.data.audit import read_audit
 from kth_lightning.data.module import ImageData
 from kth_lightning.data.sources.choose import source_name
 from kth_lightning.data.split import Split
 from kth_lightning.drawing.names import class_numbers, picture_names, write_class_numbers
 from kth_lightning.errors import InputError
-from kth_lightning.io.csv_text import read_csv
+from kth_lightning.io.output_folder import make_output_folder
 from kth_lightning.report.colours import colour_densities
 from kth_lightning.report.explore_charts import draw_colours, draw_counts, draw_sheet, draw_sizes
 from kth_lightning.report.explore_page import Page, write_page
@@ -91,7 +92,7 @@ def _names(options: Namespace) -> tuple[str, str]:
 def _check_output(output: Path) -> None:
     """Find out before the long work whether its result can be written."""
     try:
-        output.mkdir(parents=True, exist_ok=True)
+        make_output_folder(output, "--output")
         with tempfile.TemporaryFile(dir=output):
             pass
     except OSError as error:
@@ -212,4 +213,4 @@ def _colours_in_words(densities: NDArray[np.float64], shown: Sequence[str]) -> s
 
 
 def _left_out(audit: Path) -> list[dict[str, str]]:
-    return [row for row in read_csv(audit) if not row["of"]]
+    return [row._asdict() for row in read_audit(audit) if not row.of]

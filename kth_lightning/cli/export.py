@@ -22,7 +22,7 @@ from kth_lightning.cli.parser import Parser
 from kth_lightning.data.images import UnreadableImage, read_rgb
 from kth_lightning.data.module import ImageData
 from kth_lightning.errors import InputError
-from kth_lightning.io.find_images import find_images
+from kth_lightning.io.find_images import FoundImages
 from kth_lightning.io.run_folder import RunFolder, write_atomically
 from kth_lightning.predict.export_graph import ImageClassifier
 from kth_lightning.predict.model_card import model_card
@@ -57,7 +57,7 @@ def export_command(argv: list[str]) -> None:
         raise InputError("--output: ONNX needs packages that are not installed: pip install 'kth-lightning[export]'")
     predictor = Predictor(options.ckpt_path, "cpu", options.calibrated)
     run = _run_of(Path(options.ckpt_path).resolve())
-    images, origin = _images(options.check, run, predictor.model.image_size)
+    images, origin = _images(options.check, run, predictor)
     temporary = output.with_name(f".{output.stem}.{os.getpid()}{output.suffix}")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -126,6 +126,7 @@ def _write(predictor: Predictor, file: Path) -> Exported:
         "class_names": predictor.class_names,
         "image_size": predictor.model.image_size,
         "interpolation": predictor.model.interpolation,
+        "value_range": predictor.model.value_range,
         "temperature": predictor.temperature,
         "kth_lightning": __version__,
     }
@@ -176,14 +177,17 @@ def _run_of(checkpoint: Path) -> RunFolder | None:
     return run if run.best_checkpoint == checkpoint and run.finished else None
 
 
-def _images(paths: Sequence[str], run: RunFolder | None, side: int) -> tuple[Iterable[npt.NDArray[np.uint8]], str]:
+def _images(
+    paths: Sequence[str], run: RunFolder | None, predictor: Predictor
+) -> tuple[Iterable[npt.NDArray[np.uint8]], str]:
     """Find images to check on: those asked for, else test images of the run, else drawn ones; and what they are."""
     if paths:
-        return _decoded(list(find_images(paths))), "images given with --check"
+        return _decoded(list(FoundImages(paths)), predictor), "images given with --check"
     if run:
         with suppress(InputError, OSError):
-            return _decoded(_test_images(run)), "test images of its run"
-    return _drawn(side), "drawn images (no test images of its run are here, and none were given with --check)"
+            return _decoded(_test_images(run), predictor), "test images of its run"
+    origin = "drawn images (no test images of its run are here, and none were given with --check)"
+    return _drawn(predictor.model.image_size), origin
 
 
 def _test_images(run: RunFolder) -> list[Path]:
@@ -194,10 +198,10 @@ def _test_images(run: RunFolder) -> list[Path]:
     return [data.catalogue.file(position) for position in positions[:: -(-len(positions) // _CHECKED)]]
 
 
-def _decoded(files: Sequence[Path]) -> Iterator[npt.NDArray[np.uint8]]:
+def _decoded(files: Sequence[Path], predictor: Predictor) -> Iterator[npt.NDArray[np.uint8]]:
     for file in tqdm(files, desc="checking", unit=" images", delay=1, leave=False):
         with suppress(UnreadableImage):
-            yield np.asarray(read_rgb(file))
+            yield np.asarray(read_rgb(file, options=predictor.options))
 
 
 def _drawn(side: int) -> Iterator[npt.NDArray[np.uint8]]:

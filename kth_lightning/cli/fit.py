@@ -302,7 +302,8 @@ class TrainingCLI(LightningCLI):
         """Say what is about to be trained on what."""
         trained = sum(item.numel() for item in self.model.parameters() if item.requires_grad)
         total = sum(item.numel() for item in self.model.parameters())
-        print_rank_zero(self.datamodule.describe())
+        for sentence in (self.datamodule.describe(), *self.datamodule.prepared.remarks):
+            print_rank_zero(sentence)
         print_rank_zero(
             f"{type(self.model).__name__}: {trained:,} of {total:,} parameters trained, {self.trainer.precision}, "
             f"run folder {self.run.path}"

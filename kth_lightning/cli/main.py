@@ -4,8 +4,10 @@ import errno
 import importlib
 import io
 import os
+import select
 import sys
 from collections.abc import Callable
+from typing import TextIO
 
 from kth_lightning import __version__
 from kth_lightning.errors import InputError
@@ -42,12 +44,40 @@ _COMMANDS = {
 }
 
 
+_SIGPIPE = 13  # which would have ended a program that does not look at what its writing came to
+
+
 def main(args: list[str] | None = None) -> None:
     """Run a command; ends the process with status 2 after bad input and 130 after Ctrl-C.
+
+    Nobody reading on what it prints (`| head`) is no error.
 
     Args:
         args: The words behind `python -m kth_lightning`; those of the process where left out.
     """
+    try:
+        _run(args)
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        closed = [stream for stream in (sys.stdout, sys.stderr) if _is_closed(stream)]
+        if not closed:
+            _stop(_of_system(error))
+        for stream in closed:  # or the interpreter would complain once more when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        if sys.stderr in closed:  # in the middle of the work, for results go to the other
+            sys.exit(128 + _SIGPIPE)
+
+
+def _is_closed(stream: TextIO) -> bool:
+    """Tell whether nobody reads any more what is written; only Unix has such a question."""
+    if not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    poll.register(stream.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _run(args: list[str] | None) -> None:
     argv = sys.argv[1:] if args is None else args
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # class names may have what a terminal's encoding lacks
@@ -65,6 +95,8 @@ def main(args: list[str] | None = None) -> None:
         _stop(str(error))
     except KeyboardInterrupt:
         _stop("interrupted; the same command goes on from here", status=130)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         _stop(_of_system(error))
     except (MemoryError, RuntimeError) as error:

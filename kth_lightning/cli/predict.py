@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from jsonargparse import Namespace
 from tqdm import tqdm
 
 from kth_lightning.cli.parser import Parser
+from kth_lightning.data.images import MAX_PIXELS
 from kth_lightning.errors import InputError
-from kth_lightning.io.find_images import find_images
+from kth_lightning.io.find_images import FoundImages
 from kth_lightning.predict.prediction_file import PredictionFile
 from kth_lightning.predict.predictor import Predictor, check_counts
 
@@ -31,18 +33,17 @@ def predict_command(argv: list[str]) -> None:
     output = Path(options.output).expanduser()
     if output.suffix.lower() not in (".csv", ".jsonl") or output.is_dir():
         raise InputError(f"--output: {output} is no name for a table; give one that ends in .csv or .jsonl")
-    total = sum(1 for _ in tqdm(find_images(options.paths), desc="listing", unit=" images", delay=1, leave=False))
+    found = FoundImages(options.paths)
+    total = sum(1 for _ in tqdm(found, desc="listing", unit=" images", delay=1, leave=False))
     devices = choose_devices(options.accelerator, options.devices)
-    predictor = Predictor(options.ckpt_path, devices, options.calibrated)
+    predictor = Predictor(options.ckpt_path, devices, options.calibrated, options.value_range, options.max_pixels)
     try:
-        table = PredictionFile(
-            output, _key(options.ckpt_path, options.calibrated), min(options.top_k, len(predictor.class_names))
-        )
+        table = PredictionFile(output, _key(options), min(options.top_k, len(predictor.class_names)))
     except OSError as error:
         raise InputError(f"--output: cannot write {output} ({error.strerror}); give another place") from None
     with closing(table):
-        done = table.resume(find_images(options.paths))
-        paths, images = tee(islice(find_images(options.paths), done, None))
+        done = table.resume(found)
+        paths, images = tee(islice(found, done, None))
         predictions = predictor.stream(images, options.top_k, options.batch_size)
         with tqdm(desc="predicting", total=total, initial=done, unit=" images", delay=1, leave=False) as bar:
             for path, prediction in zip(paths, predictions, strict=False):
@@ -50,7 +51,10 @@ def predict_command(argv: list[str]) -> None:
                 bar.update()
         table.finish()
     errors = f", {table.errors} could not be read, such as {table.first_error}" if table.errors else ""
-    print(f"{table.rows - table.errors} of {table.rows} images classified{errors}; the table is {output}")
+    print(
+        f"{table.rows - table.errors} of {table.rows} images classified{errors}{found.passed_over_note()}; "
+        f"the table is {output}"
+    )
 
 
 def choose_devices(accelerator: str, count: int | Literal["auto"]) -> list[torch.device]:
@@ -78,9 +82,27 @@ def choose_devices(accelerator: str, count: int | Literal["auto"]) -> list[torch
     return [torch.device(kind.type, position) for position in range(wanted)]
 
 
-def _key(ckpt_path: str, calibrated: bool) -> str:
-    stat = Path(ckpt_path).stat()
-    return f"{Path(ckpt_path).resolve()} {stat.st_size} {stat.st_mtime_ns} {calibrated}"
+def _key(options: Namespace) -> str:
+    stat = Path(options.ckpt_path).stat()
+    how = f"{options.calibrated} {options.value_range} {options.max_pixels}"
+    return f"{Path(options.ckpt_path).resolve()} {stat.st_size} {stat.st_mtime_ns} {how}"
+
+
+def add_read_arguments(parser: Parser) -> None:
+    """Add the flags that say how images are read."""
+    parser.add_argument(
+        "--value_range",
+        type=list[float] | None,
+        default=None,
+        help="The values that are black and white in images deeper than 8 bits, such as [0,4095]; those of training "
+        "where left out.",
+    )
+    parser.add_argument(
+        "--max_pixels",
+        type=int,
+        default=MAX_PIXELS,
+        help="The most pixels that are decoded of one image, JPEG at the reduced scale that is enough.",
+    )
 
 
 def _parser() -> Parser:
@@ -102,6 +124,7 @@ def _parser() -> Parser:
         default=False,
         help="Divide the logits by the temperature fitted on the validation images.",
     )
+    add_read_arguments(parser)
     parser.add_argument("--batch_size", type=int, default=32, help="Images a step, on each device.")
     parser.add_argument("--accelerator", type=Literal["auto", "cpu", "gpu"], default="auto", help="Where to compute.")
     parser.add_argument("--devices", type=int | Literal["auto"], default="auto", help="How many GPUs.")

@@ -7,7 +7,16 @@ from jsonargparse import Namespace
 from kth_lightning.errors import InputError
 from kth_lightning.models import Classifier
 
-LINKS = ("num_classes", "class_names", "class_weights", "image_size", "interpolation", "tta_flip", "seed")
+LINKS = (
+    "num_classes",
+    "class_names",
+    "class_weights",
+    "image_size",
+    "interpolation",
+    "value_range",
+    "tta_flip",
+    "seed",
+)
 """Settings that the model takes from the data."""
 
 _OWN = {

@@ -3,7 +3,7 @@
 import csv
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from kth_lightning.data.deep_values import ValueRange
+from kth_lightning.data.images import DEFAULT_OPTIONS, ReadOptions
 from kth_lightning.errors import InputError
 from kth_lightning.io.csv_text import csv_text, read_csv
 
@@ -35,6 +37,8 @@ class ImageRecord:
         duplicates: Images with the same number are duplicates or near duplicates of each other.
         subset: The part that the source prescribes; empty where the split is free.
         group: Name of what the source says that it belongs to, such as a patient; empty where it says nothing.
+        low: Lowest value of an image deeper than 8 bits; None for any other.
+        high: Highest value of such an image.
     """
 
     path: str
@@ -46,6 +50,8 @@ class ImageRecord:
     duplicates: int
     subset: Subset = ""
     group: str = ""
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -56,11 +62,13 @@ class Catalogue:
         root: Folder that relative paths start from.
         images: One entry an image.
         located: Where the file lies, written like `path`, of each image that lies elsewhere than its path says.
+        options: How their files are read.
     """
 
     root: Path
     images: tuple[ImageRecord, ...]
     located: Mapping[str, str] = field(default_factory=dict)
+    options: ReadOptions = DEFAULT_OPTIONS
 
     @property
     def class_names(self) -> list[str]:
@@ -107,8 +115,13 @@ def write_catalogue(images: Iterable[ImageRecord], file: Path) -> None:
     file.write_text(csv_text([names, *rows]), encoding="utf-8", newline="")
 
 
-def read_catalogue(file: Path, root: Path) -> Catalogue:
+def read_catalogue(file: Path, root: Path, options: ReadOptions = DEFAULT_OPTIONS) -> Catalogue:
     """Read what `write_catalogue` wrote.
+
+    Args:
+        file: The table.
+        root: Folder that its paths start from.
+        options: How the images are to be read; a range of values that is None becomes that of all images.
 
     Raises:
         InputError: The file is not such a table.
@@ -122,7 +135,17 @@ def read_catalogue(file: Path, root: Path) -> Catalogue:
         raise InputError(
             f"{file} is not a catalogue ({reason}); delete the folder {file.parent} and run the command again"
         ) from None
-    return Catalogue(root, images)
+    options = replace(options, value_range=options.value_range or _range_of(images))
+    return Catalogue(root, images, options=options)
+
+
+def _range_of(images: Iterable[ImageRecord]) -> ValueRange | None:
+    """Return the lowest and the highest value of the images deeper than 8 bits; None where there are none."""
+    deep = [(image.low, image.high) for image in images if image.low is not None and image.high is not None]
+    if not deep:
+        return None
+    low, high = min(low for low, _ in deep), max(high for _, high in deep)
+    return low, high if high > low else low + 1
 
 
 def _image(row: dict[str, str]) -> ImageRecord:
@@ -140,4 +163,6 @@ def _image(row: dict[str, str]) -> ImageRecord:
         duplicates=int(row["duplicates"]),
         subset=row["subset"],  # type: ignore[arg-type]
         group=row["group"],
+        low=float(row["low"]) if row["low"] else None,
+        high=float(row["high"]) if row["high"] else None,
     )

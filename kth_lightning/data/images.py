@@ -1,26 +1,51 @@
-"""Image files of every kind, decoded to RGB."""
+"""Image files of every kind, decoded to 8-bit RGB."""
 
 import logging
 import os
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+from kth_lightning.data.deep_values import WHOLE_16_BITS, DeepValues, ValueRange, grey_values, read_deep
+from kth_lightning.data.tiff_faults import fault_of_stream, tiff_fault
+from kth_lightning.io.image_kinds import HEAD, image_kind
 
 MIN_SIDE = 16
 """Pixels that both sides of an image need."""
 
-# A file's content may differ from what its suffix says; formats that start other programs (EPS) stay out.
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+MAX_PIXELS = 178_956_970
+"""Pixels that are decoded of one image, where no other limit is given: of 8-bit colours, 700 MB."""
+
 _ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SAME_SIDES = (None, *(_TURNS[tag] for tag in (2, 3, 4)))
 _MAX_BYTES = 2_000_000_000  # of 16-bit colours, more pixels than Pillow takes
 _START_OF_SCAN, _END_OF_JPEG = b"\xff\xda", b"\xff\xd9"
 _TAIL = 16  # zeros that no entropy-coded end of a JPEG file has
@@ -31,26 +56,56 @@ logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 
 class UnreadableImage(Exception):
-    """Say why a file gives no image: "unreadable: ...", "truncated: ..." or "too large: ..."."""
+    """The reason why a file gives no image: a kind, ":", and the details, with what to do behind ";"."""
 
 
-def is_image_name(file: Path) -> bool:
-    """Tell whether a file's name says that it is an image."""
-    return file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """How image files become 8-bit RGB.
+
+    Attributes:
+        value_range: The values that become black and white in images deeper than 8 bits. None for 0 and 65535 in
+            unsigned 16-bit images, whose formats say so; of others no range is known, and they cannot be read.
+        max_pixels: The most pixels that are decoded of one image; JPEG files count at the reduced scale that they are
+            decoded at.
+        own_range: Whether each image's own lowest and highest value become black and white instead.
+    """
+
+    value_range: ValueRange | None = None
+    max_pixels: int = MAX_PIXELS
+    own_range: bool = False
 
 
-def read_rgb(file: Path, at_least: int | None = None) -> Image.Image:
-    """Decode an image to RGB, upright as its EXIF tag says, transparency over white, 16 bits scaled to 8.
+DEFAULT_OPTIONS = ReadOptions()
+
+
+class Decoded(NamedTuple):
+    """A decoded image.
+
+    Attributes:
+        image: RGB, upright.
+        size: Full width and height in upright pixels, also where it was decoded at a reduced scale.
+        values: Lowest and highest value of an image deeper than 8 bits; None for any other.
+    """
+
+    image: Image.Image
+    size: tuple[int, int]
+    values: ValueRange | None
+
+
+def read_rgb(file: Path, at_least: int | None = None, options: ReadOptions = DEFAULT_OPTIONS) -> Image.Image:
+    """Decode an image to RGB, upright as its EXIF tag says, transparency over white, deeper values scaled to 8 bits.
 
     Args:
-        file: JPEG, PNG, WebP, BMP, TIFF or GIF, whatever its suffix; of an animation the first frame.
+        file: Of a format that `kth_lightning.io.image_kinds` knows, whatever its name; of an animation the first frame.
         at_least: Let JPEG files decode at a reduced scale while both sides stay at least twice this many pixels.
+        options: How values are scaled, and how large an image may be.
 
     Raises:
-        UnreadableImage: The file is missing, broken or too large.
+        UnreadableImage: The file is missing, broken, too large, or its values have no known range.
     """
     with open_image(file) as stream:
-        return decode(stream, at_least)[0]
+        return decode(stream, at_least, options).image
 
 
 @contextmanager
@@ -64,40 +119,100 @@ def open_image(file: Path) -> Iterator[BufferedReader]:
         status = file.stat()
         if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # opening a folder says so itself
             raise UnreadableImage("unreadable: no regular file")
-        if status.st_size > _MAX_BYTES:
-            raise UnreadableImage(f"too large: {status.st_size:,} bytes")
         with file.open("rb") as stream:
             yield stream
     except (OSError, ValueError) as error:  # ValueError of a name that no file can have
         raise UnreadableImage(f"unreadable: {getattr(error, 'strerror', None) or error}") from None
 
 
-def decode(stream: IO[bytes], at_least: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
-    """Decode as `read_rgb` does, and return the full width and height in upright pixels beside the image.
+def decode(stream: IO[bytes], at_least: int | None = None, options: ReadOptions = DEFAULT_OPTIONS) -> Decoded:
+    """Decode as `read_rgb` does.
 
     Raises:
-        UnreadableImage: The bytes are broken or the image is too large.
+        UnreadableImage: The bytes are broken, the image is too large, or its values have no known range.
     """
+    if stream.seek(0, os.SEEK_END) > _MAX_BYTES:
+        raise UnreadableImage(f"too large: {stream.tell():,} bytes")
+    stream.seek(0)
+    kind = image_kind(stream.read(HEAD))
+    if kind is None:
+        raise UnreadableImage("unreadable: its bytes are in no image format known here")
     try:
-        with Image.open(stream, formats=_FORMATS) as image:
+        with _open(kind, stream) as image:
             size = image.size
             if at_least is not None:
                 image.draft(None, (2 * at_least, 2 * at_least))
+            _require_room(image, size, options.max_pixels)
+            if isinstance(image, TiffImagePlugin.TiffImageFile) and (fault := tiff_fault(image.tag_v2)):
+                raise UnreadableImage(fault)
+            deep = read_deep(image, lambda: _open(kind, stream))
             image.load()
-            if image.format == "JPEG" and _ends_in_zeros(stream):
+            if kind == "JPEG" and _ends_in_zeros(stream):
                 raise UnreadableImage("truncated: zeros stand where the rest of the image should")
-            if _orientation(image) >= 5:
-                size = size[1], size[0]
-            return upright_rgb(image), size
+            turn = _turn(image)
+            rgb = _scaled(deep, options) if deep else _over_white(image)
     except UnreadableImage:
         raise
     except Image.DecompressionBombError:
-        raise UnreadableImage(f"too large: more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels") from None
-    except UnidentifiedImageError:
-        raise UnreadableImage("unreadable: its bytes are in no image format known here") from None
+        raise UnreadableImage(f"too large: {size[0]}x{size[1]} pixels in {kind}; save it smaller") from None
     except Exception as error:  # Pillow's parsers raise whatever the broken bytes make them stumble over
-        kind = "truncated" if "truncated" in str(error).lower() else "unreadable"
-        raise UnreadableImage(f"{kind}: {' '.join(str(error).split()) or type(error).__name__}") from None
+        if kind == "TIFF" and (fault := fault_of_stream(stream)):
+            raise UnreadableImage(fault) from None
+        reason = "truncated" if "truncated" in str(error).lower() else "unreadable"
+        raise UnreadableImage(f"{reason}: {' '.join(str(error).split()) or type(error).__name__}") from None
+    upright = rgb if turn is None else rgb.transpose(turn)
+    return Decoded(upright, size if turn in _SAME_SIDES else (size[1], size[0]), deep.bounds if deep else None)
+
+
+def upright_rgb(image: Image.Image, options: ReadOptions = DEFAULT_OPTIONS) -> Image.Image:
+    """Convert an image that is opened already, as `read_rgb` does; of 16-bit colours the high bytes are left.
+
+    Raises:
+        UnreadableImage: Its values have no known range.
+    """
+    deep = grey_values(image)
+    rgb = _scaled(deep, options) if deep else _over_white(image)
+    turn = _turn(image)
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+def _open(kind: str, stream: IO[bytes]) -> ImageFile.ImageFile:
+    # Not by Image.open, which counts pixels before a JPEG file is told to decode at a reduced scale.
+    stream.seek(0)
+    return _READERS[kind](stream)
+
+
+def _open_heic(stream: IO[bytes]) -> ImageFile.ImageFile:
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError:
+        raise UnreadableImage("HEIC: its reader is not installed; pip install 'kth-lightning[heic]'") from None
+    return HeifImageFile(stream)
+
+
+_READERS: dict[str, Callable[[IO[bytes]], ImageFile.ImageFile]] = {
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "PNG": PngImagePlugin.PngImageFile,
+    "WEBP": WebPImagePlugin.WebPImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "TIFF": TiffImagePlugin.TiffImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+    "AVIF": AvifImagePlugin.AvifImageFile,
+    "JPEG2000": Jpeg2KImagePlugin.Jpeg2KImageFile,
+    "PPM": PpmImagePlugin.PpmImageFile,
+    "HEIC": _open_heic,
+}
+
+
+def _require_room(image: ImageFile.ImageFile, size: tuple[int, int], most: int) -> None:
+    pixels = image.width * image.height
+    if image.info.get("progressive"):  # all its coefficients are held, mostly of half as many pixels in two channels
+        pixels += size[0] * size[1] * 3 // 4
+    if pixels > most:
+        raise UnreadableImage(
+            f"too large: {size[0]}x{size[1]} pixels, of which {pixels:,} would be held at once and {most:,} may; "
+            "raise --data.max_pixels (of predict and explain: --max_pixels)"
+        )
 
 
 def _ends_in_zeros(stream: IO[bytes]) -> bool:
@@ -110,34 +225,25 @@ def _ends_in_zeros(stream: IO[bytes]) -> bool:
     return content.rfind(_END_OF_JPEG) < content.rfind(_START_OF_SCAN)
 
 
-def upright_rgb(image: Image.Image) -> Image.Image:
-    """Turn an image upright as its EXIF tag says, lay transparency over white, and scale 16 bits to 8."""
-    return _to_rgb(ImageOps.exif_transpose(image) if _orientation(image) > 1 else image)
-
-
-def _orientation(image: Image.Image) -> int:
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """Return what makes an image upright, by its EXIF tag."""
     try:
-        value = image.getexif().get(_ORIENTATION, 1)
+        return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # a broken EXIF block leaves the pixels as good as they were
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+        return None
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        return Image.fromarray(np.round(np.asarray(image) / 257.0).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        return _stretched(image)
+def _over_white(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
 
 
-def _stretched(image: Image.Image) -> Image.Image:
-    """Scale 32-bit grey values, whose range no format states, from their own darkest to their own brightest."""
-    values = np.asarray(image, dtype=np.float64)
-    finite = values[np.isfinite(values)]
-    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
-    values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
-    return Image.fromarray(np.round((values - low) / max(high - low, 1e-12) * 255).astype(np.uint8)).convert("RGB")
+def _scaled(deep: DeepValues, options: ReadOptions) -> Image.Image:
+    value_range = options.value_range or (WHOLE_16_BITS if deep.full_scale else None)
+    if options.own_range:
+        value_range = deep.bounds
+    if value_range is None:
+        raise UnreadableImage("unknown range: nothing says which values are black and white; give --value_range")
+    return deep.rgb(value_range)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import torch
 from lightning import LightningDataModule
@@ -17,6 +18,7 @@ from kth_lightning.data.augmentation.identity import augmentation_identity
 from kth_lightning.data.batch import Batch
 from kth_lightning.data.catalogue import Catalogue
 from kth_lightning.data.dataset import FeatureDataset, PixelDataset, only
+from kth_lightning.data.images import MAX_PIXELS, ReadOptions
 from kth_lightning.data.pixels import INTERPOLATIONS, MAX_SIZE, MIN_SIZE, open_pixels
 from kth_lightning.data.prepare import Prepared, prepare
 from kth_lightning.data.sampler import BatchShares, EpochOrder
@@ -48,11 +50,17 @@ class ImageData(LightningDataModule):
         archive: For "kth": path or URL of the archive; the published URL where it is left out.
         root: For "folder": a folder of class folders, or of train, valid and test with class folders each.
         test_root: For "folder": another folder of class folders, whose images are added to the test images.
+        class_level: For "folder": 1 where the folders in `root` are the classes, 2 where those in these are; found out
+            where it is left out.
         table: For "table": a CSV or Parquet file with the columns path and label, and perhaps split, group and mask.
         sample_size: For "sample": number of images to draw.
         cache_dir: Where archives are unpacked and stores kept; the user's cache folder where it is left out.
         image_size: Side in pixels of the square images that models see; the aspect ratio is not kept.
         interpolation: "bilinear", "bicubic" or "nearest".
+        value_range: The values that become black and white in images deeper than 8 bits, such as [0, 4095]; the lowest
+            and highest of all images where it is left out.
+        max_pixels: The most pixels that are decoded of one image, JPEG at the reduced scale that is enough; a larger
+            one is left out.
         batch_size: Images a step, over all devices together.
         val_size: Number (180) or share (0.15) of images for validation; 180 for "kth" and 0.15 otherwise by default.
         test_size: Likewise for testing; 100 for "kth" and 0.15 otherwise by default.
@@ -81,11 +89,14 @@ class ImageData(LightningDataModule):
         archive: str | None = None,
         root: str | None = None,
         test_root: str | None = None,
+        class_level: Literal[1, 2] | None = None,
         table: str | None = None,
         sample_size: int = 540,
         cache_dir: str | None = None,
         image_size: int = 224,
         interpolation: str = "bilinear",
+        value_range: list[float] | None = None,
+        max_pixels: int = MAX_PIXELS,
         batch_size: int = 20,
         val_size: float | int | None = None,
         test_size: float | int | None = None,
@@ -106,6 +117,7 @@ class ImageData(LightningDataModule):
             ("batch_size", batch_size, 1, _MAX_NUMBER),
             ("image_size", image_size, MIN_SIZE, MAX_SIZE),
             ("sample_size", sample_size, 1, _MAX_SAMPLE),
+            ("max_pixels", max_pixels, 1, _MAX_NUMBER),
             ("views", CLEAN if views is None else views, 0, _MAX_VIEWS),
             ("split_seed", split_seed, 0, _MAX_NUMBER),
             ("augmentation_seed", augmentation_seed, 0, _MAX_NUMBER),
@@ -115,16 +127,19 @@ class ImageData(LightningDataModule):
                 raise InputError(f"--data.{flag} {value}: give a whole number from {least} to {most}")
         if interpolation not in INTERPOLATIONS:
             raise InputError(f"--data.interpolation {interpolation}: give one of {', '.join(INTERPOLATIONS)}")
+        if value_range is not None and (len(value_range) != 2 or not value_range[0] < value_range[1]):
+            raise InputError(f"--data.value_range {value_range}: give two numbers, the lower first, such as [0, 4095]")
         if splits is not None and num_folds is not None:
             raise InputError("--data.splits and --data.num_folds do not go together; leave one of them out")
         if ignore_new and splits is None:
             raise InputError("--data.ignore_new goes with --data.splits, or with a run that has begun; leave it out")
         if fold and num_folds is None:
             raise InputError(f"--data.fold {fold} needs --data.num_folds, the number of folds")
-        self.source = make_source(source, archive, root, test_root, table, sample_size)
+        self.source = make_source(source, archive, root, test_root, class_level, table, sample_size)
         self.cache_dir = cache_folder(cache_dir)
         self.image_size = image_size
         self.interpolation = interpolation
+        self.options = ReadOptions((value_range[0], value_range[1]) if value_range else None, max_pixels)
         self.batch_size = batch_size
         few: tuple[Size, Size] = (180, 100) if isinstance(self.source, KthSource) else (0.15, 0.15)
         self.val_size = few[0] if val_size is None else val_size
@@ -146,7 +161,7 @@ class ImageData(LightningDataModule):
     @cached_property
     def prepared(self) -> Prepared:
         """Fetch the images, and read every one, where that was not done before."""
-        return prepare(self.source, self.cache_dir)
+        return prepare(self.source, self.cache_dir, self.options)
 
     @cached_property
     def _divided(self) -> tuple[Catalogue, Split]:
@@ -183,6 +198,12 @@ class ImageData(LightningDataModule):
     def num_classes(self) -> int:
         """Count the classes."""
         return len(self.class_names)
+
+    @property
+    def value_range(self) -> list[float] | None:
+        """Return the values that become black and white in images deeper than 8 bits; None where there are none."""
+        value_range = self.catalogue.options.value_range
+        return [*value_range] if value_range else None
 
     @cached_property
     def labels(self) -> Tensor:

@@ -47,7 +47,10 @@ def open_pixels(catalogue: Catalogue, size: int, interpolation: str, cache_dir: 
         OSError: The disk is full, or damages what is written to it.
     """
     # Versions of Pillow differ in the last bits of what they resize.
-    key = hashlib.sha256(f"{PIL.__version__} {size} {interpolation}".encode()).hexdigest()[:24]
+    settings = f"{PIL.__version__} {size} {interpolation}"
+    if catalogue.options.value_range:
+        settings += f" {catalogue.options.value_range}"
+    key = hashlib.sha256(settings.encode()).hexdigest()[:24]
     folder = cache_dir / "pixels" / key
     folder.parent.mkdir(parents=True, exist_ok=True)
     every = np.arange(len(catalogue.images))
@@ -72,7 +75,7 @@ def _decode(store: Store, catalogue: Catalogue, missing: Sequence[int], size: in
 
     def decoded(index: int) -> np.ndarray:
         try:
-            return resize(read_rgb(catalogue.file(index), at_least=size), size, interpolation)
+            return resize(read_rgb(catalogue.file(index), size, catalogue.options), size, interpolation)
         except UnreadableImage as error:
             raise InputError(
                 f"{catalogue.file(index)} was read before and cannot be any more ({error}); repeat the command, "

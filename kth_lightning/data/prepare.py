@@ -5,24 +5,28 @@ import os
 import shutil
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any
 
 from filelock import FileLock
 from PIL import Image
 from tqdm import tqdm
 
+from kth_lightning.data.audit import NO_IMAGE, Finding, count_left_out, left_out_sentence, read_audit, write_audit
 from kth_lightning.data.catalogue import Catalogue, ImageRecord, read_catalogue, write_catalogue
+from kth_lightning.data.class_names import check_names
+from kth_lightning.data.deep_values import ValueRange
 from kth_lightning.data.duplicates import Fingerprint, duplicate_groups, fingerprint
-from kth_lightning.data.images import MIN_SIDE, UnreadableImage, decode, open_image
+from kth_lightning.data.images import DEFAULT_OPTIONS, MIN_SIDE, ReadOptions, UnreadableImage, decode, open_image
 from kth_lightning.data.sources.source import Candidate, Listing, Source, checked_listing
 from kth_lightning.errors import InputError
 from kth_lightning.io.bounded_map import bounded_map
-from kth_lightning.io.csv_text import csv_text
+from kth_lightning.io.image_kinds import HEAD, image_kind, is_image_name, is_raw_name
+from kth_lightning.io.output_folder import make_cache_folder
 
 _FORMAT = "3"  # raise it when the same files would give other tables
 _TABLES = ("catalogue.csv", "audit.csv", "summary.txt")
@@ -33,26 +37,21 @@ _AHEAD = 16  # images a core that are under way
 
 @dataclass(frozen=True)
 class Prepared:
-    """Hold a prepared data set.
+    """A prepared data set.
 
     Attributes:
         catalogue: The usable images.
         folder: Where `catalogue.csv` and `audit.csv` lie.
         summary: Lines for people: what is usable, what is not and why, duplicates, class counts.
+        left_out: How many images are not, as `count_left_out` returns it.
+        remarks: Sentences that every command says: how the files were understood, what was passed over or left out.
     """
 
     catalogue: Catalogue
     folder: Path
     summary: str
-
-
-class _Finding(NamedTuple):
-    """A row of audit.csv; `of` is the other image of a duplicate."""
-
-    path: str
-    label: str
-    reason: str
-    of: str = ""
+    left_out: dict[str, Any]
+    remarks: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +60,31 @@ class _Reading:
     height: int
     sha256: str
     fingerprint: Fingerprint
+    values: ValueRange | None
 
 
-def prepare(source: Source, cache_dir: Path) -> Prepared:
+def prepare(source: Source, cache_dir: Path, options: ReadOptions = DEFAULT_OPTIONS) -> Prepared:
     """Fetch a data set, read every image once, and keep the tables for as long as its files do not change.
 
     `catalogue.csv` has the usable images; `audit.csv` has every file that is left out and every duplicate, with the
     reason. A bad image never stops it, and damaged tables are made again. Duplicates stay in the catalogue, tied
     together by their group.
 
+    Args:
+        source: Of the images.
+        cache_dir: The tables lie below it.
+        options: How large images may be, and the range of values of those deeper than 8 bits; where it is None, it is
+            from the lowest of all images to the highest.
+
     Raises:
         InputError: The source cannot be used, a class has no usable image, there is only one class, or `cache_dir`
             cannot be written.
     """
     try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
+        make_cache_folder(cache_dir)
         listing = checked_listing(source, cache_dir)
-        folder = cache_dir.resolve() / "catalogues" / _key(listing)
+        check_names((candidate.label for candidate in listing.candidates), "the images")
+        folder = cache_dir.resolve() / "catalogues" / _key(listing, options)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if folder.is_dir() and not _is_whole(folder):
@@ -87,17 +94,32 @@ def prepare(source: Source, cache_dir: Path) -> Prepared:
                 with TemporaryDirectory(dir=folder.parent) as temporary:
                     new = Path(temporary) / "new"
                     new.mkdir()
-                    _write_tables(listing, new)
+                    _write_tables(listing, options, new)
                     (new / _SEAL).write_text(_digest(new), encoding="ascii")
                     new.rename(folder)
-        catalogue = read_catalogue(folder / "catalogue.csv", listing.root)
+        catalogue = read_catalogue(folder / "catalogue.csv", listing.root, options)
         summary = (folder / "summary.txt").read_text(encoding="utf-8")
+        left_out = count_left_out(read_audit(folder / "audit.csv"), [image.label for image in catalogue.images])
     except OSError as error:
         raise InputError(
             f"cannot use {error.filename or cache_dir} ({error.strerror or error}); free space on the disk, "
             "allow reading and writing there, or name another folder with --data.cache_dir"
         ) from None
-    return Prepared(catalogue, folder, f"{summary}tables: {folder}")
+    remarks = [*listing.remarks, *_values_sentence(catalogue)]
+    lines = [*summary.splitlines(), *remarks, *listing.notes, f"tables: {folder}"]
+    if lost := left_out_sentence(left_out):
+        remarks.append(f"{lost}; see {folder / 'audit.csv'}")
+    return Prepared(catalogue, folder, "\n".join(lines), left_out, remarks)
+
+
+def _values_sentence(catalogue: Catalogue) -> Iterator[str]:
+    deep = sum(image.low is not None for image in catalogue.images)
+    if deep and catalogue.options.value_range:
+        low, high = catalogue.options.value_range
+        yield (
+            f"{deep} of {len(catalogue.images)} images are deeper than 8 bits: their values from {low:g} to {high:g} "
+            "become black to white (--data.value_range sets others)"
+        )
 
 
 def _is_whole(folder: Path) -> bool:
@@ -111,8 +133,8 @@ def _digest(folder: Path) -> str:
     return hashlib.sha256(b"\0".join((folder / name).read_bytes() for name in _TABLES)).hexdigest()
 
 
-def _key(listing: Listing) -> str:
-    digest = hashlib.sha256(_FORMAT.encode() + os.fsencode(listing.root))
+def _key(listing: Listing, options: ReadOptions) -> str:
+    digest = hashlib.sha256(f"{_FORMAT} {options.max_pixels}".encode() + os.fsencode(listing.root))
     for one in listing.candidates:
         files = f"{_state(one.file)}\0{_state(one.mask) if one.mask else ''}"
         digest.update(os.fsencode(f"\0{files}\0{one.label}\0{one.subset}\0{one.group}"))
@@ -129,14 +151,14 @@ def _state(file: Path) -> str:
     return f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_mode}"
 
 
-def _write_tables(listing: Listing, folder: Path) -> None:
-    findings = [_Finding(_relative(file, listing.root), "", reason) for file, reason in listing.problems]
+def _write_tables(listing: Listing, options: ReadOptions, folder: Path) -> None:
+    findings = [Finding(_relative(file, listing.root), "", reason) for file, reason in listing.problems]
     usable: list[tuple[Candidate, _Reading]] = []
-    for candidate, reading in zip(listing.candidates, _read_all(listing.candidates), strict=True):
+    for candidate, reading in zip(listing.candidates, _read_all(listing.candidates, options), strict=True):
         if isinstance(reading, _Reading):
             usable.append((candidate, reading))
         else:
-            findings.append(_Finding(_relative(candidate.file, listing.root), candidate.label, reading))
+            findings.append(Finding(_relative(candidate.file, listing.root), candidate.label, reading))
     _check_classes(listing, [candidate.label for candidate, _ in usable], findings)
 
     usable.sort(key=lambda item: _relative(item[0].file, listing.root))
@@ -147,7 +169,7 @@ def _write_tables(listing: Listing, folder: Path) -> None:
     for (candidate, reading), duplicates in zip(usable, numbers, strict=True):
         mask, reason = _matching_mask(candidate, reading, listing.root)
         if candidate.mask and reason:
-            findings.append(_Finding(_relative(candidate.mask, listing.root), candidate.label, reason))
+            findings.append(Finding(_relative(candidate.mask, listing.root), candidate.label, reason))
         images.append(
             ImageRecord(
                 path=_relative(candidate.file, listing.root),
@@ -159,43 +181,52 @@ def _write_tables(listing: Listing, folder: Path) -> None:
                 duplicates=duplicates,
                 subset=candidate.subset,
                 group=candidate.group,
+                low=reading.values[0] if reading.values else None,
+                high=reading.values[1] if reading.values else None,
             )
         )
     left_out = len(findings)
     findings += _duplicates(images)
     write_catalogue(images, folder / "catalogue.csv")
-    audit = csv_text([_Finding._fields, *sorted(findings)])
-    (folder / "audit.csv").write_text(audit, encoding="utf-8", newline="")
+    write_audit(findings, folder / "audit.csv")
     summary = _summary(listing, images, findings[:left_out])
     (folder / "summary.txt").write_text(summary, encoding="utf-8")
 
 
-def _read_all(candidates: Sequence[Candidate]) -> list[_Reading | str]:
+def _read_all(candidates: Sequence[Candidate], options: ReadOptions) -> list[_Reading | str]:
     pool = ThreadPoolExecutor(os.cpu_count())
+    # Each image's own range is enough for duplicates to be found, and that of all is not known yet.
+    options = replace(options, own_range=True)
     try:
         readings = bounded_map(
-            lambda candidate: pool.submit(_read, candidate), candidates, _AHEAD * (os.cpu_count() or 1)
+            lambda candidate: pool.submit(_read, candidate, options), candidates, _AHEAD * (os.cpu_count() or 1)
         )
         return list(tqdm(readings, desc="Reading images", total=len(candidates), unit="file", delay=1, leave=False))
     finally:
         pool.shutdown(cancel_futures=True)  # so that Ctrl-C does not wait for all the rest
 
 
-def _read(candidate: Candidate) -> _Reading | str:
+def _read(candidate: Candidate, options: ReadOptions) -> _Reading | str:
     """Read one image, or return the reason why it cannot be used."""
     if not _is_unicode(candidate.file):
         return "unreadable: its path is not valid UTF-8, rename it"
+    if is_raw_name(candidate.file):
+        return f"{NO_IMAGE}: a camera's raw data; develop it to JPEG or TIFF"
     try:
         with open_image(candidate.file) as stream:
-            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-            if stream.tell() == 0:
+            head = stream.read(HEAD)
+            if not is_image_name(candidate.file) and image_kind(head) is None:
+                return f"{NO_IMAGE}: neither its name nor its first bytes are those of one"
+            if not head:
                 return "unreadable: the file is empty"
-            image, (width, height) = decode(stream, at_least=64)
+            stream.seek(0)
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+            image, (width, height), values = decode(stream, at_least=64, options=options)
     except UnreadableImage as error:
         return str(error)
     if min(width, height) < MIN_SIDE:
         return f"too small: {width}x{height} pixels, a side needs {MIN_SIDE}"
-    return _Reading(width, height, sha256, fingerprint(image))
+    return _Reading(width, height, sha256, fingerprint(image), values)
 
 
 def _is_unicode(file: Path) -> bool:
@@ -226,7 +257,7 @@ def _matching_mask(candidate: Candidate, reading: _Reading, root: Path) -> tuple
     return _relative(candidate.mask, root), ""
 
 
-def _check_classes(listing: Listing, usable: Sequence[str], findings: Sequence[_Finding]) -> None:
+def _check_classes(listing: Listing, usable: Sequence[str], findings: Sequence[Finding]) -> None:
     classes = {candidate.label for candidate in listing.candidates}
     if not usable:
         why = f" (the first: {findings[0].path}: {findings[0].reason})" if findings else ""
@@ -241,7 +272,7 @@ def _check_classes(listing: Listing, usable: Sequence[str], findings: Sequence[_
         raise InputError(f"{listing.root} has images of one class only ({usable[0]}); a classifier needs at least two")
 
 
-def _duplicates(images: Sequence[ImageRecord]) -> list[_Finding]:
+def _duplicates(images: Sequence[ImageRecord]) -> list[Finding]:
     findings = []
     by_digest: dict[str, ImageRecord] = {}
     for index, image in enumerate(images):
@@ -249,17 +280,17 @@ def _duplicates(images: Sequence[ImageRecord]) -> list[_Finding]:
         if image.duplicates != index:
             other, kind = (same, "exact") if same is not image else (images[image.duplicates], "near")
             position = "" if image.label == other.label else " in another class"
-            findings.append(_Finding(image.path, image.label, f"{kind} duplicate{position}", other.path))
+            findings.append(Finding(image.path, image.label, f"{kind} duplicate{position}", other.path))
     return findings
 
 
-def _summary(listing: Listing, images: Sequence[ImageRecord], left_out: Sequence[_Finding]) -> str:
+def _summary(listing: Listing, images: Sequence[ImageRecord], left_out: Sequence[Finding]) -> str:
     counts = Counter(image.label for image in images)
-    files = len(listing.candidates)
+    files = len(listing.candidates) - sum(finding.kind == NO_IMAGE for finding in left_out)
     lines = [f"{len(images)} of {files} files usable in {len(counts)} classes"]
     kinds: dict[str, list[str]] = {}
     for finding in left_out:
-        kinds.setdefault(finding.reason.partition(":")[0], []).append(finding.path)
+        kinds.setdefault(finding.kind, []).append(finding.path)
     for kind, paths in sorted(kinds.items()):
         more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
         lines.append(f"  {kind}: {len(paths)} ({', '.join(sorted(paths)[:3])}{more})")
@@ -276,4 +307,4 @@ def _summary(listing: Listing, images: Sequence[ImageRecord], left_out: Sequence
     lines.append(f"images a class: {fewest} ({smallest}) to {most} ({largest})")
     if len(counts) <= _MAX_CLASSES_SHOWN:
         lines.append("  " + ", ".join(f"{label} {counts[label]}" for label in sorted(counts)))
-    return "\n".join([*lines, *listing.notes, ""])
+    return "\n".join([*lines, ""])

@@ -109,7 +109,7 @@ def match_split(
         for image, row in zip(found, rows, strict=True)
     )
     located = {row.path: image.path for image, row in zip(found, rows, strict=True) if image.path != row.path}
-    matched = Catalogue(catalogue.root, named, located)
+    matched = replace(catalogue, images=named, located=located)
     split = Split(tuple(cast(Part, row.part) for row in rows))
     check_parts(matched, split, {"val"}, name)
     return matched, split

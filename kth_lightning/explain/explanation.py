@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from kth_lightning.data.images import MIN_SIDE, UnreadableImage, read_rgb
+from kth_lightning.data.images import DEFAULT_OPTIONS, MIN_SIDE, ReadOptions, UnreadableImage, read_rgb
 from kth_lightning.data.pixels import resize
 from kth_lightning.explain.cam import activation_maps
 from kth_lightning.models import Classifier
@@ -38,7 +38,10 @@ class Explanation:
 
 
 def explain(
-    model: Classifier, files: Sequence[Path], classes: Sequence[int] | None = None
+    model: Classifier,
+    files: Sequence[Path],
+    classes: Sequence[int] | None = None,
+    options: ReadOptions = DEFAULT_OPTIONS,
 ) -> Iterator[Explanation | UnreadableImage]:
     """Yield for each file, in order, what the classifier makes of it or why it cannot be read.
 
@@ -46,13 +49,14 @@ def explain(
         model: On whatever device.
         files: Images.
         classes: The class whose map is wanted, one a file; the predicted class's where left out.
+        options: How the files are read.
 
     Raises:
         InputError: The network has no maps.
     """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(files), _BATCH):
-            read = list(pool.map(lambda file: _read(file, model), files[start : start + _BATCH]))
+            read = list(pool.map(lambda file: _read(file, model, options), files[start : start + _BATCH]))
             usable = [position for position, item in enumerate(read) if not isinstance(item, UnreadableImage)]
             found: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
             if usable:
@@ -71,9 +75,11 @@ def explain(
                     yield Explanation(item[0], probabilities.numpy(), map_.numpy())
 
 
-def _read(file: Path, model: Classifier) -> tuple[Image.Image, npt.NDArray[np.uint8]] | UnreadableImage:
+def _read(
+    file: Path, model: Classifier, options: ReadOptions
+) -> tuple[Image.Image, npt.NDArray[np.uint8]] | UnreadableImage:
     try:
-        image = read_rgb(file, at_least=model.image_size)
+        image = read_rgb(file, model.image_size, options)
     except UnreadableImage as error:
         return error
     if min(image.size) < MIN_SIDE:

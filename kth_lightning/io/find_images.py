@@ -1,64 +1,109 @@
 """The images that a command line names: files, folders and globs."""
 
 import glob
-import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from functools import lru_cache
 from pathlib import Path
 
-from kth_lightning.data.images import is_image_name
 from kth_lightning.errors import InputError
+from kth_lightning.io.image_kinds import is_image
+from kth_lightning.io.walk import is_own_name, is_written, walk
+
+_KINDS_NAMED = 8
 
 
-def find_images(paths: Sequence[str]) -> Iterator[Path]:
-    """List images, folder by folder, so that hundreds of thousands need no memory.
-
-    A path that cannot be used is an error before the first image is given out.
+class FoundImages:
+    """Images, listed anew at every pass, folder by folder, so that hundreds of thousands need no memory.
 
     Args:
-        paths: A file is given out whatever its name. Of a folder, and of those below it, the visible files with a
-            image's suffix are, sorted; a folder that cannot be listed is given out itself. A glob may have `**`; its
-            matches are taken like paths, but behind `**` only the files.
+        paths: A file is given out whatever it is. Of a folder, and of those below it, the images are, told by their
+            names or else their first bytes; what is hidden, a system's or written by this program is passed over, and a
+            folder that cannot be listed is given out itself. A glob may have `**`; its matches are taken like paths,
+            but behind `**` only the files.
+
+    Attributes:
+        passed_over: How many files of each suffix ("" for none) are no images; known after a whole pass.
 
     Raises:
         InputError: There is nothing at a path, or no image in it.
     """
-    for path in paths:
-        if next(_images(path), None) is None:
-            raise InputError(_nothing(path))
-    return chain.from_iterable(map(_images, paths))
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self.paths = paths
+        self.passed_over: Counter[str] = Counter()
+        for path in paths:
+            others: Counter[str] = Counter()
+            if next(_images(path, others), None) is None:
+                raise InputError(_nothing(path, others))
+
+    def __iter__(self) -> Iterator[Path]:
+        others: Counter[str] = Counter()
+        for path in self.paths:
+            yield from _images(path, others)
+        self.passed_over = others
+
+    def passed_over_note(self) -> str:
+        """Say how many files of which suffixes are no images; empty where there are none."""
+        return f"; {described(self.passed_over)} passed over" if self.passed_over else ""
 
 
-def _images(path: str) -> Iterator[Path]:
+def described(others: Counter[str]) -> str:
+    """Write out a count of files by suffix, such as "11 other files (8 .txt, 2 .cr2, 1 without a suffix)"."""
+    kinds = sorted(others.items(), key=lambda item: (-item[1], item[0]))
+    named = [f"{count:,} {suffix or 'without a suffix'}" for suffix, count in kinds[:_KINDS_NAMED]]
+    if len(kinds) > _KINDS_NAMED:
+        named.append(f"{sum(count for _, count in kinds[_KINDS_NAMED:]):,} of {len(kinds) - _KINDS_NAMED} other kinds")
+    total = others.total()
+    return f"{total:,} other file{'s' if total > 1 else ''} ({', '.join(named)})"
+
+
+def _images(path: str, others: Counter[str]) -> Iterator[Path]:
     position = Path(path).expanduser()
     if not path:  # which a path takes for the folder one is in
         return
     if position.exists():
-        yield from _walk(position) if position.is_dir() else [position]
+        yield from _in_folder(position, others) if position.is_dir() else [position]
         return
-    for match in map(Path, sorted(glob.glob(str(position), recursive=True))):  # noqa: PTH207  (Path.glob shows hidden files)
+    for match in _matches(position):
         if not match.is_dir():
             yield match
         elif "**" not in path:
-            yield from _walk(match)
+            yield from _in_folder(match, others)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Yield a folder's own images, then those of each folder in it, through linked folders but through none twice."""
-    seen: set[str] = set()
+def _in_folder(folder: Path, others: Counter[str]) -> Iterator[Path]:
     closed: list[OSError] = []
-    for parent, folders, names in os.walk(folder, onerror=closed.append, followlinks=True):
-        real = os.path.realpath(parent)
-        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
-        if real not in seen:
-            yield from (Path(parent, name) for name in sorted(names) if is_image_name(Path(name)))
-        seen.add(real)
+    for file in walk(folder, closed):
+        if is_image(file):
+            yield file
+        else:
+            others[file.suffix.lower()] += 1
     yield from (Path(failure.filename) for failure in closed)
 
 
-def _nothing(path: str) -> str:
+def _matches(pattern: Path) -> Iterator[Path]:
+    """Yield what a glob matches, below the folders in it that are there as they are written: "June [2024]/*.jpg"."""
+    base, *parts = [Path(pattern.anchor), *pattern.relative_to(pattern.anchor).parts]
+    while parts and (base / parts[0]).exists():
+        base /= parts.pop(0)
+    whole = str(Path(glob.escape(str(base)), *parts))
+
+    @lru_cache
+    def is_own(folder: Path) -> bool:
+        if folder == base:
+            return True
+        return is_own_name(folder.name) and not is_written(folder) and is_own(folder.parent)
+
+    for match in map(Path, sorted(glob.glob(whole, recursive=True))):  # noqa: PTH207  (Path.glob shows hidden files)
+        if match == base or (is_own_name(match.name) and is_own(match.parent)):
+            yield match
+
+
+def _nothing(path: str, others: Counter[str]) -> str:
     if path and Path(path).expanduser().is_dir():
-        return f"{path} has no image in it (JPEG, PNG, WebP, BMP or TIFF); name another folder"
+        found = f", but {described(others)}" if others else ""
+        return f"{path} has no image in it{found}; name another folder"
     if glob.has_magic(path):
         return f"no file matches {path}; check the pattern"
     return f"there is no file or folder {path!r}; check the path"

@@ -8,7 +8,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from kth_lightning.errors import InputError
+from kth_lightning.io.output_folder import make_output_folder
 from kth_lightning.io.terminal import is_first_process
+from kth_lightning.io.walk import MARK
 
 LOCK = ".lock"
 """Name of the file in the folder; it stays there."""
@@ -19,20 +21,20 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold a folder against other commands.
 
     The processes of one run share the lock, which the first of them holds. The system lets go of it when that process
-    ends, however it ends. A folder that has nothing but the lock at the end goes again.
+    ends, however it ends. A folder that has nothing else at the end goes again.
 
     Args:
         folder: Made where it is missing.
 
     Raises:
-        InputError: Another command holds it.
+        InputError: Another command holds it, or it is a folder of images.
         OSError: The folder cannot be written.
     """
     if not is_first_process():
         yield
         return
     missing = [item for item in (folder, *folder.parents) if not item.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    make_output_folder(folder, "--run_dir")
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
@@ -45,8 +47,9 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if [item.name for item in folder.iterdir()] == [LOCK]:
+        if {item.name for item in folder.iterdir()} == {LOCK, MARK}:
             (folder / LOCK).unlink()  # while it is held: who waits for it then sees that it is gone
+            (folder / MARK).unlink()
             for item in missing:
                 with suppress(OSError):  # somebody else has put something there
                     item.rmdir()

@@ -31,6 +31,7 @@ class Classifier(LightningModule):
         class_weights: Factor of each class in the training loss; None weighs every image alike.
         image_size: Side of the square images; kept for prediction.
         interpolation: How images are resized; kept for prediction.
+        value_range: The values that became black and white in images deeper than 8 bits; kept for prediction.
         tta_flip: Average an image's logits with those of its mirror image, except in training.
         optimizer: Name of a class in torch.optim.
         optimizer_options: Its arguments beside the learning rate; None gives RMSprop and SGD the article's (rho .9,
@@ -57,6 +58,7 @@ class Classifier(LightningModule):
         class_weights: list[float] | None = None,
         image_size: int = 224,
         interpolation: str = "bilinear",
+        value_range: list[float] | None = None,
         tta_flip: bool = False,
         optimizer: str = "RMSprop",
         optimizer_options: dict[str, Any] | None = None,
@@ -77,6 +79,7 @@ class Classifier(LightningModule):
         self.class_names = class_names or [str(position) for position in range(num_classes)]
         self.image_size = image_size
         self.interpolation = interpolation
+        self.value_range = value_range
         self.tta_flip = tta_flip
         self.temperature = temperature
         self.seed = seed

@@ -113,8 +113,15 @@ def _check(model: Classifier) -> None:
         raise ValueError(f"an image_size of {model.image_size}")
     if model.interpolation not in INTERPOLATIONS:
         raise ValueError(f"an interpolation {model.interpolation}")
+    if model.value_range is not None and not _is_range(model.value_range):
+        raise ValueError(f"a value_range of {model.value_range}")
     if not math.isfinite(model.temperature):
         raise ValueError(f"a temperature of {model.temperature}")
+
+
+def _is_range(value: Any) -> bool:
+    numbers = isinstance(value, list) and all(isinstance(item, int | float) and math.isfinite(item) for item in value)
+    return numbers and len(value) == 2 and value[0] < value[1]
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from kth_lightning.data.images import MIN_SIDE, UnreadableImage, read_rgb, upright_rgb
+from kth_lightning.data.images import MAX_PIXELS, MIN_SIDE, ReadOptions, UnreadableImage, read_rgb, upright_rgb
 from kth_lightning.data.pixels import resize
 from kth_lightning.errors import InputError
 from kth_lightning.io.bounded_map import bounded_map
@@ -56,6 +56,23 @@ def check_counts(**counts: int) -> None:
             raise InputError(f"--{name} is at least 1; {count} was given")
 
 
+def read_options(model: Classifier, value_range: Sequence[float] | None, max_pixels: int) -> ReadOptions:
+    """Return how a classifier's images are read.
+
+    Args:
+        model: It keeps the range of values that it was trained with.
+        value_range: Another one; None for the model's.
+        max_pixels: The most pixels that are decoded of one image.
+
+    Raises:
+        InputError: The range is none.
+    """
+    if value_range is not None and (len(value_range) != 2 or not value_range[0] < value_range[1]):
+        raise InputError(f"--value_range {[*value_range]}: give two numbers, the lower first, such as [0, 4095]")
+    chosen = model.value_range if value_range is None else value_range
+    return ReadOptions((float(chosen[0]), float(chosen[1])) if chosen else None, max_pixels)
+
+
 class Predictor:
     """Classify images with a checkpoint and nothing else.
 
@@ -66,9 +83,12 @@ class Predictor:
         ckpt_path: A finished run's `checkpoints/best.ckpt`.
         device: "auto" for a GPU where there is one, a device of torch's, or several that share the work.
         calibrated: Divide the logits by the temperature that was fitted on the validation images.
+        value_range: The values that are black and white in images deeper than 8 bits; those of training where it is
+            left out.
+        max_pixels: The most pixels that are decoded of one image; a larger one gets a prediction with an error.
 
     Raises:
-        InputError: The file is no such checkpoint.
+        InputError: The file is no such checkpoint, or a setting is out of its range.
     """
 
     def __init__(
@@ -76,13 +96,17 @@ class Predictor:
         ckpt_path: str | Path,
         device: str | torch.device | Sequence[torch.device] = "auto",
         calibrated: bool = False,
+        value_range: Sequence[float] | None = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
+        check_counts(max_pixels=max_pixels)
         if device == "auto":
             device = (torch.accelerator.is_available() and torch.accelerator.current_accelerator()) or "cpu"
         devices = [device] if isinstance(device, str | torch.device) else device
         models = [load_classifier(ckpt_path, item) for item in devices]
         self.model = models[0]
         self.class_names = self.model.class_names
+        self.options = read_options(self.model, value_range, max_pixels)
         self.temperature = self.model.temperature if calibrated else 1.0
         if calibrated and self.temperature == 1:
             warnings.warn(f"{ckpt_path} has no fitted temperature, so nothing is calibrated", stacklevel=2)
@@ -144,9 +168,9 @@ class Predictor:
         """Return uint8 [size, size, 3], or the reason why there is none."""
         try:
             if isinstance(image, str | Path):
-                image = read_rgb(Path(image), at_least=self.model.image_size)
+                image = read_rgb(Path(image), self.model.image_size, self.options)
             else:
-                image = _rgb(image)
+                image = _rgb(image, self.options)
         except UnreadableImage as error:
             return str(error)
         if min(image.size) < MIN_SIDE:
@@ -169,7 +193,7 @@ class Predictor:
             yield (*top[0], top)
 
 
-def _rgb(image: Image.Image | npt.NDArray[np.uint8] | Tensor) -> Image.Image:
+def _rgb(image: Image.Image | npt.NDArray[np.uint8] | Tensor, options: ReadOptions) -> Image.Image:
     try:
         if isinstance(image, Tensor):
             image = (image.permute(1, 2, 0) if image.ndim == 3 else image).cpu().numpy()
@@ -177,6 +201,6 @@ def _rgb(image: Image.Image | npt.NDArray[np.uint8] | Tensor) -> Image.Image:
             if image.dtype != np.uint8:
                 raise UnreadableImage(f"unreadable: an array of {image.dtype}; give uint8, 0 to 255")
             image = Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image)
-        return upright_rgb(image)
+        return upright_rgb(image, options)
     except (TypeError, ValueError, OSError) as error:  # an odd shape; a file that PIL opened and cannot read on
         raise UnreadableImage(f"unreadable: {error}") from None

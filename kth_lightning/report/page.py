@@ -13,6 +13,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 from PIL import Image
 
+from kth_lightning.data.audit import left_out_sentence
 from kth_lightning.data.sources.sample import ATTRIBUTION
 from kth_lightning.drawing.attempt import attempt
 from kth_lightning.drawing.figures import save, svg_uri
@@ -93,6 +94,7 @@ def write_report(folder: Path) -> Path:
         localisation_note=LOCALISATION_NOTE,
         time=None if single else _time_view(trained),
         left_out=left_out,
+        images_left_out=_images_left_out(models),
         pairs=pairs,
         repeated=any(model.repeated for model in models) and len(models) > 1,
         models=views,
@@ -121,6 +123,12 @@ def _uri(name: str, draw: Callable[[], Figure]) -> str | None:
     with attempt(f"the report lacks the chart of {name}"):
         return svg_uri(draw())
     return None
+
+
+def _images_left_out(models: Sequence[ModelRuns]) -> list[str]:
+    """Say which images of the data the runs do not use, once for all runs on the same data."""
+    counts = [metrics["left_out"] for model in models for metrics in model.metrics if metrics.get("left_out")]
+    return list(dict.fromkeys(filter(None, map(left_out_sentence, counts))))
 
 
 def _trained(model: ModelRuns, entry: Mapping[str, Any]) -> list[Trained]:

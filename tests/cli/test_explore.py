@@ -13,6 +13,7 @@ from PIL import Image
 from kth_lightning.cli.main import main
 from kth_lightning.data.catalogue import Catalogue, ImageRecord
 from kth_lightning.data.module import ImageData
+from kth_lightning.io.walk import MARK
 from kth_lightning.report.colours import colour_densities
 from kth_lightning.report.photos import VIEWS, augmented_rows, odd_sizes, seen_rows
 
@@ -68,7 +69,8 @@ def explored(messy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_figure_is_a_png_file_beside_the_page(explored: Path) -> None:
     charts = {"colours", "colours-narrow", "counts", "sizes"}
     sheets = {"originals", "seen", "augmented", "duplicates", "odd"}
-    assert {file.name for file in explored.iterdir()} == {f"{name}.png" for name in charts | sheets} | {"explore.html"}
+    figures = {f"{name}.png" for name in charts | sheets}
+    assert {file.name for file in explored.iterdir()} == figures | {"explore.html", MARK}
     for name in charts | sheets:
         with Image.open(explored / f"{name}.png") as image:
             assert image.format == "PNG"

@@ -15,6 +15,7 @@ from kth_lightning.data.sources.kth import KthSource
 from kth_lightning.data.split_table import split_rows
 from kth_lightning.errors import InputError
 from kth_lightning.io.split_file import write_split
+from kth_lightning.io.walk import MARK
 from kth_lightning.stores.store import CLEAN, MIRRORED
 
 
@@ -253,5 +254,5 @@ def test_cache_folder_is_the_variables_or_the_flags(
     monkeypatch.setenv("KTH_LIGHTNING_CACHE", str(tmp_path / "variable"))
     assert cache_folder() == tmp_path / "variable"
     data_of(cache_dir=str(tmp_path / "flag")).prepare_data()
-    assert {item.name for item in (tmp_path / "flag").iterdir()} == {"catalogues", "pixels"}
+    assert {item.name for item in (tmp_path / "flag").iterdir()} == {MARK, "catalogues", "pixels"}
     assert not (tmp_path / "variable").exists()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from kth_lightning.cli.main import main
-from kth_lightning.data.images import UnreadableImage, decode
+from kth_lightning.data.images import ReadOptions, UnreadableImage, decode
 from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.predict.prediction_file import PredictionFile
 
@@ -113,7 +113,7 @@ def test_a_grey_value_that_is_no_number_leaves_the_others_as_they_are(tmp_path: 
     values[0, 0] = value
     Image.fromarray(values).save(tmp_path / "a.tif")
     with (tmp_path / "a.tif").open("rb") as stream:
-        image = np.asarray(decode(stream)[0])
+        image = np.asarray(decode(stream, options=ReadOptions((0, 1))).image)
     assert image[-1, -1].tolist() == [255] * 3
     assert abs(int(image[10, 0, 0]) - 128) < 2
 

@@ -20,7 +20,7 @@ NAMES: dict[str, type[Source]] = {
 }
 """Sources that have a short name."""
 
-_PLACES = {"archive": "kth", "root": "folder", "test_root": "folder", "table": "table"}
+_PLACES = {"archive": "kth", "root": "folder", "test_root": "folder", "class_level": "folder", "table": "table"}
 """Flags that say where a source's images are."""
 
 
@@ -49,6 +49,7 @@ def make_source(
     archive: str | None,
     root: str | None,
     test_root: str | None,
+    class_level: int | None,
     table: str | None,
     sample_size: int,
 ) -> Source:
@@ -59,13 +60,14 @@ def make_source(
         archive: For "kth": path or URL of the archive; the published URL where it is None.
         root: For "folder": a folder of class folders.
         test_root: For "folder": another one, of test images.
+        class_level: For "folder": at which depth the classes are; None to find out.
         table: For "table": a CSV or Parquet file.
         sample_size: For "sample": number of images to draw.
 
     Raises:
         InputError: There is no such source, a setting belongs to another one, or one is missing.
     """
-    places = {"archive": archive, "root": root, "test_root": test_root, "table": table}
+    places = {"archive": archive, "root": root, "test_root": test_root, "class_level": class_level, "table": table}
     name = source_name({"source": source} | places)
     for flag, value in places.items():
         if value is not None and (name != _PLACES[flag] or isinstance(source, Source)):
@@ -85,7 +87,7 @@ def make_source(
             raise InputError(
                 "--data.source folder needs --data.root DIR, a folder with one folder of images for each class"
             )
-        return FolderSource(root, test_root)
+        return FolderSource(root, test_root, class_level)
     raise _no_source(name)
 
 

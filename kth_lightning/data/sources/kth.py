@@ -6,10 +6,10 @@ from tempfile import TemporaryDirectory
 
 from filelock import FileLock
 
-from kth_lightning.data.images import is_image_name
 from kth_lightning.data.sources.archive import download, is_url, unpack
 from kth_lightning.data.sources.source import Candidate, Listing, Source
 from kth_lightning.errors import InputError
+from kth_lightning.io.image_kinds import is_image_name
 
 KTH_URL = "https://www.csc.kth.se/~heydarma/datasets/animal_database.tar.gz"
 

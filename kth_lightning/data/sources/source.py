@@ -53,12 +53,14 @@ class Listing:
         problems: (file, reason) of what the listing alone shows, for the audit: a file that is no image, a mask
             without an image.
         notes: Sentences for the summary, such as an attribution.
+        remarks: Sentences that every command says: how the files were understood, and what was passed over.
     """
 
     root: Path
     candidates: list[Candidate]
     problems: list[tuple[Path, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
 
 class Source(ABC):

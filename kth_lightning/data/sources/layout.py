@@ -1,0 +1,310 @@
+"""How people's folders of images are laid out: which folders are classes, and which are parts of a split."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from kth_lightning.data.catalogue import Subset
+from kth_lightning.data.class_names import look
+from kth_lightning.errors import InputError
+from kth_lightning.io.image_kinds import is_image
+from kth_lightning.io.walk import holds_output_only, is_own_name, own_folders, walk
+
+_TRAIN = {"train", "training", "trn"}
+_VAL = {"val", "valid", "validation", "dev", "devel", "development"}
+_TEST = {"test", "testing", "tst", "holdout", "heldout"}
+_PLAIN = {"train", "val", "valid", "validation", "test"}
+_PURPOSE = {"train": "training", "val": "validation", "test": "testing"}
+_EITHER = {"eval", "evaluation"}  # the test part beside a validation part, and where there is neither
+_IMAGES = {"image", "images", "img", "imgs", "photo", "photos", "picture", "pictures", "jpegimages", "jpg", "original"}
+_MASKS = {
+    "mask", "masks", "segment", "segments", "segmentation", "segmentations", "segmentationclass", "annotation",
+    "annotations", "label", "labels", "groundtruth", "gt", "trimap", "trimaps",
+}  # fmt: skip
+
+
+class ClassFolder(NamedTuple):
+    """A folder of images of one class."""
+
+    path: Path
+    name: str
+    subset: Subset
+
+
+@dataclass
+class Layout:
+    """What the folders below a root are.
+
+    Attributes:
+        classes: The class folders; a class may have several.
+        loose: Folders whose own files belong to no class.
+        remarks: Sentences on what was passed over, and how the folders were understood.
+    """
+
+    classes: list[ClassFolder] = field(default_factory=list)
+    loose: list[Path] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+
+def find_layout(root: Path, flag: str, class_level: int | None = None, skip: Path | None = None) -> Layout:
+    """Find the class folders below a root.
+
+    These are its folders, or those in its folders where these are parts of a split: by their names, or since they hold
+    folders of the same names.
+
+    Args:
+        root: An existing folder.
+        flag: What named it.
+        class_level: 1 where the folders in the root are the classes, 2 where those in these are; None to find out.
+        skip: A folder that is passed over, such as the cache.
+
+    Raises:
+        InputError: There are no class folders, or what they are cannot be told.
+    """
+    return _Finder(root, flag, skip).find(class_level)
+
+
+def find_test_layout(root: Path, flag: str, skip: Path | None = None) -> Layout:
+    """Find the class folders below a root whose images are all for testing.
+
+    Args:
+        root: An existing folder.
+        flag: What named it.
+        skip: A folder that is passed over.
+
+    Raises:
+        InputError: There are no class folders.
+    """
+    return _Finder(root, flag, skip).find_test()
+
+
+class _Finder:
+    def __init__(self, root: Path, flag: str, skip: Path | None) -> None:
+        self.root = root
+        self.flag = flag
+        self.skip = skip
+        self.layout = Layout()
+        self._listed: dict[Path, list[Path]] = {}
+
+    def find(self, class_level: int | None) -> Layout:
+        if class_level == 1:
+            return self._plain(self.root, self._folders(self.root))
+        if class_level == 2:
+            return self._below(self._folders(self.root))
+        base, tops = self._base()
+        if tops and all(_subset(top) for top in tops):
+            return self._split(tops, base)
+        named = [
+            top
+            for top in tops
+            if _subset(top) and len(self._folders(self._unwrapped(top))) > 1 and not _has_images(top)
+        ]
+        if named:
+            return self._split_among_others(tops, named, base)
+        return self._by_structure(base, tops)
+
+    def find_test(self) -> Layout:
+        base = self.root
+        while self._is_wrapper(base):
+            (base,) = self._folders(base)
+        self._add_all(base, "test")
+        return self.layout
+
+    def _by_structure(self, base: Path, tops: list[Path]) -> Layout:
+        """Tell parts of a split whose names say nothing from classes whose images are sorted into folders."""
+        inner = {top: self._folders(top) for top in tops}
+        holders = [top for top in tops if len(inner[top]) > 1 and not _has_images(top)]
+        counts = Counter(look(folder.name) for top in holders for folder in inner[top])
+        shared = sorted(name for name, count in counts.items() if count > 1)
+        if len(shared) < 2:
+            return self._plain(base, tops)
+        below = [folder for top in holders for folder in inner[top]]
+        if all(_subset(folder) and _has_images(folder) for folder in below):
+            self.layout.remarks.append(
+                f"every class has its own folders {' and '.join(shared)}, which were taken for parts of a split"
+            )
+            for top in holders:
+                for folder in inner[top]:
+                    self._add(folder, top.name, _subset(folder, [item.name for item in inner[top]]))
+            for top in set(tops) - set(holders):
+                self._add(top, top.name, "train")
+            return self.layout
+        if all(_word(folder) in _IMAGES | _MASKS for folder in below) and any(_word(item) in _IMAGES for item in below):
+            for top in tops:
+                for folder in inner[top] if top in holders else [top]:
+                    if _word(folder) not in _MASKS:
+                        self._add(folder, top.name, "")
+            masks = sorted({folder.name for folder in below if _word(folder) in _MASKS})
+            self.layout.remarks.append(f"the folders called {', '.join(masks)} were taken for masks and passed over")
+            return self.layout
+        names = ", ".join(sorted(top.name for top in holders)[:5])
+        raise InputError(
+            f"{self.flag}: {base} can be read in two ways, for {names} hold folders of the same names "
+            f"({', '.join(shared[:5])}); give --data.class_level 1 if {holders[0].name} is a class, 2 if {shared[0]} is"
+        )
+
+    def _split_among_others(self, tops: list[Path], named: list[Path], base: Path) -> Layout:
+        """Read parts of a split that stand beside other folders."""
+        classes = {look(folder.name) for top in named for folder in self._folders(self._unwrapped(top))}
+        parts, strangers = [], []
+        for top in tops:
+            if _subset(top):
+                parts.append(top)
+            elif not _any_image(top):
+                self.layout.remarks.append(f"{self._name(top)} has no images and was passed over")
+            elif _word(top) in _MASKS:
+                self.layout.remarks.append(f"{self._name(top)} was taken for masks and passed over")
+            elif self._is_unlabelled(top, classes):
+                self._leave_unlabelled(top)
+            else:
+                strangers.append(top)
+        if strangers:
+            part, stranger = named[0].name, strangers[0]
+            raise InputError(
+                f"{self.flag}: {stranger} stands beside {part}, which holds folders as a part of a split does, and is "
+                f"none itself; move it out of {base}, name it train, val or test, or give --data.class_level 1 if "
+                f"{part} and {stranger.name} are classes"
+            )
+        return self._split(parts, base)
+
+    def _split(self, parts: list[Path], base: Path) -> Layout:
+        names = [part.name for part in parts]
+        places = [(self._unwrapped(part), _subset(part, names)) for part in parts]
+        trained = [self._folders(folder) for folder, subset in places if subset == "train"]
+        classes = {look(folder.name) for folders in trained for folder in folders}
+        if not trained:
+            raise InputError(f"{self.flag}: {base} has no train folder beside {places[0][0].name}; add one")
+        for folder, subset in places:
+            if subset != "train" and self._is_unlabelled(folder, classes):
+                self._leave_unlabelled(folder)
+            else:
+                self._add_all(folder, subset)
+        if base != self.root or not {name.lower() for name in names} <= _PLAIN:
+            read = [
+                f"{self._name(part)} for {_PURPOSE[subset]}" for part, (_, subset) in zip(parts, places, strict=True)
+            ]
+            self.layout.remarks.append(f"folders that were taken for parts of a split: {', '.join(read)}")
+        return self.layout
+
+    def _below(self, tops: list[Path]) -> Layout:
+        names = [top.name for top in tops]
+        named = any(_subset(top) for top in tops)
+        for top in tops:
+            self._add_all(top, _subset(top, names) or ("train" if named else ""))
+        return self.layout
+
+    def _plain(self, base: Path, tops: list[Path]) -> Layout:
+        self._add_all(base, "", tops)
+        if base != self.root:
+            self.layout.remarks.append(f"the classes are the folders in {self._name(base)}")
+        return self.layout
+
+    def _add_all(self, folder: Path, subset: Subset, classes: list[Path] | None = None) -> None:
+        classes = self._folders(folder) if classes is None else classes
+        if not classes:
+            found = "has images but no class folders" if _has_images(folder) else "has no class folders"
+            raise InputError(f"{self.flag}: {folder} {found}; put the images into one folder a class")
+        self.layout.loose.append(folder)
+        for path in classes:
+            self._add(path, path.name, subset)
+
+    def _add(self, path: Path, name: str, subset: Subset) -> None:
+        self.layout.classes.append(ClassFolder(path, name, subset))
+
+    def _base(self) -> tuple[Path, list[Path]]:
+        """Step into a root's only folder, as far as that holds folders, and past folders of masks."""
+        base, tops = self.root, self._folders(self.root)
+        while True:
+            pictures = [top for top in tops if _word(top) in _IMAGES and self._folders(top) and not _has_images(top)]
+            others = [top for top in tops if top not in pictures]
+            if len(pictures) == 1 and all(_word(top) in _MASKS or not _any_image(top) for top in others):
+                self.layout.remarks += [
+                    f"{self._name(top)} stands beside {pictures[0].name} and was passed over" for top in others
+                ]
+                base, tops = pictures[0], self._folders(pictures[0])
+            elif self._is_wrapper(base) and not _subset(tops[0]):
+                base, tops = tops[0], self._folders(tops[0])
+            else:
+                return base, tops
+
+    def _unwrapped(self, folder: Path) -> Path:
+        return self._folders(folder)[0] if self._is_wrapper(folder) else folder
+
+    def _is_wrapper(self, folder: Path) -> bool:
+        """Tell whether a folder holds nothing but one folder, which holds folders and no images."""
+        inner = self._folders(folder)
+        if len(inner) != 1 or not self._folders(inner[0]):
+            return False
+        return not _has_images(folder) and not _has_images(inner[0])
+
+    def _is_unlabelled(self, folder: Path, classes: set[str]) -> bool:
+        """Tell whether a folder has images and no class folders."""
+        inner = self._folders(folder)
+        if not inner:
+            return _has_images(folder)
+        alone = len(inner) == 1 and look(inner[0].name) not in classes and not self._folders(inner[0])
+        return alone and (_word(inner[0]) in _IMAGES or look(inner[0].name) == look(folder.name))
+
+    def _leave_unlabelled(self, folder: Path) -> None:
+        self.layout.remarks.append(
+            f"{self._name(folder)} has images but no class folders, so it is not used; predict can classify it later"
+        )
+
+    def _name(self, folder: Path) -> str:
+        return str(folder.relative_to(self.root))
+
+    def _folders(self, folder: Path) -> list[Path]:
+        """List the folders in a folder that may hold images."""
+        if folder not in self._listed:
+            try:
+                found = own_folders(folder)
+            except OSError:
+                if folder == self.root:
+                    raise
+                found = []  # said when its files are listed
+            written = [entry for entry in found if entry == self.skip or holds_output_only(entry)]
+            self.layout.remarks += [
+                f"{self._name(entry)} was written by kth_lightning and passed over" for entry in written
+            ]
+            self._listed[folder] = [entry for entry in found if entry not in written]
+        return self._listed[folder]
+
+
+def _subset(folder: Path, siblings: Sequence[str] = ()) -> Subset:
+    """Return the part of a split that a folder's name means, among those of other folders; "" for none."""
+    words, others = _words(folder.name), set[str]().union(*map(_words, siblings))
+    if words & _EITHER and not words & (_TRAIN | _VAL | _TEST):
+        return "val" if others & _TEST and not others & _VAL else "test"
+    parts: tuple[tuple[Subset, set[str]], ...] = (("train", _TRAIN), ("val", _VAL), ("test", _TEST))
+    meant = [subset for subset, known in parts if words & known]
+    return meant[0] if len(meant) == 1 else ""
+
+
+def _words(name: str) -> set[str]:
+    return {*re.findall("[a-z]+", name.lower()), _letters(name)}
+
+
+def _letters(name: str) -> str:
+    return re.sub("[^a-z]", "", name.lower())
+
+
+def _word(folder: Path) -> str:
+    return _letters(folder.name)
+
+
+def _has_images(folder: Path) -> bool:
+    """Tell whether a folder itself, not one in it, has images."""
+    try:
+        with os.scandir(folder) as entries:
+            return any(is_own_name(entry.name) and entry.is_file() and is_image(Path(entry)) for entry in entries)
+    except OSError:
+        return False
+
+
+def _any_image(folder: Path) -> bool:
+    """Tell whether there is an image at any depth."""
+    return any(map(is_image, walk(folder)))
