@@ -25,6 +25,7 @@ from kth_lightning.evaluation.seen_images import Origin, image_keys
 from kth_lightning.evaluation.statistics import confusion_matrix, cross_entropies, summarise
 from kth_lightning.io.run_folder import RunFolder, write_atomically
 from kth_lightning.io.split_file import read_split, rows_digest, split_hashes, write_split
+from kth_lightning.io.terminal import print_rank_zero
 from kth_lightning.models import Classifier
 from kth_lightning.report.page import write_report
 
@@ -68,11 +69,18 @@ class RunRecorder(Checkpoint):
         if not trainer.is_global_zero:
             return
         self._started = time.perf_counter()
+        device = _device_name(trainer)
         if self.run.config.exists():
+            began_on = self.run.read_start().get("device", device)
+            if began_on != device:
+                print_rank_zero(
+                    f"the run began on {began_on} and goes on on {device}: images, batches, order and epochs stay the "
+                    "same, and the figures differ by rounding"
+                )
             return
         if not self.run.splits.exists():
             write_split(rows, self.run.splits)
-        self.run.write_start(self.start | {"device": _device_name(trainer)})
+        self.run.write_start(self.start | {"device": device})
         # Last, since a folder with a configuration counts as a run.
         write_atomically(self.config, self.run.config)
 

@@ -12,10 +12,11 @@ import yaml
 from jsonargparse import Namespace
 
 import kth_lightning
-from kth_lightning.cli.compare_split import Planned, settle_split
+from kth_lightning.cli.compare_split import Planned, begun_runs, settle_split
 from kth_lightning.cli.fit import train
 from kth_lightning.cli.parser import Parser
-from kth_lightning.cli.run_name import default_run_dir
+from kth_lightning.cli.run_name import default_run_dir, runs_alike, settings_hash
+from kth_lightning.cli.same_run import find_difference
 from kth_lightning.data.module import ImageData
 from kth_lightning.data.sources.choose import source_name
 from kth_lightning.data.sources.sample import ATTRIBUTION
@@ -24,7 +25,7 @@ from kth_lightning.errors import InputError
 from kth_lightning.io.flat_settings import flat_settings
 from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.io.run_lock import locked
-from kth_lightning.io.terminal import is_first_process
+from kth_lightning.io.terminal import is_first_process, print_rank_zero
 from kth_lightning.models.weights import find_weights
 from kth_lightning.report.page import write_report
 from kth_lightning.report.table import Part, write_table
@@ -53,13 +54,14 @@ def compare(argv: list[str]) -> None:
     parser = _parser()
     options = parser.parse_args(argv)
     source = source_name(vars(options.data))
-    folder = Path(options.run_dir or _default_folder(parser, options))
+    settings = _settings_of(parser, options)
+    folder = Path(options.run_dir) if options.run_dir else _default_folder(settings, options.data)
     _check_weights([_recipe(options.recipe, source, model) for model in options.models if model != "benchmark"])
     with locked(folder):
-        _compare(argv, options, source, folder)
+        _compare(argv, options, settings, source, folder)
 
 
-def _compare(argv: list[str], options: Namespace, source: str, folder: Path) -> None:
+def _compare(argv: list[str], options: Namespace, settings: dict[str, Any], source: str, folder: Path) -> None:
     models = [model for model in MODELS if model in options.models]
     planned = []
     for part, flags in _parts(options, folder):
@@ -69,7 +71,11 @@ def _compare(argv: list[str], options: Namespace, source: str, folder: Path) -> 
         for model in models:
             planned.append((model, Planned(RunFolder(part / model), _recipe(options.recipe, source, model), *typed)))
     if is_first_process():
+        begun = RunFolder(folder).read_start()
         settle_split(folder, [item for _, item in planned], options.retrain)
+        if not begun:
+            program = f"kth_lightning {kth_lightning.__version__}"
+            RunFolder(folder).write_start({"program": program, "settings": settings_hash(settings, places=False)})
     for model, item in planned:
         args = ["fit", "--config", str(item.recipe), *item.flags, "--run_dir", str(item.run.path)]
         if model == "head" and "finetune" in models:
@@ -120,11 +126,22 @@ def _parser() -> Parser:
     return parser
 
 
-def _default_folder(parser: Parser, options: Namespace) -> Path:
+def _settings_of(parser: Parser, options: Namespace) -> dict[str, Any]:
     settings = yaml.safe_load(parser.dump(options, skip_none=False))
     for name in ("run_dir", "retrain", "config"):
         settings.pop(name, None)
-    return default_run_dir("compare", flat_settings(settings))
+    return flat_settings(settings)
+
+
+def _default_folder(settings: dict[str, Any], data: Namespace) -> Path:
+    folder = default_run_dir("compare", settings)
+    if not folder.exists():
+        for other in runs_alike("compare", settings):
+            parts = begun_runs(other.path)
+            if parts and not find_difference(parts[0], data):
+                print_rank_zero(f"{other.path} began with these settings and these images, which lay elsewhere")
+                return other.path
+    return folder
 
 
 def _typed(argv: list[str], prefixes: tuple[str, ...]) -> list[str]:

@@ -64,12 +64,7 @@ def settle_split(folder: Path, planned: Sequence[Planned], retrain: bool) -> Non
     """
     settings = [_settings(part) for part in planned]
     _check_alike(planned, settings)
-    begun = [
-        run
-        for place in ("*", "fold-*/*", "seed-*/*", "seed-*/fold-*/*")
-        for run in map(RunFolder, sorted(folder.glob(place)))
-        if has_begun(run)
-    ]
+    begun = begun_runs(folder)
     _check_layout(folder, planned, begun)
     ignore_new = settings[0].ignore_new
     places = {part.run.path.parent: _images(item) for part, item in zip(planned, settings, strict=True)}
@@ -109,6 +104,12 @@ def settle_split(folder: Path, planned: Sequence[Planned], retrain: bool) -> Non
     for part in planned:
         if not has_begun(part.run):
             write_split(split_rows(*drawn[part.run.path.parent]), part.run.splits)
+
+
+def begun_runs(folder: Path) -> list[RunFolder]:
+    """List the parts of a comparison that have begun, whole or damaged."""
+    places = ("*", "fold-*/*", "seed-*/*", "seed-*/fold-*/*")
+    return [run for place in places for run in map(RunFolder, sorted(folder.glob(place))) if has_begun(run)]
 
 
 def _settings(part: Planned) -> Namespace:

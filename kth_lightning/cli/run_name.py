@@ -64,7 +64,7 @@ def runs_alike(class_path: str, settings: Mapping[str, Any]) -> list[RunFolder]:
     """
     wanted = settings_hash(settings, places=False)
     runs = (RunFolder(path) for path in sorted(Path("runs").glob(f"{_kind(class_path)}-*")))
-    return [run for run in runs if run.config.exists() and _start(run).get("settings") == wanted]
+    return [run for run in runs if _start(run).get("settings") == wanted]
 
 
 def _start(run: RunFolder) -> Mapping[str, Any]:

@@ -76,7 +76,7 @@ class Begun:
         return self.settings.get("model.init_args.weights_sha256")
 
     def require(self, asked: Mapping[str, Any]) -> None:
-        """Refuse other settings than the run's, and say what the hardware changes.
+        """Refuse other settings than the run's.
 
         Args:
             asked: The settings of the command, flat.
@@ -84,8 +84,8 @@ class Begun:
         Raises:
             InputError: A setting differs that makes another run.
         """
-        keys = sorted(key for key in asked.keys() | self.settings.keys() if asked.get(key) != self.settings.get(key))
-        differ = [key for key in keys if not is_one_of(key, HARDWARE) and not self._is_place(key, asked)]
+        keys = (key for key in asked.keys() | self.settings.keys() if asked.get(key) != self.settings.get(key))
+        differ = sorted(key for key in keys if not is_one_of(key, HARDWARE) and not self._is_place(key, asked))
         path = self.run.path
         if "model.init_args.weights_sha256" in differ:
             ours, theirs = (str(item.get("model.init_args.weights_sha256"))[:12] for item in (asked, self.settings))
@@ -108,12 +108,6 @@ class Begun:
             )
         self._require_split(asked.get("data.splits"))
         self._require_origin(asked.get("model.init_args.init_head_from"))
-        for key in keys:
-            if is_one_of(key, HARDWARE):
-                print_rank_zero(
-                    f"--{key} is {asked.get(key)} and was {self.settings.get(key)} when the run in {path} began: its "
-                    "images, batches and epochs stay the same, and figures differ by rounding"
-                )
 
     def _is_place(self, key: str, asked: Mapping[str, Any]) -> bool:
         """Tell whether a setting only says where something lies whose content is compared."""
@@ -167,7 +161,7 @@ def find_difference(run: RunFolder, data: Namespace) -> Difference:
         catalogue, split = images.catalogue, images.split
     except ChangedImagesError as error:
         return error.difference
-    drawn = data.splits is not None or data.num_folds is not None
+    drawn = data.splits is not None or data.get("num_folds") is not None
     return Difference() if drawn else Difference(moved=misplaced(catalogue, split))
 
 
@@ -217,10 +211,14 @@ def is_finished(run: RunFolder) -> bool:
     if not run.finished:
         print_rank_zero(f"going on with the run in {run.path}")
         return False
+    metrics = run.read_metrics()
     try:
-        accuracy = float(run.read_metrics()["test"]["acc"]["value"])
+        accuracy = float(metrics["test"]["acc"]["value"])
+        split = metrics["hashes"]["split"]
     except (KeyError, TypeError, ValueError):
         raise InputError(f"{run.metrics} is damaged; delete it and repeat the command, which tests anew") from None
+    if split != split_hashes(read_split(run.splits))["split"]:
+        raise InputError(f"{run.splits} is not the split that {run.metrics} tells of; put it back, or {_ANEW}")
     if not run.report.exists():
         write_report(run.path)
     print_rank_zero(f"{run.path} is finished (test accuracy {accuracy:.1%}); delete it to train it again")

@@ -180,6 +180,25 @@ def test_figures_of_different_test_images_are_never_shown_without_a_word(
     assert "Accuracy against training time" not in page
 
 
+def test_the_same_command_means_the_same_folder_wherever_the_images_lie(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def folders(root: Path | str, *flags: str) -> list[Path]:
+        main(["compare", "--data.root", str(root), "--models", "head", *SMALL, *flags])
+        return sorted(Path("runs").iterdir())
+
+    (first,) = folders("images")
+    capsys.readouterr()
+    assert folders(images, "--data.cache_dir", str(tmp_path / "cache")) == [first]
+    images.rename(tmp_path / "pictures")
+    assert folders("pictures") == [first]
+    said = capsys.readouterr().err
+    assert said.count("is finished") == 2
+    assert f"{first} began with these settings and these images, which lay elsewhere" in said
+
+
 @pytest.fixture
 def holder(folder: Path) -> Iterator[Callable[[Path], subprocess.Popen]]:
     """Have another process at work in a folder."""
