@@ -24,8 +24,9 @@ def set_plain_text(figure: Figure) -> None:
 
     `save`, `svg_uri` and `pixels` do it; who measures text before must call it then.
     """
-    for text in figure.findobj(Text):
-        assert isinstance(text, Text)
+    texts = [text for text in figure.findobj(Text) if isinstance(text, Text)]
+    families("".join(text.get_text() for text in texts))  # of all at once: each search reads the fonts of the system
+    for text in texts:
         lines = [drawable(line) for line in text.get_text().split("\n")]
         text.set_text("\n".join(lines))
         text.set_parse_math(False)

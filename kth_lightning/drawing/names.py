@@ -31,7 +31,8 @@ def picture_names(class_names: Sequence[str]) -> list[str]:
 
 def class_numbers(class_names: Sequence[str]) -> dict[int, str]:
     """Return the classes that pictures show by their index, since no font here has all their characters."""
-    return {index: name for index, name in enumerate(class_names) if _unseen(name)}
+    unseen = _unseen("".join(class_names))  # of all at once: each search reads the fonts of the system
+    return {index: name for index, name in enumerate(class_names) if unseen & set(name)}
 
 
 def write_class_numbers(class_names: Sequence[str], folder: Path) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 from kth_lightning.data.catalogue import ImageRecord
 from kth_lightning.drawing.captions import fitted, write_text
 from kth_lightning.drawing.figures import save
+from kth_lightning.drawing.fonts import families
 from kth_lightning.drawing.names import isolated
 from kth_lightning.report.charts import BLUE, ORANGE, shortened
 from kth_lightning.report.photos import Row
@@ -164,6 +165,7 @@ def draw_sheet(rows: Sequence[Row], names: Mapping[str, str], file: Path) -> Non
         names: Of the classes, as pictures show them.
         file: A PNG, written over; folders above it are made.
     """
+    families("".join(row.note for row in rows))  # of all at once: each search reads the fonts of the system
     widths = [max(sum(photo.width + _GAP for photo in row.photos), 8 * _TEXT) for row in rows]
     heights = [max(photo.height for photo in row.photos) + 2 * _TEXT + _GAP for row in rows]
     cell = max(widths) + _GAP
