@@ -70,6 +70,8 @@ class Parser(LightningArgumentParser):
         if key.startswith("data.") and (found := re.search(r"arguments are required: ([\w, ]+)", message)):
             flags = ", ".join(f"--{key}.init_args.{name.strip()}" for name in found[1].split(","))
             return f"--{key}: its class needs more settings: {flags}"
+        if found := re.search(r"Import path (\S+) does not correspond to a subclass of (\w+)", message):
+            return f"--{key} {found[1]} is no {found[2]}, a class that kth_lightning has or that has its methods"
         if found := re.search(r"class_path '([^']+)':\s+(?:No module named|module '[^']+' has no)", message):
             import_part(found[1], f"--{key}")  # which says more
         if found := re.search(r"(?:does not accept option|[Uu]nrecognized arguments:) '?(?:--)?([^'\s=]+)", message):

@@ -25,7 +25,7 @@ from kth_lightning.data.sampler import BatchShares, EpochOrder
 from kth_lightning.data.sources.choose import make_source
 from kth_lightning.data.sources.kth import KthSource
 from kth_lightning.data.sources.source import Source
-from kth_lightning.data.split import Part, Size, Split, make_split
+from kth_lightning.data.split import Part, Size, Split, make_split, parted_groups
 from kth_lightning.data.split_table import ChangedImagesError, match_split
 from kth_lightning.errors import InputError
 from kth_lightning.io.split_file import read_split
@@ -233,6 +233,8 @@ class ImageData(LightningDataModule):
         for part, purpose in (("val", "validation"), ("test", "test")):
             names = [name for name in self.class_names if not counts[part][name]]
             lack += f"; no {purpose} image shows {', '.join(names)}" if names else ""
+        if parted := parted_groups(self.catalogue, self.split):
+            lack += f"; --data.splits parts {len(parted)} groups of the source, such as {parted[0]!r}"
         return (
             f"{counts['train'].total()} training, {counts['val'].total()} validation and {counts['test'].total()} test "
             f"images in {self.num_classes} classes{unused}; training images a class: "

@@ -220,6 +220,15 @@ def _without_leaks(catalogue: Catalogue, parts: list[Part]) -> tuple[Part, ...]:
     return tuple(part if rank[part] == highest[group] else "unused" for group, part in zip(groups, parts, strict=True))
 
 
+def parted_groups(catalogue: Catalogue, split: Split) -> list[str]:
+    """List the source's groups whose images a split uses for several parts, as one that was given may."""
+    parts: dict[str, set[Part]] = defaultdict(set)
+    for image, part in zip(catalogue.images, split.parts, strict=True):
+        if image.group and part != "unused":
+            parts[image.group].add(part)
+    return sorted(group for group, found in parts.items() if len(found) > 1)
+
+
 def _check_groups(catalogue: Catalogue) -> None:
     parts: dict[str, ImageRecord] = {}
     for image in catalogue.images:

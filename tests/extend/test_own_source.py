@@ -108,6 +108,7 @@ def test_in_python_it_is_an_object(mine: Mine, images: Path) -> None:
         (["mine.MySorce"], "--data.source mine.MySorce: the module mine has no 'MySorce'; did you mean mine.MySource?"),
         (["mien.MySource", "--data.source.folder", "x"], "there is no module 'mien'; did you mean mine?"),
         (["mine.NoSource"], "mine.NoSource is no source of images: it has no method list(cache_dir)"),
+        (["mine.NoSource", "--data.source.folder", "x"], "--data.source mine.NoSource is no Source"),
         (["mine.MySource"], "--data.source: its class needs more settings: --data.source.init_args.folder"),
         (["mine.MySource", "--data.source.fodler", "x"], "the class of --data.source has no setting 'fodler'"),
         (["mine.MySource", "--data.source.folder", "x", "--data.root", "y"], "--data.root goes with"),

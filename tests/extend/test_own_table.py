@@ -4,7 +4,9 @@ from pathlib import Path
 
 from kth_lightning.cli.main import main
 from kth_lightning.data.module import ImageData
+from kth_lightning.data.split_table import split_rows
 from kth_lightning.io.run_folder import RunFolder
+from kth_lightning.io.split_file import write_split
 
 
 def write(images: Path, file: Path, *columns: str) -> Path:
@@ -65,6 +67,16 @@ def test_a_group_on_both_sides_of_a_prescribed_split_is_refused(
     assert "the group 'visit 0' is parted: " in line
     assert "give all its images one split, or no group" in line
     assert not (tmp_path / "run").exists()
+
+
+def test_a_split_that_was_given_and_parts_groups_is_said(images: Path, tmp_path: Path) -> None:
+    ungrouped = ImageData(root=str(images), image_size=32)
+    write_split(split_rows(ungrouped.catalogue, ungrouped.split), tmp_path / "splits.csv")
+    table = tmp_path / "t.csv"
+    rows = [f"{images}/class{label}/{number:03}.png,class{label},visit" for label in range(3) for number in range(20)]
+    table.write_text("path,label,group\n" + "\n".join(rows))
+    data = ImageData(table=str(table), image_size=32, splits=str(tmp_path / "splits.csv"))
+    assert data.describe().endswith("; --data.splits parts 1 groups of the source, such as 'visit'")
 
 
 def test_groups_too_few_to_share_out_are_said(

@@ -119,7 +119,7 @@ def _faults(candidate: Candidate) -> Iterator[str]:
         path = getattr(candidate, name)
         if not isinstance(path, Path) and (path is not None or name == "file"):
             yield f"{name} is no pathlib.Path"
-        elif path is not None and not path.is_absolute():
+        elif path is not None and (not path.is_absolute() or "\0" in str(path)):
             yield f"{name} is no absolute path"
     for name in ("label", "group"):
         if not isinstance(getattr(candidate, name), str):

@@ -1,8 +1,11 @@
 import csv
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from kth_lightning.data.prepare import prepare
 from kth_lightning.data.sources.source import checked_listing
@@ -98,6 +101,15 @@ def test_what_is_no_such_table_is_one_sentence(tmp_path: Path, text: str | bytes
     with pytest.raises(InputError, match=message) as refused:
         listed(tmp_path, text)
     assert "\n" not in str(refused.value)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.binary(max_size=60) | st.text(max_size=60).map(lambda text: f"path,label,mask\n{text}".encode()))
+def test_whatever_the_file_holds_the_answer_is_a_listing_or_one_sentence(tmp_path: Path, content: bytes) -> None:
+    for start in (b"", b"PAR1"):
+        with suppress(InputError):
+            listed(tmp_path, start + content)
+            prepare(TableSource(str(tmp_path / "labels.csv")), tmp_path / "prepared")
 
 
 def test_a_missing_table_and_a_folder_are_said(tmp_path: Path) -> None:
