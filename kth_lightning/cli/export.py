@@ -193,7 +193,9 @@ def _images(
 def _test_images(run: RunFolder) -> list[Path]:
     settings = yaml.safe_load(run.config.read_text(encoding="utf-8"))["data"]
     own = {"splits": str(run.splits), "ignore_new": True, "num_folds": None, "fold": 0}
-    data = ImageData(**settings | own)
+    parser = Parser()
+    parser.add_class_arguments(ImageData, "data")
+    data = parser.instantiate_classes(parser.parse_object({"data": settings | own})).data
     positions = data.split.indices("test")
     return [data.catalogue.file(position) for position in positions[:: -(-len(positions) // _CHECKED)]]
 

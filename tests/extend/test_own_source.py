@@ -85,7 +85,11 @@ def test_other_commands_take_the_same_flags(
     compare = ["compare", "--models", "benchmark", "--run_dir", str(tmp_path / "compared"), *own]
     compare += ["--data.image_size", "32", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"]
     main([*compare, "--trainer.limit_train_batches", "1"])
-    assert RunFolder(tmp_path / "compared/benchmark").finished
+    run = RunFolder(tmp_path / "compared/benchmark")
+    assert run.finished
+    capsys.readouterr()
+    main(["export", "--ckpt_path", str(run.best_checkpoint), "--output", str(tmp_path / "model.pt2")])
+    assert "test images of its run" in capsys.readouterr().out
 
 
 def test_in_python_it_is_an_object(mine: Mine, images: Path) -> None:
