@@ -5,10 +5,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kth_lightning.data.sources.source import TWICE
 from kth_lightning.io.csv_text import csv_text, read_csv
 
 NO_IMAGE = "no image"
-_MASKS = ("mask without an image", "mask of another size", "unreadable mask")
+_NO_LOSS = (NO_IMAGE, TWICE, "mask without an image", "mask of another size", "unreadable mask")
 _MUCH = 0.1  # of a class's images
 _CLASSES_NAMED = 3
 
@@ -41,7 +42,7 @@ def count_left_out(findings: Iterable[Finding], usable: Iterable[str]) -> dict[s
     """Count the images that are not used, as metrics.json has it.
 
     Args:
-        findings: Those that are of no image (other files, masks) or of duplicates are not counted.
+        findings: Those that are of no image (other files, masks) or of an image that is used are not counted.
         usable: The class of each image that is used.
 
     Returns:
@@ -49,7 +50,7 @@ def count_left_out(findings: Iterable[Finding], usable: Iterable[str]) -> dict[s
         "classes", for each class that loses some, "left_out" and "of"; "ways_out", what to do for some kinds.
     """
     used = Counter(usable)
-    lost = [item for item in findings if not item.of and item.kind not in (NO_IMAGE, *_MASKS)]
+    lost = [item for item in findings if not item.of and item.kind not in _NO_LOSS]
     ways = {item.kind: item.reason.partition("; ")[2] for item in lost if "; " in item.reason}
     return {
         "files": used.total() + len(lost),

@@ -303,6 +303,10 @@ def _summary(listing: Listing, images: Sequence[ImageRecord], left_out: Sequence
         f"duplicates: {len(groups)} groups of {sum(map(len, groups))} images "
         f"({len(groups) - across} within a class, {across} across classes); a group stays on one side of the split"
     )
+    if sizes := Counter(image.group for image in images if image.group).values():
+        lines.append(
+            f"groups of the source: {len(sizes)} of {min(sizes)} to {max(sizes)} images, each on one side of the split"
+        )
     (largest, most), (smallest, fewest) = counts.most_common()[0], counts.most_common()[-1]
     lines.append(f"images a class: {fewest} ({smallest}) to {most} ({largest})")
     if len(counts) <= _MAX_CLASSES_SHOWN:

@@ -64,7 +64,7 @@ class HuggingFaceSource(Source):
             content, file = row[image]["bytes"], row[image]["path"]
             if content is None and file is not None and Path(file).is_absolute():
                 content = Path(file)
-            problem = "" if text else f"no label in row {number}"
+            problem = "" if text else f"no label: row {number}"
             return Item(content or b"", text, problem if content else f"unreadable: row {number} has no image")
 
         state = hashlib.sha256(f"{_FORMAT} {name} {image} {label}".encode() + folder_state(self.path)).hexdigest()[:16]

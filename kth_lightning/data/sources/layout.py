@@ -10,13 +10,12 @@ from typing import NamedTuple
 
 from kth_lightning.data.catalogue import Subset
 from kth_lightning.data.class_names import look
+from kth_lightning.data.sources.source import SUBSETS
 from kth_lightning.errors import InputError
 from kth_lightning.io.image_kinds import is_image
 from kth_lightning.io.walk import holds_output_only, is_own_name, own_folders, walk
 
-_TRAIN = {"train", "training", "trn"}
-_VAL = {"val", "valid", "validation", "dev", "devel", "development"}
-_TEST = {"test", "testing", "tst", "holdout", "heldout"}
+_TRAIN, _VAL, _TEST = ({word for word, part in SUBSETS.items() if part == name} for name in ("train", "val", "test"))
 _PLAIN = {"train", "val", "valid", "validation", "test"}
 _PURPOSE = {"train": "training", "val": "validation", "test": "testing"}
 _EITHER = {"eval", "evaluation"}  # the test part beside a validation part, and where there is neither

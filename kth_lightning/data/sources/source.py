@@ -10,17 +10,15 @@ from kth_lightning.data.catalogue import Subset
 from kth_lightning.errors import InputError
 from kth_lightning.io.class_path import class_path
 
-SUBSETS: dict[str, Subset] = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-    "testing": "test",
+_WORDS: dict[Subset, tuple[str, ...]] = {
+    "train": ("train", "training", "trn"),
+    "val": ("val", "valid", "validation", "dev", "devel", "development"),
+    "test": ("test", "testing", "tst", "holdout", "heldout"),
 }
+SUBSETS = {word: subset for subset, words in _WORDS.items() for word in words}
 """What people call the parts of a split, in lower case."""
+
+TWICE = "listed twice"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +107,7 @@ def checked_listing(source: Source, cache_dir: Path) -> Listing:
             continue
         if same != candidate:
             raise InputError(f"{name} lists {candidate.file} twice, {_difference(same, candidate)}; leave one out")
-        twice.append((candidate.file, "listed twice"))
+        twice.append((candidate.file, TWICE))
     candidates = sorted(once.values(), key=lambda candidate: candidate.file.as_posix())
     return replace(listing, root=root, candidates=candidates, problems=[*listing.problems, *twice])
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from kth_lightning.data.class_names import composed
 from kth_lightning.data.sources.source import SUBSETS, Candidate, Listing, Source
 from kth_lightning.errors import InputError
 from kth_lightning.io.tables import BadTable, read_table
@@ -45,7 +46,7 @@ class TableSource(Source):
         for row, (path, label, split, group, mask) in enumerate(_rows(columns), start=2):
             if not path or not label:
                 lack = "label" if path else "path"
-                listing.problems.append((self._file(path or f"row {row}"), f"no {lack} in row {row} of the table"))
+                listing.problems.append((self._file(path or f"row {row}"), f"no {lack}: row {row} of the table"))
                 continue
             if "split" in columns and split.lower() not in SUBSETS:
                 raise InputError(
@@ -53,7 +54,7 @@ class TableSource(Source):
                     "or leave the column out"
                 )
             subset = SUBSETS.get(split.lower(), "")
-            candidate = Candidate(self._file(path), label, self._file(mask) if mask else None, subset, group)
+            candidate = Candidate(self._file(path), composed(label), self._file(mask) if mask else None, subset, group)
             listing.candidates.append(candidate)
         return listing
 

@@ -49,7 +49,7 @@ def test_one_part_alone_prescribes_nothing_and_a_row_without_label_is_left_out(t
     part.save_to_disk(str(tmp_path / "saved"))
     listing = HuggingFaceSource(str(tmp_path / "saved"), label="name").list(tmp_path / "cache")
     assert [(one.label, one.subset) for one in listing.candidates] == [("a", ""), ("b", ""), ("a", "")]
-    assert [reason for _, reason in listing.problems] == ["no label in row 3"]
+    assert [reason for _, reason in listing.problems] == ["no label: row 3"]
 
 
 def test_files_that_it_points_to_are_listed_where_they_lie(tmp_path: Path) -> None:

@@ -68,14 +68,19 @@ def test_paths_lead_anywhere_masks_and_groups_too(tmp_path: Path) -> None:
     assert [one.group for one in found] == ["p 1", "p 2", ""]
 
 
+def test_labels_of_two_unicode_forms_are_one_class(tmp_path: Path) -> None:
+    found = listed(tmp_path, "path,label\n1.png,caf\u00e9\n2.png,cafe\u0301\n")
+    assert {label for _, label, _ in found} == {"caf\u00e9"}
+
+
 def test_a_row_twice_or_without_a_label_is_left_out_and_said(tmp_path: Path) -> None:
     file = tmp_path / "t.csv"
     file.write_text("path,label\n1.png,a\n./1.png,a\n2.png,\n,b\n3.png,b\n")
     listing = checked_listing(TableSource(str(file)), tmp_path)
     assert [one.file.name for one in listing.candidates] == ["1.png", "3.png"]
     assert [(problem.name, reason) for problem, reason in listing.problems] == [
-        ("2.png", "no label in row 4 of the table"),
-        ("row 5", "no path in row 5 of the table"),
+        ("2.png", "no label: row 4 of the table"),
+        ("row 5", "no path: row 5 of the table"),
         ("1.png", "listed twice"),
     ]
 
@@ -88,7 +93,7 @@ def test_a_row_twice_or_without_a_label_is_left_out_and_said(tmp_path: Path) -> 
         ("path,label,Label\n1.png,a,b\n", r"two columns 'label'"),
         ("path,label\n1.png,a\n2.png\n", r"row 3 has 1 cells and the header 2"),
         ("path,label,split\n1.png,a,train\n2.png,b,\n", r"the split of '2\.png' \(row 3\) is ''; write train"),
-        ("path,label,split\n1.png,a,holdout\n", r"is 'holdout'; write train, val or test in every row"),
+        ("path,label,split\n1.png,a,extra\n", r"is 'extra'; write train, val or test in every row"),
         ("path,label\n1.png,a\n1.png,b\n", r"1\.png twice, with the label a and b; leave one out"),
         ("path,label,group\n1.png,a,p\n1.png,a,q\n", r"1\.png twice, with the group p and q; leave one out"),
         ("path,label\n", r"lists no image"),
