@@ -83,7 +83,8 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save after the first epoch, after the last, and after any other where the latest save is long ago."""
-        last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        ended = trainer.current_epoch + 1 == trainer.max_epochs or trainer.global_step == trainer.max_steps
+        last = trainer.should_stop or ended
         due = last or time.monotonic() - self._saved >= SAVE_EVERY
         if trainer.strategy.broadcast(due):
             trainer.save_checkpoint(self.file)
@@ -104,6 +105,7 @@ def complete_checkpoint(file: Path, model: Classifier, temperature: float) -> No
     checkpoint["class_path"] = f"{type(model).__module__}.{type(model).__name__}"
     checkpoint["complete"] = True
     checkpoint["optimizer_states"] = checkpoint["lr_schedulers"] = []
+    checkpoint["callbacks"] = {}
     for name in ("current_model_state", "averaging_state"):
         checkpoint.pop(name, None)
     AtomicCheckpointIO().save_checkpoint(checkpoint, file)

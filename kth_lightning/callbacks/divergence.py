@@ -1,16 +1,18 @@
 """The callback that says in plain words when training goes wrong."""
 
 import math
+from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 from scipy.stats import binomtest
 from torch import Tensor
 
-from kth_lightning.data.module import ImageData
+from kth_lightning.callbacks.image_data import image_data
 from kth_lightning.errors import InputError
 from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.models import Classifier
@@ -39,18 +41,13 @@ class DivergenceMonitor(Checkpoint):
         self._lowest = self._best = math.inf
         self._said: set[str] = set()
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Look at the end of training.
+    def state_dict(self) -> dict[str, Any]:
+        """Return the lowest losses so far, which a resumed run goes on from."""
+        return {"lowest": self._lowest, "best": self._best}
 
-        Raises:
-            InputError: It lies within an epoch, which then has no validation.
-        """
-        steps = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
-        if trainer.max_steps > 0 and trainer.max_steps % steps:
-            raise InputError(
-                f"--trainer.max_steps {trainer.max_steps}: an epoch has {steps} steps and is validated at its end; "
-                "give a multiple of them, or --trainer.max_epochs"
-            )
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the lowest losses so far."""
+        self._lowest, self._best = state_dict["lowest"], state_dict["best"]
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin with the first step."""
@@ -76,35 +73,46 @@ class DivergenceMonitor(Checkpoint):
             self._stop(trainer, f"the training loss at step {self._looked + step} of", images)
         self._looked = len(losses)
 
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Look at the figures of a validation.
+
+        Raises:
+            InputError: The loss is not finite.
+        """
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
+            loss = float(trainer.callback_metrics["val/loss"])
+            if not math.isfinite(loss):
+                self._stop(trainer, "the validation loss of", [])
+            self._best = min(self._best, loss)
+
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Look at the epoch's figures.
 
         Raises:
-            InputError: The validation loss is not finite.
+            InputError: The training loss is not finite.
         """
         figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        if not math.isfinite(figures["val/loss"]):
-            self._stop(trainer, "the validation loss of", [])
-        self._best = min(self._best, figures["val/loss"])
-        data = _data(trainer)
-        loss, self._lowest = figures["train/loss"], min(self._lowest, figures["train/loss"])
+        data, loss = image_data(trainer), figures["train/loss"]
+        if not math.isfinite(loss):
+            self._stop(trainer, "the training loss of", [])
+        self._lowest = min(self._lowest, loss)
         if loss > max(2 * self._lowest, math.log(data.num_classes)):
             self._warn(
                 f"the training loss has risen from {self._lowest:.3g} to {loss:.3g}: training diverges; give a lower "
                 f"--model.init_args.lr, such as {_rate(trainer) / 10:.2g}"
             )
         labels = data.labels[data.split.indices("val")].numpy()
-        chance = np.bincount(labels).max() / len(labels)
-        if figures["train/acc"] > _LEARNT and _no_better(figures["val/acc"], len(labels), chance):
+        chance, accuracy = np.bincount(labels).max() / len(labels), figures.get("val/acc", 1.0)
+        if figures["train/acc"] > _LEARNT and _no_better(accuracy, len(labels), chance):
             self._warn(
                 f"the training images are learnt ({figures['train/acc']:.0%}) and of the validation images no more "
-                f"are right than by naming the most frequent class ({figures['val/acc']:.0%}): are the labels of both "
+                f"are right than by naming the most frequent class ({accuracy:.0%}): are the labels of both "
                 "right, and are both of one kind?"
             )
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Look at what was learnt."""
-        guessing = math.log(_data(trainer).num_classes)
+        guessing = math.log(image_data(trainer).num_classes)
         if trainer.current_epoch >= _ENOUGH and self._best > guessing:
             self._warn(
                 f"in {trainer.current_epoch} epochs the validation loss never fell below that of guessing "
@@ -113,7 +121,7 @@ class DivergenceMonitor(Checkpoint):
             )
 
     def _stop(self, trainer: L.Trainer, what: str, images: list[int]) -> None:
-        paths = [repr(_data(trainer).catalogue.images[position].path) for position in images[:_NAMED]]
+        paths = [repr(image_data(trainer).catalogue.images[position].path) for position in images[:_NAMED]]
         on = f", first on {', '.join(paths)}" if paths else ""
         last = self.run.last_checkpoint
         kept = f"; the last good weights are in {last}" if last.exists() else ""
@@ -151,9 +159,3 @@ def _rate(trainer: L.Trainer) -> float:
 
 def _no_better(accuracy: float, number: int, chance: float) -> bool:
     return chance < 1 and binomtest(round(accuracy * number), number, chance, alternative="greater").pvalue > 0.05
-
-
-def _data(trainer: L.Trainer) -> ImageData:
-    data = trainer.datamodule  # type: ignore[attr-defined]
-    assert isinstance(data, ImageData)
-    return data

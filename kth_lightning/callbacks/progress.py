@@ -37,15 +37,17 @@ class RunProgress(ProgressBar):
         )
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Count a step."""
+        """Count a batch."""
         assert self._bar is not None
         self._bar.update()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Show the epoch's figures."""
+        """Show the figures of the latest validation."""
         assert self._bar is not None
-        figures = {name: f"{float(trainer.callback_metrics[name]):.3f}" for name in ("val/loss", "val/acc")}
-        self._bar.set_postfix({"epoch": str(trainer.current_epoch)} | figures, refresh=False)
+        known = [name for name in ("val/loss", "val/acc") if name in trainer.callback_metrics]
+        figures = {"epoch": str(trainer.current_epoch)}
+        figures |= {name: f"{float(trainer.callback_metrics[name]):.3f}" for name in known}
+        self._bar.set_postfix(figures, refresh=False)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Close the bar."""

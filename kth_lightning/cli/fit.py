@@ -4,8 +4,8 @@ import logging
 import os
 import signal
 import warnings
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,10 +15,13 @@ import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from kth_lightning import __version__
 from kth_lightning.callbacks.calibrated_loss import CALIBRATED, CalibratedLoss
+from kth_lightning.callbacks.checkpoint_completion import CheckpointCompletion
 from kth_lightning.callbacks.checkpoints import (
     AtomicCheckpointIO,
     BestCheckpoint,
@@ -30,15 +33,22 @@ from kth_lightning.callbacks.divergence import DivergenceMonitor
 from kth_lightning.callbacks.early_stopping import ResumableEarlyStopping
 from kth_lightning.callbacks.ema import TailAveraging
 from kth_lightning.callbacks.feature_cache import FeatureCache
+from kth_lightning.callbacks.harmless_logger import forgive, without_metrics
+from kth_lightning.callbacks.history import History
+from kth_lightning.callbacks.logged_figures import LoggedFigures
+from kth_lightning.callbacks.logged_pictures import LoggedPictures
 from kth_lightning.callbacks.progress import RunProgress
-from kth_lightning.callbacks.run_recorder import RunRecorder
-from kth_lightning.callbacks.tensorboard import TensorBoardWriter
+from kth_lightning.callbacks.run_inputs import RunInputs
+from kth_lightning.callbacks.run_report import RunReport
+from kth_lightning.callbacks.tensorboard_logger import RunTensorBoard
+from kth_lightning.callbacks.tensorboard_views import TensorBoardViews
+from kth_lightning.callbacks.test_results import TestResults
 from kth_lightning.cli.allocation import keep_freed_memory
 from kth_lightning.cli.parser import Parser
 from kth_lightning.cli.precision import choose_precision
 from kth_lightning.cli.run_name import default_run_dir, runs_alike, settings_hash
 from kth_lightning.cli.same_run import Begun, find_difference, is_finished, require_images, with_split
-from kth_lightning.cli.settings import LINKS, check_seed, check_settings
+from kth_lightning.cli.settings import LINKS, check_seed, check_settings, check_validation
 from kth_lightning.data.module import ImageData
 from kth_lightning.data.split import Part
 from kth_lightning.errors import InputError
@@ -175,12 +185,13 @@ class TrainingCLI(LightningCLI):
         config = self.config[self.subcommand]
         check_settings(config)
         given = flat_settings(self._settings(config))
+        self.recorded = self.subcommand == "fit" and not config.trainer.fast_dev_run
         self.run, begun = self._run_folder(given), None
-        if self.subcommand == "fit":
+        if self.recorded:
             begun = self._begun()
-        elif config.ckpt_path is None:
+        elif self.subcommand != "fit" and config.ckpt_path is None:
             raise InputError("--ckpt_path is missing; give a run's checkpoints/best.ckpt")
-        else:
+        elif self.subcommand != "fit":
             require_numbers(config.ckpt_path, read_checkpoint(config.ckpt_path))
         if config.trainer.precision is None:
             chosen = begun.chosen_precision if begun else None
@@ -202,7 +213,7 @@ class TrainingCLI(LightningCLI):
             self.start |= {"settings": settings_hash(given, places=False), "precision_given": precision_given}
         if begun:
             begun.require(flat_settings(resolved))
-        if self.subcommand == "fit" and self.run.splits.exists():
+        if self.recorded and self.run.splits.exists():
             require_images(self.run, config.data)
             config.data = with_split(config.data, self.run)
         if begun and is_finished(self.run):
@@ -215,7 +226,7 @@ class TrainingCLI(LightningCLI):
         if config.run_dir is not None:
             return RunFolder(Path(config.run_dir))
         run = RunFolder(default_run_dir(config.model.class_path, given))
-        if self.subcommand == "fit" and not run.config.exists():
+        if self.recorded and not run.config.exists():
             for other in runs_alike(config.model.class_path, given):
                 if other.splits.exists() and not find_difference(other, config.data):
                     print_rank_zero(f"{other.path} began with these settings and these images, which lay elsewhere")
@@ -242,27 +253,24 @@ class TrainingCLI(LightningCLI):
         """Make the trainer with what every run has: stored features and, for `fit`, all that the run folder holds."""
         config = self.config[self.subcommand]
         self.origin = self._origin()
-        callbacks: list[L.Callback] = [FeatureCache(config.store_maps_before), RunProgress()]
+        own: dict[str, Any] = {"plugins": self._plugins()}
+        callbacks: list[L.Callback] = [RunProgress()]
+        if config.trainer.enable_progress_bar is False:
+            callbacks.clear()
         if self.subcommand == "fit":
-            callbacks += [
-                *([TailAveraging(config.ema_decay)] if config.ema_decay is not None else []),
-                *([CalibratedLoss()] if config.monitor == CALIBRATED else []),
-                DivergenceMonitor(self.run),
-                RunRecorder(self.run, self.written, self.start, config.monitor, self.origin),
-                TensorBoardWriter(self.run, config.monitor),
-                ResumableEarlyStopping(config.monitor, config.patience),
-                BestCheckpoint(
-                    dirpath=str(self.run.checkpoints),
-                    filename="best",
-                    monitor=config.monitor,
-                    auto_insert_metric_name=False,
-                    enable_version_counter=False,
-                    save_on_train_epoch_end=True,
-                ),
-                LastCheckpoint(self.run.last_checkpoint),
-            ]
+            callbacks += [TailAveraging(config.ema_decay)] if config.ema_decay is not None else []
+            callbacks += [CalibratedLoss()] if config.monitor == CALIBRATED else []
+        if not config.trainer.fast_dev_run:
+            callbacks.append(FeatureCache(config.store_maps_before))
+        if self.recorded:
+            self.loggers = self._loggers()
+            own |= {"logger": self.loggers}
+            callbacks += self._recording(config)
+        elif self.subcommand != "fit" and config.trainer.logger is None:
+            own["logger"] = False
+        if config.trainer.default_root_dir is None:
+            own["default_root_dir"] = str(self.run.path)
         self.trainer_defaults["callbacks"] = callbacks
-        own = {"logger": False, "default_root_dir": str(self.run.path), "plugins": [AtomicCheckpointIO()]}
         try:
             trainer = super().instantiate_trainer(**own, **kwargs)
         except (TypeError, ValueError) as error:  # of flags that Lightning's own exception does not cover
@@ -275,6 +283,53 @@ class TrainingCLI(LightningCLI):
                 raise InputError("--trainer.sync_batchnorm: PyTorch has it on GPUs only; leave it out")
         return trainer
 
+    def _plugins(self) -> list[Any]:
+        """List the plugins that were given and, unless one of them writes checkpoints, what writes them whole."""
+        given = self.config_init[self.subcommand].trainer.plugins
+        plugins = list(given) if isinstance(given, list | tuple) else [] if given is None else [given]
+        return plugins if any(isinstance(item, CheckpointIO) for item in plugins) else [*plugins, AtomicCheckpointIO()]
+
+    def _loggers(self) -> list[Logger]:
+        """List the run folder's TensorBoard and the loggers that were given; none where logging is turned off."""
+        trainer = self.config_init[self.subcommand].trainer
+        given = trainer.logger
+        if given is False:
+            return []
+        by_epoch = trainer.val_check_interval in (None, 1.0) and trainer.check_val_every_n_epoch is not None
+        resumed_at: int | None = 0
+        if is_complete(self.run.best_checkpoint):
+            resumed_at = None
+        elif has_checkpoint(self.run.last_checkpoint):
+            last = read_checkpoint(self.run.last_checkpoint)
+            resumed_at = last["epoch"] + 1 if by_epoch else last["global_step"]
+        self.board = RunTensorBoard(self.run, by_epoch, resumed_at)
+        others = [] if given is True or given is None else list(given) if isinstance(given, Iterable) else [given]
+        return [forgive(logger) for logger in (self.board, *others)]
+
+    def _recording(self, config: Namespace) -> list[L.Callback]:
+        """Make what fills the run folder while a run trains; set apart what joins it for validation and test."""
+        history = History(self.run)
+        self.completion = CheckpointCompletion(self.run)
+        self.results = TestResults(self.run, config.monitor, history, self.origin)
+        self.report = RunReport(self.run)
+        return [
+            DivergenceMonitor(self.run),
+            RunInputs(self.run, self.written, self.start, self.origin),
+            history,
+            *([LoggedFigures(self.run, config.monitor, self.loggers)] if self.loggers else []),
+            *([LoggedPictures(self.run, config.monitor, self.loggers)] if self.loggers else []),
+            *([TensorBoardViews(self.run, self.board)] if self.loggers else []),
+            ResumableEarlyStopping(config.monitor, config.patience),
+            BestCheckpoint(
+                dirpath=str(self.run.checkpoints),
+                filename="best",
+                monitor=config.monitor,
+                auto_insert_metric_name=False,
+                enable_version_counter=False,
+            ),
+            LastCheckpoint(self.run.last_checkpoint),
+        ]
+
     def _origin(self) -> Origin | None:
         """Find out what the run starts from, or started from, and which images that has seen."""
         file = self.origin_file
@@ -285,23 +340,11 @@ class TrainingCLI(LightningCLI):
         self.start["origin"] = {"path": file, "sha256": origin_digest(file)}
         return Origin(file, seen_images(read_checkpoint(file)))
 
-    def _run_subcommand(self, subcommand: str) -> None:
-        """Carry out a command; where it fails, leave no process behind that waits for this one."""
-        try:
-            super()._run_subcommand(subcommand)
-        except BaseException:
-            launcher = self.trainer.strategy.launcher
-            if launcher is not None:
-                launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))
-            raise
-        if self.config[subcommand].trainer.profiler is not None:
-            profiler = self.trainer.profiler  # type: ignore[attr-defined]
-            print_rank_zero(profiler.summary())  # Lightning logs it, below the level that is shown
-
     def before_fit(self) -> None:
         """Say what is about to be trained on what."""
         trained = sum(item.numel() for item in self.model.parameters() if item.requires_grad)
         total = sum(item.numel() for item in self.model.parameters())
+        check_validation(self.trainer, len(self.datamodule.split.indices("train")), self.datamodule.batch_size)
         for sentence in (self.datamodule.describe(), *self.datamodule.prepared.remarks):
             print_rank_zero(sentence)
         print_rank_zero(
@@ -327,7 +370,10 @@ class TrainingCLI(LightningCLI):
 
     def fit(self, model: Classifier, datamodule: ImageData) -> None:
         """Train from the last checkpoint, if there is one, then complete the best one and test it."""
-        try:
+        with self._supervised("fit"):
+            if not self.recorded:
+                self._try_out()
+                return
             if not is_complete(self.run.best_checkpoint):
                 last = self.run.last_checkpoint
                 resume = str(last) if has_checkpoint(last) else None
@@ -337,12 +383,46 @@ class TrainingCLI(LightningCLI):
                 if not self.run.best_checkpoint.exists():
                     raise InputError(_without_best(self.run, resumed=resume is not None))
                 self._require_own(self.run.best_checkpoint)
-                self._evaluate(self.trainer.validate)
+                self._evaluate(self.trainer.validate, first=[self.completion])
             else:
                 self._require_own(self.run.best_checkpoint)
-            self._evaluate(self.trainer.test)
-        except SystemExit:  # Lightning's answer to Ctrl-C
-            raise KeyboardInterrupt from None
+            self._evaluate(self.trainer.test, first=[self.results], last=[self.report])
+
+    def validate(self, **given: Any) -> None:
+        """Evaluate a checkpoint on the validation images."""
+        with self._supervised("validate"):
+            self.trainer.validate(**given)
+
+    def test(self, **given: Any) -> None:
+        """Evaluate a checkpoint on the test images."""
+        with self._supervised("test"):
+            self.trainer.test(**given)
+
+    @contextmanager
+    def _supervised(self, command: str) -> Iterator[None]:
+        """Carry out a command; where it fails, leave no process behind that waits for this one."""
+        try:
+            yield
+        except BaseException as error:
+            launcher = self.trainer.strategy.launcher
+            if launcher is not None:
+                launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))
+            if isinstance(error, SystemExit):  # Lightning's answer to Ctrl-C
+                raise KeyboardInterrupt from None
+            raise
+        if self.config[command].trainer.profiler is not None:
+            profiler = self.trainer.profiler  # type: ignore[attr-defined]
+            print_rank_zero(profiler.summary())  # Lightning logs it, below the level that is shown
+
+    def _try_out(self) -> None:
+        """Train, validate and test a few batches, and write nothing."""
+        self.trainer.fit(self.model, datamodule=self.datamodule)
+        self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
+        number = int(self.trainer.fast_dev_run)  # type: ignore[attr-defined]
+        print_rank_zero(
+            f"--trainer.fast_dev_run: {number} batch{'es' if number > 1 else ''} each of training, validation and test "
+            "went through; no run folder was written"
+        )
 
     def _require_own(self, file: Path) -> None:
         """Refuse a checkpoint of the run that was made from other images than its splits.csv tells."""
@@ -354,11 +434,23 @@ class TrainingCLI(LightningCLI):
                 "test images were trained on): one of the two was changed; put it back, or give another --run_dir"
             )
 
-    def _evaluate(self, loop: Callable[..., object]) -> None:
-        """Have the best checkpoint evaluated: `RunRecorder` and `TensorBoardWriter` take what comes of it."""
-        self.trainer.strategy.barrier()
+    def _evaluate(
+        self, loop: Callable[..., object], first: Sequence[L.Callback] = (), last: Sequence[L.Callback] = ()
+    ) -> None:
+        """Have the best checkpoint evaluated, with callbacks that take what comes of it.
+
+        Loggers get the figures of the best epoch from a callback, not those of one more epoch from Lightning.
+        """
+        trainer = self.trainer
+        trainer.strategy.barrier()
+        callbacks, loggers = trainer.callbacks, trainer.loggers  # type: ignore[attr-defined]
+        trainer.callbacks = [*first, *callbacks, *last]  # type: ignore[attr-defined]
+        trainer.loggers = [without_metrics(logger) for logger in loggers]
         best = str(self.run.best_checkpoint)
-        loop(self.model, datamodule=self.datamodule, ckpt_path=best, weights_only=True, verbose=False)
+        try:
+            loop(self.model, datamodule=self.datamodule, ckpt_path=best, weights_only=True, verbose=False)
+        finally:
+            trainer.callbacks, trainer.loggers = callbacks, loggers  # type: ignore[attr-defined]
 
 
 def train(args: list[str] | None = None) -> RunFolder:

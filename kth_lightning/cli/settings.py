@@ -1,7 +1,9 @@
 """Settings of a run that would be taken, and cannot be meant."""
 
 import inspect
+import math
 
+import lightning as L
 from jsonargparse import Namespace
 
 from kth_lightning.errors import InputError
@@ -19,22 +21,10 @@ LINKS = (
 )
 """Settings that the model takes from the data."""
 
-_OWN = {
-    "logger": (None, "a run is logged in its run folder, for TensorBoard"),
-    "plugins": (None, "how checkpoints are written is the run's own"),
-    "default_root_dir": (None, "--run_dir says where a run is written"),
-    "check_val_every_n_epoch": (1, "a run validates after every epoch"),
-    "val_check_interval": (None, "a run validates after every epoch"),
-    "overfit_batches": (None, "--trainer.limit_train_batches trains on a part of the images"),
-    "use_distributed_sampler": (None, "every process takes its share of each batch by itself"),
-    "fast_dev_run": (None, "--config configs/debug.yaml shows every part of a run in seconds"),
-}
-"""Flags of the trainer that a run sets, and why."""
-
 _NOT_ZERO = ("max_epochs", "max_steps", "limit_train_batches", "limit_val_batches", "limit_test_batches")
 
-_LEAST = {"accumulate_grad_batches": 1, "gradient_clip_val": 0}
-"""Below these Lightning trains all the same, and the wrong way."""
+_LEAST = {"accumulate_grad_batches": 1, "gradient_clip_val": 0, "check_val_every_n_epoch": 1}
+"""Below these Lightning trains all the same, and the wrong way, or stumbles."""
 
 _PRECISIONS = ("32", "32-true", "16", "16-mixed", "bf16", "bf16-mixed")
 
@@ -60,9 +50,14 @@ def check_settings(config: Namespace) -> None:
     Raises:
         InputError: There is such a setting.
     """
-    for name, (default, reason) in _OWN.items():
-        if (config.trainer[name] or None) != default:
-            raise InputError(f"--trainer.{name} cannot be chosen ({reason}); leave it out")
+    if config.trainer.use_distributed_sampler:
+        raise InputError(
+            "--trainer.use_distributed_sampler true would count images twice and others never: every process takes "
+            "its share of each batch by itself; leave it out"
+        )
+    interval = config.trainer.val_check_interval
+    if isinstance(interval, int | float) and interval <= 0:
+        raise InputError(f"--trainer.val_check_interval {interval}: give a number above 0")
     for name in _NOT_ZERO:
         if config.trainer[name] == 0:
             raise InputError(f"--trainer.{name} 0: nothing would be trained or tested; give more, or leave it out")
@@ -80,3 +75,42 @@ def check_settings(config: Namespace) -> None:
             raise InputError(f"--model.init_args.{name} cannot be chosen (it follows from {where}); leave it out")
     if config.patience < 1:
         raise InputError(f"--patience {config.patience}: give a whole number of at least 1")
+
+
+def check_validation(trainer: L.Trainer, images: int, batch_size: int) -> None:
+    """Refuse a run without a validation, of which no epoch would be the best.
+
+    Args:
+        trainer: As it will train.
+        images: Number of training images.
+        batch_size: Images a batch.
+
+    Raises:
+        InputError: There would be none.
+    """
+    limit, interval = trainer.limit_train_batches, trainer.val_check_interval
+    batches = math.ceil(images / batch_size)
+    batches = int(batches * limit) if isinstance(limit, float) else min(batches, limit)
+    every, epochs = trainer.check_val_every_n_epoch, trainer.max_epochs
+    if isinstance(interval, int) and every is not None and interval > batches:
+        raise InputError(
+            f"--trainer.val_check_interval {interval}: an epoch has {batches} batches; give no more, or "
+            "--trainer.check_val_every_n_epoch null to count on into the next epoch"
+        )
+    if every is not None and epochs not in (None, -1) and every > epochs:
+        raise InputError(
+            f"--trainer.check_val_every_n_epoch {every}: a run of {epochs} epochs would not be validated once; give "
+            "no more than it has"
+        )
+    if isinstance(interval, int | float):
+        first = interval if isinstance(interval, int) else max(1, int(batches * interval))
+        first += 0 if every is None else (every - 1) * batches
+        steps = math.ceil(first / trainer.accumulate_grad_batches)
+        asked = trainer.max_steps if trainer.max_steps > 0 else math.inf
+        if every is None and epochs not in (None, -1):
+            asked = min(asked, epochs * batches // trainer.accumulate_grad_batches)
+        if steps > asked:
+            raise InputError(
+                f"the run ends after {asked} steps and its first validation comes after {steps}: train longer, or "
+                "validate earlier (--trainer.val_check_interval)"
+            )

@@ -195,20 +195,20 @@ class RunFolder:
         return _read_json(self.start) if self.start.exists() else {}
 
     def append_history(self, row: Mapping[str, float]) -> None:
-        """Add an epoch's figures.
+        """Add an epoch's figures, or those of a validation within an epoch.
 
         Args:
-            row: "epoch", "seconds", "lr", and "train/" and "val/" with each of "loss", "acc", "kappa" and "recall".
-                NaN becomes an empty cell, and so does what a row lacks.
+            row: "epoch"; "step", the optimiser's steps up to there; "train/" and "val/" with each of "loss", "acc",
+                "kappa" and "recall"; and for an epoch "seconds" and "lr", its last learning rate. NaN becomes an empty
+                cell, and so does what a row lacks.
         """
-        names = list(row)
-        header, line = csv_text([names]), csv_text([_cells(row, names)])
         before = _text(self.history) if self.history.exists() else ""
-        if not (before.startswith(header) and before.endswith("\n")):
+        names = (csv_rows(before.partition("\n")[0]) or [[]])[0]
+        if not (before.endswith("\n") and row.keys() <= set(names)):
             self._write_history([*self.read_history(), row])
             return
         with self.history.open("a", encoding="utf-8", newline="") as stream:
-            stream.write(line)
+            stream.write(csv_text([_cells(row, names)]))
 
     def read_history(self) -> list[dict[str, float]]:
         """Read the epochs' figures, NaN for an empty cell; no row where no epoch has ended.
