@@ -172,13 +172,14 @@ def _phase(cache: Path, run: RunFolder) -> str:
     """Tell from the files what a `fit` on empty stores is doing."""
     if not run.config.exists():  # which is written when the pixels are there
         return "pixel store" if any(cache.glob("pixels/*/*")) else "start"
-    if not any(run.path.glob("events.*")):  # which are opened before the first step
+    if not any(file.stat().st_size > 10_000 for file in run.path.glob("events.*")):  # images before the first step
         return "feature store"
     return "epoch" if len(run.read_history()) < EPOCHS else "validation, test, report"
 
 
 def _phase_again(run: RunFolder) -> str:
-    return "rest" if any(run.path.glob("events.*")) else "start on full stores"
+    begun = any(file.stat().st_size > 10_000 for file in run.path.glob("events.*"))  # images before the first step
+    return "rest" if begun else "start on full stores"
 
 
 def _run(argv: list[str], phase: Callable[[], str], said: Path) -> Phases:

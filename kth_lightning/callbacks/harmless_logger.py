@@ -1,7 +1,6 @@
 """Loggers whose failure costs a run nothing."""
 
 from collections.abc import Callable
-from copy import copy
 from functools import wraps
 from typing import Any
 
@@ -48,8 +47,8 @@ def forgive(logger: Logger) -> Logger:
 
 
 def without_metrics(logger: Logger) -> Logger:
-    """Return a logger's copy on the same experiment that passes over the figures which Lightning logs by itself."""
+    """Return a logger's twin on the same experiment that passes over the figures which Lightning logs by itself."""
     getattr(logger, "experiment", None)  # made now where it is not yet, so that both share it
-    quiet = copy(logger)
-    setattr(quiet, "log_metrics", lambda *_, **__: None)  # noqa: B010
-    return quiet
+    twin = object.__new__(type(logger))  # a copy would open another experiment
+    twin.__dict__ = logger.__dict__ | {"log_metrics": lambda *_, **__: None}
+    return twin

@@ -304,6 +304,15 @@ class TrainingCLI(LightningCLI):
             resumed_at = last["epoch"] + 1 if by_epoch else last["global_step"]
         self.board = RunTensorBoard(self.run, by_epoch, resumed_at)
         others = [] if given is True or given is None else list(given) if isinstance(given, Iterable) else [given]
+        for logger in others:
+            try:
+                getattr(logger, "experiment", None)
+            except Exception as error:  # whatever a logger stumbles over
+                reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+                raise InputError(
+                    f"--trainer.logger: {type(logger).__name__} cannot be opened ({reason}); correct its settings, or "
+                    "leave it out"
+                ) from None
         return [forgive(logger) for logger in (self.board, *others)]
 
     def _recording(self, config: Namespace) -> list[L.Callback]:

@@ -40,7 +40,7 @@ def test_a_loss_that_is_no_number_stops_training_and_names_the_image(
     data.prepare_data()
     data.setup("fit")
     loader = data.train_dataloader()
-    loader.sampler.set_epoch(1)
+    loader.batch_sampler.sampler.set_epoch(1)
     order = [int(batch["index"]) for batch in loader]
     model = Poisoned(3, image_size=64, optimizer="SGD", lr=0.0)
     index = torch.tensor([order[position]])
