@@ -220,7 +220,8 @@ class RunFolder:
         whole = _text(self.history).rpartition("\n")[0]
         try:
             return [
-                {name: float(cell or "nan") for name, cell in row.items()} | {"epoch": int(row["epoch"])}
+                {name: int(cell) if name == "step" else float(cell or "nan") for name, cell in row.items()}
+                | {"epoch": int(row["epoch"])}
                 for row in csv_records(whole)
             ]
         except (KeyError, TypeError, ValueError, csv.Error) as error:
