@@ -221,15 +221,6 @@ def test_an_average_that_is_none_is_refused(capsys: pytest.CaptureFixture, tmp_p
     assert "--ema_decay 1.5" in line
 
 
-def test_training_that_would_end_within_an_epoch_is_refused(
-    images: Path, capsys: pytest.CaptureFixture, tmp_path: Path
-) -> None:
-    args = fit("configs/head.yaml", tmp_path / "run", "--data.root", str(images))
-    assert "an epoch has 6 steps" in refusal(capsys, *args, "--trainer.max_steps", "7")
-    main(fit("configs/head.yaml", tmp_path / "whole", "--data.root", str(images), "--trainer.max_steps", "12"))
-    assert len(history(tmp_path / "whole")) == 2
-
-
 def test_ctrl_c_leaves_a_run_that_goes_on(images: Path, tmp_path: Path) -> None:
     args = fit("configs/benchmark.yaml", tmp_path / "run", "--data.root", str(images))
     command = [sys.executable, "-m", "kth_lightning", *args]
@@ -354,9 +345,6 @@ def test_what_is_no_checkpoint_is_refused(finished: Path, tmp_path: Path, capsys
         (["--model.optimizer", "Adan"], "Adam"),
         (["--data.splits", "no/such/splits.csv"], "--data.splits"),
         (["--trainer.accelerator", "gpu"], "gpu"),
-        (["--trainer.logger", "true"], "--trainer.logger"),
-        (["--trainer.plugins", "AsyncCheckpointIO"], "--trainer.plugins"),
-        (["--trainer.default_root_dir", "elsewhere"], "--run_dir"),
         (["--config", "no/such/config.yaml"], "no/such/config.yaml"),
     ],
     ids=lambda value: value[-2] + value[-1] if isinstance(value, list) else "",

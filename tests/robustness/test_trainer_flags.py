@@ -6,7 +6,6 @@ import pytest
 from corpus import snapshot, tiny_fit
 
 NOTHING = "nothing would be trained or tested; give more, or leave it out"
-OWN = "cannot be chosen (a run validates after every epoch); leave it out"
 TOO_MANY = "there are {cores} CPU cores; give no more"
 
 CASES: list[tuple[str, str, str]] = [
@@ -20,12 +19,14 @@ CASES: list[tuple[str, str, str]] = [
     ("--trainer.limit_train_batches", "1.5", "invalid value 1.5 for limit_train_batches"),
     ("--trainer.limit_val_batches", "0", NOTHING),
     ("--trainer.limit_test_batches", "0", NOTHING),
-    ("--trainer.check_val_every_n_epoch", "0", OWN),
-    ("--trainer.check_val_every_n_epoch", "5", OWN),
-    ("--trainer.val_check_interval", "99", OWN),
-    ("--trainer.fast_dev_run", "true", "--config configs/debug.yaml shows every part of a run in seconds"),
-    ("--trainer.overfit_batches", "1", "--trainer.limit_train_batches trains on a part of the images"),
-    ("--trainer.use_distributed_sampler", "true", "every process takes its share of each batch by itself"),
+    ("--trainer.check_val_every_n_epoch", "0", "--trainer.check_val_every_n_epoch 0: give a number of at least 1"),
+    ("--trainer.check_val_every_n_epoch", "5", "a run of 1 epochs would not be validated once"),
+    ("--trainer.val_check_interval", "99", "--trainer.val_check_interval 99: an epoch has 3 batches; give no more"),
+    ("--trainer.val_check_interval", "0", "--trainer.val_check_interval 0: give a number above 0"),
+    ("--trainer.max_steps", "2", "the run ends after 2 steps and its first validation comes after 3"),
+    ("--trainer.overfit_batches", "1.5", "invalid value 1.5 for overfit_batches"),
+    ("--trainer.fast_dev_run", "-1", "fast_dev_run=-1 is not a valid configuration"),
+    ("--trainer.use_distributed_sampler", "true", "would count images twice and others never"),
     ("--trainer.sync_batchnorm", "true", "--trainer.sync_batchnorm: PyTorch has it on GPUs only; leave it out"),
     ("--trainer.enable_checkpointing", "false", "--trainer: "),
     ("--trainer.accelerator", "abacus", "invalid accelerator name: `accelerator='abacus'`"),
