@@ -18,8 +18,7 @@ from kth_lightning.io.class_path import class_path
 class TransformAugmentation(Augmentation):
     """A transform as an augmentation: before each image torch, NumPy and Python are seeded from key and view.
 
-    Their random numbers are put back afterwards. Images go through the transform one by one, so the presets, which
-    draw a batch at once, are faster.
+    Their random numbers are put back afterwards. Images go through the transform one by one.
 
     Args:
         transform: Of torchvision's `transforms.v2` (it gets uint8 [3, H, W]), of Kornia (float32 [1, 3, H, W] in 0..1),
