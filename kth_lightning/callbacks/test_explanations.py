@@ -76,7 +76,7 @@ def _write_mistakes(
     predictions, confidences = probabilities.argmax(1), probabilities.max(1)
     wrong = [row for row in np.argsort(-confidences, kind="stable") if predictions[row] != labels[row]][:MOST_MISTAKES]
     files = [data.catalogue.file(index[row]) for row in wrong]
-    explanations = explain(model, files, predictions[wrong].tolist(), data.catalogue.options)
+    explanations = explain(model, files, predictions[wrong].tolist(), data.catalogue.read_options)
     mistakes = []
     for number, (row, explanation) in enumerate(zip(wrong, explanations, strict=True), start=1):
         if not isinstance(explanation, Explanation):

@@ -53,18 +53,19 @@ def explain_command(argv: list[str]) -> None:
     if bool(options.paths) == options.test_set:
         raise InputError("give images to explain, or --test_set true for the test images of the checkpoint's run")
     output = Path(options.output).expanduser().absolute()
-    data = found = None
-    if options.test_set:
-        parser.set_defaults(_data_of_run(Path(options.ckpt_path)))
+    found = None if options.test_set else FoundImages(options.paths)
+    if found and all(_is_ours(file, output) for file in found):
+        raise InputError(f"{options.paths[0]} has no images but those drawn by this command; name another folder")
+    model = load_classifier(options.ckpt_path, choose_devices(options.accelerator, 1)[0])
+    data = None
+    if found:
+        files = [file for file in found if not _is_ours(file, output)]
+        how = read_options(model, options.value_range, options.max_pixels)
+    else:
+        parser.set_defaults(_data_of_run(Path(options.ckpt_path)) | {"data.value_range": model.value_range})
         data = parser.instantiate_classes(parser.parse_args(argv)).data
         files = [data.catalogue.file(position) for position in data.split.indices("test")]
-    else:
-        found = FoundImages(options.paths)
-        files = [file for file in found if not _is_ours(file, output)]
-        if not files:
-            raise InputError(f"{options.paths[0]} has no images but those drawn by this command; name another folder")
-    model = load_classifier(options.ckpt_path, choose_devices(options.accelerator, 1)[0])
-    how = read_options(model, options.value_range, options.max_pixels) if data is None else data.catalogue.options
+        how = data.catalogue.read_options
     try:
         make_output_folder(output, "--output")
     except OSError as error:

@@ -192,7 +192,10 @@ class TrainingCLI(LightningCLI):
         elif self.subcommand != "fit" and config.ckpt_path is None:
             raise InputError("--ckpt_path is missing; give a run's checkpoints/best.ckpt")
         elif self.subcommand != "fit":
-            require_numbers(config.ckpt_path, read_checkpoint(config.ckpt_path))
+            checkpoint = read_checkpoint(config.ckpt_path)
+            require_numbers(config.ckpt_path, checkpoint)
+            if config.data.value_range is None:  # not that of other images, which the weights do not know
+                config.data.value_range = checkpoint["hyper_parameters"].get("value_range")
         if config.trainer.precision is None:
             chosen = begun.chosen_precision if begun else None
             config.trainer.precision = chosen or choose_precision(str(config.trainer.accelerator))

@@ -51,7 +51,6 @@ def count_left_out(findings: Iterable[Finding], usable: Iterable[str]) -> dict[s
     """
     used = Counter(usable)
     lost = [item for item in findings if not item.of and item.kind not in _NO_LOSS]
-    ways = {item.kind: item.reason.partition("; ")[2] for item in lost if "; " in item.reason}
     return {
         "files": used.total() + len(lost),
         "left_out": len(lost),
@@ -60,8 +59,13 @@ def count_left_out(findings: Iterable[Finding], usable: Iterable[str]) -> dict[s
             label: {"left_out": count, "of": count + used[label]}
             for label, count in sorted(Counter(item.label for item in lost if item.label).items())
         },
-        "ways_out": ways,
+        "ways_out": ways_out(lost),
     }
+
+
+def ways_out(findings: Iterable[Finding]) -> dict[str, str]:
+    """Return what to do about each kind, where something can be done about it."""
+    return {item.kind: item.reason.partition("; ")[2] for item in findings if "; " in item.reason}
 
 
 def left_out_sentence(counts: Mapping[str, Any]) -> str:

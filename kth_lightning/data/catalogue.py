@@ -62,7 +62,7 @@ class Catalogue:
         root: Folder that relative paths start from.
         images: One entry an image.
         located: Where the file lies, written like `path`, of each image that lies elsewhere than its path says.
-        options: How their files are read.
+        options: How their files are to be read, as it was asked for.
     """
 
     root: Path
@@ -97,6 +97,11 @@ class Catalogue:
         graph = coo_array((np.ones(len(ends), dtype=bool), np.array(ends).reshape(-1, 2).T), shape=(size, size))
         return connected_components(graph, directed=False)[1][:count]
 
+    @cached_property
+    def read_options(self) -> ReadOptions:
+        """Return how the files are read; a range of values that was not asked for is that of all images."""
+        return replace(self.options, value_range=self.options.value_range or _range_of(self.images))
+
     def file(self, index: int) -> Path:
         """Return the path of an image's file."""
         path = self.images[index].path
@@ -121,7 +126,7 @@ def read_catalogue(file: Path, root: Path, options: ReadOptions = DEFAULT_OPTION
     Args:
         file: The table.
         root: Folder that its paths start from.
-        options: How the images are to be read; a range of values that is None becomes that of all images.
+        options: How the images are to be read.
 
     Raises:
         InputError: The file is not such a table.
@@ -135,7 +140,6 @@ def read_catalogue(file: Path, root: Path, options: ReadOptions = DEFAULT_OPTION
         raise InputError(
             f"{file} is not a catalogue ({reason}); delete the folder {file.parent} and run the command again"
         ) from None
-    options = replace(options, value_range=options.value_range or _range_of(images))
     return Catalogue(root, images, options=options)
 
 

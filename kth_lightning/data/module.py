@@ -202,7 +202,7 @@ class ImageData(LightningDataModule):
     @property
     def value_range(self) -> list[float] | None:
         """Return the values that become black and white in images deeper than 8 bits; None where there are none."""
-        value_range = self.catalogue.options.value_range
+        value_range = self.catalogue.read_options.value_range
         return [*value_range] if value_range else None
 
     @cached_property

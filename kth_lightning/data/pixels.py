@@ -48,8 +48,8 @@ def open_pixels(catalogue: Catalogue, size: int, interpolation: str, cache_dir: 
     """
     # Versions of Pillow differ in the last bits of what they resize.
     settings = f"{PIL.__version__} {size} {interpolation}"
-    if catalogue.options.value_range:
-        settings += f" {catalogue.options.value_range}"
+    if catalogue.read_options.value_range:
+        settings += f" {catalogue.read_options.value_range}"
     key = hashlib.sha256(settings.encode()).hexdigest()[:24]
     folder = cache_dir / "pixels" / key
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def _decode(store: Store, catalogue: Catalogue, missing: Sequence[int], size: in
 
     def decoded(index: int) -> np.ndarray:
         try:
-            return resize(read_rgb(catalogue.file(index), size, catalogue.options), size, interpolation)
+            return resize(read_rgb(catalogue.file(index), size, catalogue.read_options), size, interpolation)
         except UnreadableImage as error:
             raise InputError(
                 f"{catalogue.file(index)} was read before and cannot be any more ({error}); repeat the command, "

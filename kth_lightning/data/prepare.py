@@ -16,7 +16,15 @@ from filelock import FileLock
 from PIL import Image
 from tqdm import tqdm
 
-from kth_lightning.data.audit import NO_IMAGE, Finding, count_left_out, left_out_sentence, read_audit, write_audit
+from kth_lightning.data.audit import (
+    NO_IMAGE,
+    Finding,
+    count_left_out,
+    left_out_sentence,
+    read_audit,
+    ways_out,
+    write_audit,
+)
 from kth_lightning.data.catalogue import Catalogue, ImageRecord, read_catalogue, write_catalogue
 from kth_lightning.data.class_names import check_names
 from kth_lightning.data.deep_values import ValueRange
@@ -114,8 +122,8 @@ def prepare(source: Source, cache_dir: Path, options: ReadOptions = DEFAULT_OPTI
 
 def _values_sentence(catalogue: Catalogue) -> Iterator[str]:
     deep = sum(image.low is not None for image in catalogue.images)
-    if deep and catalogue.options.value_range:
-        low, high = catalogue.options.value_range
+    if deep and (value_range := catalogue.read_options.value_range):
+        low, high = value_range
         yield (
             f"{deep} of {len(catalogue.images)} images are deeper than 8 bits: their values from {low:g} to {high:g} "
             "become black to white (--data.value_range sets others)"
@@ -291,9 +299,11 @@ def _summary(listing: Listing, images: Sequence[ImageRecord], left_out: Sequence
     kinds: dict[str, list[str]] = {}
     for finding in left_out:
         kinds.setdefault(finding.kind, []).append(finding.path)
+    ways = ways_out(left_out)
     for kind, paths in sorted(kinds.items()):
         more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
-        lines.append(f"  {kind}: {len(paths)} ({', '.join(sorted(paths)[:3])}{more})")
+        way = f"; {ways[kind]}" if kind in ways else ""
+        lines.append(f"  {kind}: {len(paths)} ({', '.join(sorted(paths)[:3])}{more}){way}")
     members: dict[int, list[ImageRecord]] = {}
     for image in images:
         members.setdefault(image.duplicates, []).append(image)

@@ -85,7 +85,7 @@ def localise(
     if unknown := sorted({*labels} - {*model.class_names}):
         raise InputError(f"--ckpt_path: the checkpoint does not know the class {unknown[0]!r} of the images")
     classes = [model.class_names.index(label) for label in labels]
-    found = explain(model, [catalogue.file(position) for position in masked], classes, catalogue.options)
+    found = explain(model, [catalogue.file(position) for position in masked], classes, catalogue.read_options)
     of_class: dict[str, list[Score]] = defaultdict(list)
     of_whole: list[Score] = []
     bar = tqdm(masked, desc="measuring maps", unit="", leave=False)

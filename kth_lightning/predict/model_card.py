@@ -1,7 +1,7 @@
 """The model card beside an exported file, with Hugging Face's fields."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,7 @@ def model_card(exported: Path, predictor: Predictor, run: RunFolder | None, chec
         f"{len(predictor.class_names)} classes of images apart, made with kth_lightning {__version__}.",
         torch=torch.__version__.partition("+")[0],
         side=model.image_size,
+        deep=_deep_sentence(model.value_range),
         calibration="The probabilities are as trained, not calibrated."
         if predictor.temperature == 1
         else f"The logits are divided by {predictor.temperature:.3g}, which calibrates the probabilities.",
@@ -132,6 +133,13 @@ def _metrics(run: RunFolder) -> dict[str, Any]:
     if lacking:
         raise InputError(f"{run.metrics} has no {', '.join(lacking)}; delete it and start its run again")
     return metrics
+
+
+def _deep_sentence(value_range: Sequence[float] | None) -> str:
+    if value_range is None:
+        return ""
+    low, high = value_range
+    return f" Images deeper than 8 bits: scale {low:g} to {high:g} to 0 to 255 first, and cut what lies outside."
 
 
 def _figures(test: Mapping[str, Any], calibrated: bool) -> dict[str, Estimate]:

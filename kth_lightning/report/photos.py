@@ -72,7 +72,7 @@ def read_image(catalogue: Catalogue, position: int, at_least: int) -> Image.Imag
         InputError: It cannot be read any more.
     """
     try:
-        return read_rgb(catalogue.file(position), at_least, catalogue.options)
+        return read_rgb(catalogue.file(position), at_least, catalogue.read_options)
     except UnreadableImage as error:
         raise InputError(
             f"{catalogue.file(position)} was read before and cannot be any more ({error}); repeat the command, which "

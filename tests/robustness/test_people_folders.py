@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import unicodedata
@@ -17,6 +18,7 @@ from corpus import noise, save, snapshot, tiny_fit
 from PIL import Image
 
 from kth_lightning.cli.main import main
+from kth_lightning.data.module import ImageData
 from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.models.checkpoint import load_classifier
 from kth_lightning.predict.predictor import Predictor
@@ -188,6 +190,32 @@ def test_deep_values_have_one_range_from_the_data_to_the_prediction(
     other = Predictor(twelve_bits.best_checkpoint, value_range=(0, 65535))(files)
     assert other[0].probability == other[1].probability != found[0].probability
     assert other[3].probability == found[3].probability
+
+
+def test_an_exported_file_says_what_deep_values_become(twelve_bits: RunFolder, tmp_path: Path) -> None:
+    output = tmp_path / "net.pt2"
+    main(["export", "--ckpt_path", str(twelve_bits.best_checkpoint), "--output", str(output)])
+    card = (tmp_path / "net.pt2.md").read_text(encoding="utf-8")
+    assert "scale 0 to 4095 to 0 to 255 first" in card
+    assert "test images of its run" in card  # which the file gives the same probabilities for
+
+
+def test_other_data_are_read_with_the_range_of_training(
+    twelve_bits: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """A brighter image, added afterwards, widens neither the run's own images nor what the weights are tested on."""
+    root = tmp_path / "root"
+    shutil.copytree(twelve_bits.path.parent / "root", root)
+    Image.fromarray(np.full((40, 40), 60_000, np.uint16)).save(root / "cat/bright.png")
+    data = ImageData(root=str(root), splits=str(twelve_bits.splits), ignore_new=True)
+    assert (data.value_range, len(data.catalogue.images)) == ([0, 4095], 12)
+    losses = []
+    for flags in ([], ["--data.value_range", "[0, 4095]"], ["--data.value_range", "[0, 60000]"]):
+        ours = ["--config", str(twelve_bits.config), "--ckpt_path", str(twelve_bits.best_checkpoint)]
+        main(["test", *ours, "--data.root", str(root), *flags])
+        (line,) = (line for line in capsys.readouterr().out.splitlines() if "test/loss" in line)
+        losses.append(float(line.replace("│", " ").split()[1]))
+    assert losses[0] == losses[1] != losses[2]
 
 
 def test_the_range_can_be_given(twelve_bits: RunFolder, prepared: Prepared, refusal: Refusal, tmp_path: Path) -> None:
