@@ -30,8 +30,9 @@ def _are_weights(value: Any) -> bool:
 def _are_settings(value: Any) -> bool:
     if not isinstance(value, dict):
         return False
-    names = value.get("class_names") or []
-    return isinstance(names, list) and all(isinstance(name, str) for name in names)
+    names, value_range = value.get("class_names") or [], value.get("value_range")
+    named = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return named and (value_range is None or _is_range(value_range))
 
 
 _PARTS: dict[str, Callable[[Any], bool]] = {
@@ -113,8 +114,6 @@ def _check(model: Classifier) -> None:
         raise ValueError(f"an image_size of {model.image_size}")
     if model.interpolation not in INTERPOLATIONS:
         raise ValueError(f"an interpolation {model.interpolation}")
-    if model.value_range is not None and not _is_range(model.value_range):
-        raise ValueError(f"a value_range of {model.value_range}")
     if not math.isfinite(model.temperature):
         raise ValueError(f"a temperature of {model.temperature}")
 

@@ -287,6 +287,8 @@ KINDS: dict[str, tuple[str, object]] = {
     "settings that are a list": ("hyper_parameters", [1, 2]),
     "class names that are numbers": ("hyper_parameters", {"class_names": [1, 2, 3]}),
     "class names that are text": ("hyper_parameters", {"class_names": "abc"}),
+    "a range of text": ("hyper_parameters", {"value_range": ["a", "b"]}),
+    "a range without an end": ("hyper_parameters", {"value_range": [0.0, float("inf")]}),
     "weights that are a list": ("state_dict", [1]),
     "weights that are text": ("state_dict", {"head.1.weight": "text"}),
     "weights without a name": ("state_dict", {1: torch.zeros(3)}),

@@ -77,6 +77,15 @@ def test_predict_counts_what_it_passes_over(
     assert passed_over in capsys.readouterr().out
 
 
+def test_brackets_in_a_folder_above_a_glob_are_its_name(
+    tiny_run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    save(tmp_path / "June [2024]/a.png", 1)
+    output = str(tmp_path / "out.csv")
+    main(["predict", f"{tmp_path}/June [2024]/*.png", "--ckpt_path", str(tiny_run.best_checkpoint), "--output", output])
+    assert "1 of 1 images classified" in capsys.readouterr().out
+
+
 @pytest.fixture
 def inside(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Work in the folder of images, as people do."""
