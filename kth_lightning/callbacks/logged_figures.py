@@ -47,7 +47,7 @@ class LoggedFigures(L.Callback):
         for number, group in enumerate(trainer.optimizers[0].param_groups):
             rates[f"train/lr_{number}" if number else "train/lr"] = group["lr"]
         for logger in self.loggers:
-            logger.log_metrics(rates, trainer.global_step)
+            logger.log_metrics(rates, trainer.global_step - 1)  # as Lightning counts the steps of figures
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Give what the run is worth, at the best epoch."""
