@@ -88,7 +88,7 @@ def chromium() -> Iterator[Any]:
 def tiny_run(tmp_path_factory: pytest.TempPathFactory, images: Path) -> RunFolder:
     """Train a small CNN in float32 that looks at mirror images too, for a second."""
     run = tmp_path_factory.mktemp("runs") / "tiny"
-    flags = ["--model.filters", "[8,16]", "--model.block_dropout", "[0,0]", "--model.lr", "0.01"]
+    flags = ["--model.filters", "[8,16]", "--model.block_dropout", "[0,0]", "--model.optimizer.lr", "0.01"]
     flags += ["--data.root", str(images), "--data.image_size", "32", "--data.interpolation", "bicubic"]
     flags += ["--data.tta_flip", "true", "--trainer.max_epochs", "3", "--trainer.accelerator", "cpu"]
     flags += ["--trainer.precision", "32"]

@@ -13,7 +13,6 @@ from kth_lightning.explain.cam import activation_maps, class_maps
 from kth_lightning.explain.contact_sheet import contact_sheet, tiles
 from kth_lightning.explain.overlay import overlay
 from kth_lightning.models import Classifier
-from kth_lightning.models.layers import GlobalMean
 
 
 class CamSnapshots:
@@ -29,11 +28,10 @@ class CamSnapshots:
         self.model = model
         self.images = images
         self.labels = labels
-        pools = (module for module in model.modules() if isinstance(module, GlobalMean))
-        self.pool = next(pools, None)
-        if self.pool is not None:
+        self.exact = model.class_activation()
+        if self.exact is not None:
             shown = [images, images.flip(3)] if model.tta_flip else [images]
-            with inputs_of(self.pool) as unpooled:
+            with inputs_of(self.exact[0]) as unpooled:
                 self.features = [model.features(item) for item in shown]
             self.unpooled = unpooled  # empty where the tail pools
 
@@ -57,21 +55,23 @@ class CamSnapshots:
         Raises:
             InputError: The network has no maps.
         """
-        if self.pool is None:
+        if self.exact is None:
             logits, maps = activation_maps(self.model, self.images, self.labels[:, None])
             return logits, maps[:, 0]
-        with inputs_of(self.pool) as unpooled:
+        pool, dense = self.exact
+        with inputs_of(pool) as unpooled:
             logits = torch.stack([self.model.tail(item).float() for item in self.features]).mean(0)
-        maps = class_maps(self.model, self.unpooled or unpooled)
+        maps = class_maps(dense, self.unpooled or unpooled)
         return logits, maps[torch.arange(len(maps)), self.labels]
 
 
 @contextmanager
-def inputs_of(module: nn.Module) -> Iterator[list[Tensor]]:
-    """Collect what goes into a module."""
+def inputs_of(*modules: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect what goes into modules."""
     collected: list[Tensor] = []
-    hook = module.register_forward_pre_hook(lambda _, inputs: collected.append(inputs[0]))
+    hooks = [module.register_forward_pre_hook(lambda _, inputs: collected.append(inputs[0])) for module in modules]
     try:
         yield collected
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()

@@ -102,7 +102,6 @@ def complete_checkpoint(file: Path, model: Classifier, temperature: float) -> No
     checkpoint = torch.load(file, weights_only=True, map_location="cpu")
     checkpoint["state_dict"] |= {key: value.cpu() for key, value in model.frozen_state().items()}
     checkpoint["hyper_parameters"]["temperature"] = temperature
-    checkpoint["class_path"] = f"{type(model).__module__}.{type(model).__name__}"
     checkpoint["complete"] = True
     checkpoint["optimizer_states"] = checkpoint["lr_schedulers"] = []
     checkpoint["callbacks"] = {}

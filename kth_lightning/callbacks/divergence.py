@@ -99,7 +99,7 @@ class DivergenceMonitor(Checkpoint):
         if loss > max(2 * self._lowest, math.log(data.num_classes)):
             self._warn(
                 f"the training loss has risen from {self._lowest:.3g} to {loss:.3g}: training diverges; give a lower "
-                f"--model.init_args.lr, such as {_rate(trainer) / 10:.2g}"
+                f"--model.optimizer.lr, such as {_rate(trainer) / 10:.2g}"
             )
         labels = data.labels[data.split.indices("val")].numpy()
         chance, accuracy = np.bincount(labels).max() / len(labels), figures.get("val/acc", 1.0)
@@ -116,7 +116,7 @@ class DivergenceMonitor(Checkpoint):
         if trainer.current_epoch >= _ENOUGH and self._best > guessing:
             self._warn(
                 f"in {trainer.current_epoch} epochs the validation loss never fell below that of guessing "
-                f"({self._best:.3g} against {guessing:.3g}): nothing was learnt; give another --model.init_args.lr "
+                f"({self._best:.3g} against {guessing:.3g}): nothing was learnt; give another --model.optimizer.lr "
                 f"than {_rate(trainer):.2g}"
             )
 
@@ -126,7 +126,7 @@ class DivergenceMonitor(Checkpoint):
         last = self.run.last_checkpoint
         kept = f"; the last good weights are in {last}" if last.exists() else ""
         raise InputError(
-            f"{what} epoch {trainer.current_epoch} is not a finite number{on}: give a lower --model.init_args.lr, or "
+            f"{what} epoch {trainer.current_epoch} is not a finite number{on}: give a lower --model.optimizer.lr, or "
             f"--trainer.gradient_clip_val 1, and another --run_dir{kept}"
         )
 

@@ -8,6 +8,7 @@ import yaml
 from lightning.pytorch.loggers import Logger
 
 from kth_lightning.callbacks.test_results import best_row
+from kth_lightning.io.flat_settings import told_settings
 from kth_lightning.io.run_folder import RunFolder
 
 FIGURES = {
@@ -64,23 +65,25 @@ class LoggedFigures(L.Callback):
 
 
 def _settings(config: dict[str, Any]) -> dict[str, Any]:
-    """Choose what one compares runs by, under the same names for every model."""
-    model, data = config["model"]["init_args"], config["data"]
-    return {
-        "model": config["model"]["class_path"].rpartition(".")[2],
-        "backbone": model.get("backbone", "none"),
-        "preprocessing": model.get("preprocessing", "blog"),
-        "trained_stages": model.get("trained_stages", 0),
-        "dropout": model["dropout"],
-        "optimizer": model["optimizer"],
-        "batch_size": data["batch_size"],
-        **{name: model[name] for name in ("lr", "schedule", "warmup", "label_smoothing")},
-        **{name: data[name] for name in ("image_size", "split_seed", "fold")},
-        "augmentation": data["augmentation"]["class_path"]
-        if isinstance(data["augmentation"], dict)
-        else data["augmentation"],
-        "views": "each epoch its own" if data["views"] is None else str(data["views"]),
+    """Choose what one compares runs by: numbers, and all else as text."""
+    data = config["data"]
+    own = isinstance(data["augmentation"], dict)
+    settings: dict[str, Any] = {"model": config["model"]["class_path"].rpartition(".")[2]}
+    settings |= {
+        name: value
+        for name, value in told_settings(config["model"].get("init_args", {})).items()
+        if name not in ("weights_sha256", "init_head_from")
+    }
+    settings |= {name: data[name] for name in ("batch_size", "image_size", "split_seed", "fold")}
+    settings |= {
+        "augmentation": data["augmentation"]["class_path"] if own else data["augmentation"],
+        "views": str(data["views"] or "each epoch its own"),
         "balance": str(data["balance"]).lower(),
         "seed": config["seed_everything"],
         "precision": config["trainer"]["precision"],
+    }
+    return {
+        name: value if isinstance(value, bool | int | float) else str(value)
+        for name, value in settings.items()
+        if value is not None
     }

@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from torch import nn
 
 from kth_lightning.callbacks.as_in_evaluation import as_in_evaluation
 from kth_lightning.callbacks.cam_snapshots import inputs_of
@@ -97,13 +98,16 @@ class TensorBoardViews(L.Callback):
         position = {image.path: number for number, image in enumerate(data.catalogue.images)}
         index = torch.tensor([position[predicted.paths[row]] for row in chosen])
         store, vectors, thumbnails = data.features("test"), [], []
-        with as_in_evaluation(trainer, model), inputs_of(model.head) as heads:
+        dense = [module for module in model.modules() if isinstance(module, nn.Linear)]
+        with as_in_evaluation(trainer, model), inputs_of(*dense) as taken:
             for some in index.split(_BATCH):
                 clean = torch.full_like(some, CLEAN)
                 images = data.images(some, clean, model.device)
                 thumbnails.append(resized(images, _THUMBNAIL).cpu() / 255)
-                model.tail(model.features(images) if store is None else store.fetch(some, clean).to(model.device))
-                vectors.append(heads.pop().float().cpu())
+                features = model.features(images) if store is None else store.fetch(some, clean).to(model.device)
+                taken.clear()
+                logits = model.tail(features)
+                vectors.append((taken[-1] if taken and taken[-1].ndim == 2 else logits).float().cpu())
         names, metadata = predicted.class_names, []
         for row in chosen:
             label, guess = predicted.labels[row], predicted.probabilities[row].argmax()

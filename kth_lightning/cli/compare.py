@@ -1,10 +1,10 @@
-"""Train the three models on one split, test them on the same images, and set them side by side."""
+"""Train models on one split, test them on the same images, and set them side by side."""
 
 import inspect
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -15,6 +15,7 @@ import kth_lightning
 from kth_lightning.cli.compare_split import Planned, begun_runs, settle_split
 from kth_lightning.cli.fit import train
 from kth_lightning.cli.parser import Parser
+from kth_lightning.cli.recipes import Recipe, find_recipes
 from kth_lightning.cli.run_name import default_run_dir, runs_alike, settings_hash
 from kth_lightning.cli.same_run import find_difference
 from kth_lightning.data.module import ImageData
@@ -28,11 +29,8 @@ from kth_lightning.io.run_lock import locked
 from kth_lightning.io.terminal import is_first_process, print_rank_zero
 from kth_lightning.models.weights import find_weights
 from kth_lightning.report.page import write_report
+from kth_lightning.report.registry import MODELS
 from kth_lightning.report.table import Part, write_table
-
-Model = Literal["benchmark", "head", "finetune", "best"]
-MODELS: tuple[Model, ...] = get_args(Model)
-ARTICLE_MODELS = MODELS[:3]
 
 _TRAINER_FLAGS = {
     "accelerator", "strategy", "devices", "num_nodes", "precision", "max_epochs", "deterministic",
@@ -56,41 +54,42 @@ def compare(argv: list[str]) -> None:
     source = source_name(vars(options.data))
     settings = _settings_of(parser, options)
     folder = Path(options.run_dir) if options.run_dir else _default_folder(settings, options.data)
-    _check_weights([_recipe(options.recipe, source, model) for model in options.models if model != "benchmark"])
+    recipes = find_recipes(options.models, options.recipe == "blog", source == "sample")
+    _check_weights(recipes)
     with locked(folder):
-        _compare(argv, options, settings, source, folder)
+        _compare(argv, options, settings, recipes, folder)
+    if source == "sample":
+        print(f"\n{ATTRIBUTION}")
+    with attempt("the report is not written"):
+        print(f"\nThe report, to look at in a browser: {write_report(folder)}")
+    print(f"The table is in {folder / 'table.md'}, every run beside it; to look inside: tensorboard --logdir {folder}")
 
 
-def _compare(argv: list[str], options: Namespace, settings: dict[str, Any], source: str, folder: Path) -> None:
-    models = [model for model in MODELS if model in options.models]
+def _compare(
+    argv: list[str], options: Namespace, settings: dict[str, Any], recipes: list[Recipe], folder: Path
+) -> None:
     planned = []
     for part, flags in _parts(options, folder):
         typed = [
             _typed([*argv, *flags], groups) for groups in (("--data.", "--trainer.", "--seed_every"), ("--data.",))
         ]
-        for model in models:
-            planned.append((model, Planned(RunFolder(part / model), _recipe(options.recipe, source, model), *typed)))
+        for recipe in recipes:
+            planned.append((recipe, Planned(RunFolder(part / recipe.name), recipe.file, *typed)))
     if is_first_process():
         begun = RunFolder(folder).read_start()
         settle_split(folder, [item for _, item in planned], options.retrain)
         if not begun:
             program = f"kth_lightning {kth_lightning.__version__}"
             RunFolder(folder).write_start({"program": program, "settings": settings_hash(settings, places=False)})
-    for model, item in planned:
+    for recipe, item in planned:
         args = ["fit", "--config", str(item.recipe), *item.flags, "--run_dir", str(item.run.path)]
-        if model == "head" and "finetune" in models:
-            args += ["--store_maps_before", str(_shared_cut(options.recipe, source))]
-        if model == "finetune" and "head" in models:
-            head = RunFolder(item.run.path.with_name("head"))
-            args += ["--model.init_args.init_head_from", str(head.best_checkpoint)]
+        args += ["--store_maps_before", str(cut)] if (cut := _shared_cut(recipe, recipes)) else []
+        if head := _head_of(recipe, recipes):
+            beginning = RunFolder(item.run.path.with_name(head.name)).best_checkpoint
+            args += ["--model.init_args.init_head_from", str(beginning)]
         _fit(args, options)
-    runs = [Part(model, [item.run for name, item in planned if name == model]) for model in models]
-    print(write_table(runs, folder, reference=source == "kth"))
-    if source == "sample":
-        print(f"\n{ATTRIBUTION}")
-    with attempt("the report is not written"):
-        print(f"\nThe report, to look at in a browser: {write_report(folder)}")
-    print(f"The table is in {folder / 'table.md'}, every run beside it; to look inside: tensorboard --logdir {folder}")
+    runs = [Part(recipe.name, [item.run for other, item in planned if other is recipe]) for recipe in recipes]
+    print(write_table(runs, folder, reference=source_name(vars(options.data)) == "kth"))
 
 
 def _parser() -> Parser:
@@ -101,9 +100,9 @@ def _parser() -> Parser:
     parser.add_argument(
         "--models",
         nargs="+",
-        type=Model,
-        default=list(ARTICLE_MODELS),
-        help="Which; the article's three where left out.",
+        type=str,
+        default=list(MODELS),
+        help="Names of recipes, and files of one's own recipes; the article's three models where left out.",
     )
     parser.add_argument(
         "--recipe", type=Literal["default", "blog"], default="default", help="Ours, or the article's to the letter."
@@ -170,43 +169,29 @@ def _parts(options: Namespace, folder: Path) -> list[tuple[Path, list[str]]]:
     return parts
 
 
-def _recipe(recipe: str, source: str, model: Model) -> Path:
-    package = Path(kth_lightning.__file__).parent
-    # A wheel carries the recipes inside the package; in a checkout they stand beside it.
-    configs = next(folder for folder in (package / "configs", package.parent / "configs") if folder.is_dir())
-    if model == "best" and recipe == "blog":
-        raise InputError("--models best: the article has no such recipe; leave --recipe blog out")
-    sized = source == "sample" and model != "best"
-    folder = "blog" if recipe == "blog" else "sample" if sized else "."
-    return configs / folder / f"{model}.yaml"
-
-
-def _check_weights(recipes: list[Path]) -> None:
+def _check_weights(recipes: list[Recipe]) -> None:
     """Find out before any training whether the pretrained models can be trained."""
     for recipe in recipes:
-        settings = _settings(recipe)
-        find_weights(settings.get("weights", "auto"), settings.get("backbone", "vgg19"))
+        if recipe.trunk:
+            find_weights(recipe.trunk[1], recipe.trunk[0])
 
 
-def _shared_cut(recipe: str, source: str) -> int:
-    """Return before how many of its last stages the head's trunk gives what fine-tuning begins with; 0 for nowhere."""
-    head, tuned = (_recipe(recipe, source, model) for model in ("head", "finetune"))
-    same = all(
-        _settings(head).get(name) == _settings(tuned).get(name) for name in ("backbone", "weights", "preprocessing")
-    )
-    images = [_read(item)["data"] for item in (head, tuned)]
-    stored = all(item.pop("views", None) is not None for item in images)  # the views of few are also those of many
-    if not (same and stored and images[0] == images[1]):
+def _head_of(tuned: Recipe, recipes: list[Recipe]) -> Recipe | None:
+    """Return the head that a fine-tuned network starts from: the comparison's on the same trunk."""
+    if tuned.class_name != "FineTuned" or "init_head_from" in tuned.settings:
+        return None
+    heads = (recipe for recipe in recipes if recipe.class_name == "FeatureHead" and recipe.trunk == tuned.trunk)
+    return next(heads, None)
+
+
+def _shared_cut(head: Recipe, recipes: list[Recipe]) -> int:
+    """Return before how many of its last stages a head's trunk gives what fine-tuning begins with; 0 for nowhere."""
+    tuned = next((recipe for recipe in recipes if _head_of(recipe, recipes) is head), None)
+    if tuned is None:
         return 0
-    return _settings(tuned).get("trained_stages", 1)
-
-
-def _settings(recipe: Path) -> dict[str, Any]:
-    return _read(recipe)["model"].get("init_args", {})
-
-
-def _read(recipe: Path) -> dict[str, Any]:
-    return yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    images = [dict(recipe.data) for recipe in (head, tuned)]
+    stored = all(item.pop("views", None) is not None for item in images)  # the views of few are also those of many
+    return tuned.settings.get("trained_stages", 1) if stored and images[0] == images[1] else 0
 
 
 def _fit(args: list[str], options: Namespace) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import yaml
 from tqdm import tqdm
 
+from kth_lightning.cli.checkpoint_flags import add_checkpoint_flags, import_model_class
 from kth_lightning.cli.parser import Parser
 from kth_lightning.cli.predict import add_read_arguments, choose_devices
 from kth_lightning.data.images import ReadOptions
@@ -56,7 +57,8 @@ def explain_command(argv: list[str]) -> None:
     found = None if options.test_set else FoundImages(options.paths)
     if found and all(_is_ours(file, output) for file in found):
         raise InputError(f"{options.paths[0]} has no images but those drawn by this command; name another folder")
-    model = load_classifier(options.ckpt_path, choose_devices(options.accelerator, 1)[0])
+    device = choose_devices(options.accelerator, 1)[0]
+    model = load_classifier(options.ckpt_path, device, import_model_class(options.model_class))
     data = None
     if found:
         files = [file for file in found if not _is_ours(file, output)]
@@ -84,7 +86,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "paths", nargs="*", help="Image files, folders (with all below them) and globs, such as 'photos/**/*.jpg'."
     )
-    parser.add_argument("--ckpt_path", required=True, help="A finished run's checkpoints/best.ckpt.")
+    add_checkpoint_flags(parser)
     parser.add_argument("--output", required=True, help="Folder for the drawn images and their table, explain.csv.")
     parser.add_argument("--top_k", type=int, default=3, help="How many classes are written below an image.")
     parser.add_argument("--test_set", type=bool, default=False, help="Explain the test images of the run instead.")

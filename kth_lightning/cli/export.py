@@ -18,6 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from kth_lightning import __version__
+from kth_lightning.cli.checkpoint_flags import add_checkpoint_flags, import_model_class
 from kth_lightning.cli.parser import Parser
 from kth_lightning.data.images import UnreadableImage, read_rgb
 from kth_lightning.data.module import ImageData
@@ -55,7 +56,8 @@ def export_command(argv: list[str]) -> None:
         raise InputError(f"--output: the model card cannot be written, {card} is a folder; give another place")
     if output.suffix == ".onnx" and not all(map(find_spec, ("onnx", "onnxscript", "onnxruntime"))):
         raise InputError("--output: ONNX needs packages that are not installed: pip install 'kth-lightning[export]'")
-    predictor = Predictor(options.ckpt_path, "cpu", options.calibrated)
+    kind = import_model_class(options.model_class)
+    predictor = Predictor(options.ckpt_path, "cpu", options.calibrated, model_class=kind)
     run = _run_of(Path(options.ckpt_path).resolve())
     images, origin = _images(options.check, run, predictor)
     temporary = output.with_name(f".{output.stem}.{os.getpid()}{output.suffix}")
@@ -222,7 +224,7 @@ def _parser() -> Parser:
         description="Write a checkpoint as one file that takes uint8 RGB images [batch, height, width, 3] of any "
         "size and gives probabilities, with a model card beside it. It is checked against PyTorch before it counts.",
     )
-    parser.add_argument("--ckpt_path", required=True, help="A finished run's checkpoints/best.ckpt.")
+    add_checkpoint_flags(parser)
     parser.add_argument("--output", required=True, help="The file to write: .onnx, or .pt2 for torch.export.")
     parser.add_argument(
         "--check",

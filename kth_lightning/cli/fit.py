@@ -48,11 +48,12 @@ from kth_lightning.cli.parser import Parser
 from kth_lightning.cli.precision import choose_precision
 from kth_lightning.cli.run_name import default_run_dir, runs_alike, settings_hash
 from kth_lightning.cli.same_run import Begun, find_difference, is_finished, require_images, with_split
-from kth_lightning.cli.settings import LINKS, check_seed, check_settings, check_validation
+from kth_lightning.cli.settings import LINKS, check_links, check_seed, check_settings, check_validation
 from kth_lightning.data.module import ImageData
 from kth_lightning.data.split import Part
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.seen_images import Origin, image_keys, leakage_warnings, seen_images
+from kth_lightning.io.class_path import import_part
 from kth_lightning.io.flat_settings import flat_settings
 from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.io.run_lock import locked
@@ -60,6 +61,7 @@ from kth_lightning.io.terminal import print_rank_zero
 from kth_lightning.models import Classifier
 from kth_lightning.models.checkpoint import read_checkpoint, require_numbers
 from kth_lightning.models.origin import origin_digest
+from kth_lightning.models.pretrained import PretrainedClassifier
 from kth_lightning.models.weights import find_weights
 
 COMMANDS = {
@@ -199,8 +201,8 @@ class TrainingCLI(LightningCLI):
         if config.trainer.precision is None:
             chosen = begun.chosen_precision if begun else None
             config.trainer.precision = chosen or choose_precision(str(config.trainer.accelerator))
-        settings = config.model.init_args
-        if "weights" in settings and self.subcommand == "fit":
+        settings = config.model.get("init_args", Namespace())
+        if self.subcommand == "fit" and _takes_weights(config.model):
             wanted = settings.weights_sha256 or (begun.weights_sha256 if begun else None)
             found = find_weights(settings.weights, settings.backbone, wanted)
             found.require(settings.weights_sha256)
@@ -251,6 +253,11 @@ class TrainingCLI(LightningCLI):
         for key in ("run_dir", "store_maps_before", "config"):
             settings.pop(key, None)
         return settings
+
+    def instantiate_classes(self) -> None:
+        """Make the data, the model and the trainer, and see that the model goes with the data."""
+        super().instantiate_classes()
+        check_links(self.model, self.datamodule)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Make the trainer with what every run has: stored features and, for `fit`, all that the run folder holds."""
@@ -486,6 +493,12 @@ def train(args: list[str] | None = None) -> RunFolder:
 class _FinishedError(Exception):
     def __init__(self, run: RunFolder) -> None:
         self.run = run
+
+
+def _takes_weights(model: Namespace) -> bool:
+    settings = model.get("init_args", {})
+    named = all(name in settings for name in ("backbone", "weights", "weights_sha256"))
+    return named and issubclass(import_part(model.class_path, "--model"), PretrainedClassifier)
 
 
 def _without_best(run: RunFolder, resumed: bool) -> str:

@@ -9,6 +9,7 @@ import torch
 from jsonargparse import Namespace
 from tqdm import tqdm
 
+from kth_lightning.cli.checkpoint_flags import add_checkpoint_flags, import_model_class
 from kth_lightning.cli.parser import Parser
 from kth_lightning.data.images import MAX_PIXELS
 from kth_lightning.errors import InputError
@@ -36,7 +37,8 @@ def predict_command(argv: list[str]) -> None:
     found = FoundImages(options.paths)
     total = sum(1 for _ in tqdm(found, desc="listing", unit=" images", delay=1, leave=False))
     devices = choose_devices(options.accelerator, options.devices)
-    predictor = Predictor(options.ckpt_path, devices, options.calibrated, options.value_range, options.max_pixels)
+    kind = import_model_class(options.model_class)
+    predictor = Predictor(options.ckpt_path, devices, options.calibrated, options.value_range, options.max_pixels, kind)
     try:
         table = PredictionFile(output, _key(options), min(options.top_k, len(predictor.class_names)))
     except OSError as error:
@@ -115,7 +117,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "paths", nargs="+", help="Image files, folders (with all below them) and globs, such as 'photos/**/*.jpg'."
     )
-    parser.add_argument("--ckpt_path", required=True, help="A finished run's checkpoints/best.ckpt.")
+    add_checkpoint_flags(parser)
     parser.add_argument("--output", required=True, help="The table to write, .csv or .jsonl; it appears when complete.")
     parser.add_argument("--top_k", type=int, default=3, help="How many classes a row names.")
     parser.add_argument(

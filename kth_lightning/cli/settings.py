@@ -6,6 +6,7 @@ import math
 import lightning as L
 from jsonargparse import Namespace
 
+from kth_lightning.data.module import ImageData
 from kth_lightning.errors import InputError
 from kth_lightning.models import Classifier
 
@@ -68,8 +69,8 @@ def check_settings(config: Namespace) -> None:
     if config.trainer.precision is not None and str(config.trainer.precision) not in _PRECISIONS:
         raise InputError(f"--trainer.precision {config.trainer.precision}: give 32-true, bf16-mixed or 16-mixed")
     for name in LINKS:
-        default = inspect.signature(Classifier).parameters[name].default
-        if config.model.init_args.get(name) not in (None, default):
+        default = inspect.signature(Classifier.__init__).parameters[name].default
+        if config.model.get("init_args", Namespace()).get(name) not in (None, default):
             position = {"seed": "seed_everything", "class_weights": "data.balance"}.get(name, f"data.{name}")
             where = "the data alone" if name in ("num_classes", "class_names") else f"--{position}"
             raise InputError(f"--model.init_args.{name} cannot be chosen (it follows from {where}); leave it out")
@@ -113,4 +114,18 @@ def check_validation(trainer: L.Trainer, images: int, batch_size: int) -> None:
             raise InputError(
                 f"the run ends after {asked} steps and its first validation comes after {steps}: train longer, or "
                 "validate earlier (--trainer.val_check_interval)"
+            )
+
+
+def check_links(model: Classifier, data: ImageData) -> None:
+    """Refuse a model that does not take over what must agree with the data.
+
+    Raises:
+        InputError: Its class passes something else on.
+    """
+    for name in ("num_classes", "class_names", "image_size", "interpolation", "tta_flip", "seed"):
+        if getattr(model, name) != getattr(data, name):
+            raise InputError(
+                f"--model: {type(model).__name__} has a {name} of its own, which must be that of the data; give its "
+                "__init__ the argument **kwargs and pass that on to super().__init__"
             )

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from kth_lightning.errors import InputError
 from kth_lightning.models.base import Classifier
-from kth_lightning.models.layers import GlobalMean
 
 Classes = Tensor | Literal["all", "predicted"]
 
@@ -20,11 +19,11 @@ def activation_maps(model: Classifier, images: Tensor, classes: Classes = "all")
     Only differences of logits reach the probabilities. What a place adds to all classes alike says nothing, and can be
     most of a plain map: so the mean over the classes is taken off.
 
-    Where the dense layer follows a global average, the maps are exact (Zhou et al., "Learning Deep Features for
-    Discriminative Localization", 2016): the dense layer is applied to every place before the average, and the mean of
-    a map over its places is the logit less the mean logit. For other networks they are Grad-CAM's (Selvaraju et al.,
-    2017), not negative and of no unit, at one pass forth and back for every column of `classes`: then ask for the few
-    that are needed. Where the model looks at mirror images too, its maps are averaged as its logits are.
+    Where the model says so (`Classifier.class_activation`), the maps are exact (Zhou et al., "Learning Deep Features
+    for Discriminative Localization", 2016): its dense layer is applied to every place before the average, and the mean
+    of a map over its places is the logit less the mean logit. For other networks they are Grad-CAM's (Selvaraju et
+    al., 2017), not negative and of no unit, at one pass forth and back for every column of `classes`: then ask for the
+    few that are needed. Where the model looks at mirror images too, its maps are averaged as its logits are.
 
     The model runs in evaluation mode, its modes and hooks are restored, and no gradient is kept. Under mixed precision
     the network uses it, as in training; the dense layer and all that Grad-CAM computes are float32.
@@ -43,23 +42,24 @@ def activation_maps(model: Classifier, images: Tensor, classes: Classes = "all")
         InputError: The network has no maps, such as a plain vision transformer.
     """
     with _evaluating(model):
-        pool = next((module for module in model.modules() if isinstance(module, GlobalMean)), None)
-        if pool is None:
+        exact = model.class_activation()
+        if exact is None:
             return _grad_cam(model, images, classes)
         with torch.no_grad():
-            return _cam(model, pool, images, classes)
+            return _cam(model, *exact, images, classes)
 
 
-def class_maps(model: Classifier, looks: Sequence[Tensor]) -> Tensor:
+def class_maps(dense: nn.Module, looks: Sequence[Tensor]) -> Tensor:
     """Return the exact map of every class, float32 [B, C, h, w].
 
     Args:
-        model: The classifier.
+        dense: From averages [..., D] to logits [..., C].
         looks: What the global average takes, [B, D, h, w]: of the images and, where the model looks at them, of their
             mirror images.
     """
     unpooled = looks[0] if len(looks) == 1 else (looks[0] + looks[1].flip(3)) / 2
-    return _centred(model.head(unpooled.movedim(1, -1)).movedim(-1, 1))
+    with torch.autocast(unpooled.device.type, enabled=False):
+        return _centred(dense(unpooled.float().movedim(1, -1)).movedim(-1, 1))
 
 
 @contextmanager
@@ -73,21 +73,23 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _cam(model: Classifier, pool: GlobalMean, images: Tensor, classes: Classes) -> tuple[Tensor, Tensor]:
+def _cam(
+    model: Classifier, pool: nn.Module, dense: nn.Module, images: Tensor, classes: Classes
+) -> tuple[Tensor, Tensor]:
     pooled: list[Tensor] = []
     hook = pool.register_forward_hook(lambda module, inputs, output: pooled.append(inputs[0]))
     try:
         logits = model(images)
     finally:
         hook.remove()
-    maps = class_maps(model, pooled)
+    maps = class_maps(dense, pooled)
     return logits, maps[torch.arange(len(maps), device=maps.device)[:, None], _columns(logits, classes)]
 
 
 def _grad_cam(model: Classifier, images: Tensor, classes: Classes) -> tuple[Tensor, Tensor]:
     from captum.attr import LayerGradCam
 
-    # Tensors of inference mode, which Lightning tests in, take no part in a gradient: hence the clone.
+    # Tensors of inference mode, which Lightning tests in, take no part in a gradient: hence the clones.
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
@@ -97,7 +99,7 @@ def _grad_cam(model: Classifier, images: Tensor, classes: Classes) -> tuple[Tens
         layer = _layer_of_maps(model, inputs[:1])
         with torch.no_grad():
             logits = model(inputs)
-        chosen = _columns(logits, classes)
+        chosen = _columns(logits, classes).clone()
         method = LayerGradCam(lambda inputs: _with_gradient(model, inputs), layer)
 
         def attribute(inputs: Tensor) -> Tensor:
@@ -136,18 +138,19 @@ def _layer_of_maps(model: Classifier, image: Tensor) -> nn.Module:
         if isinstance(output, Tensor) and output.ndim > 2 and output.shape[2:].numel() > 1:
             spatial.append((module, output.shape))
 
-    hooks = [module.register_forward_hook(note) for module in model.modules()]
+    before = set(model.preprocess.modules())
+    hooks = [module.register_forward_hook(note) for module in model.modules() if module not in before]
     try:
         with torch.no_grad():
             model(image)
     finally:
         for hook in hooks:
             hook.remove()
-    layer, shape = spatial[-1]
+    layer, shape = spatial[-1] if spatial else (model, torch.Size())
     # Tokens [B, N, D] are no maps, and neither are those that keep their channels last.
     if len(shape) != 4 or shape[2] != shape[3]:
         raise InputError(
-            "--ckpt_path: this network has no maps of its images before it pools them (it works on tokens), so there "
-            "is nothing to show; convolutional backbones have them"
+            "--ckpt_path: this network has no maps [B, D, h, w] of its images before it pools them, so there is "
+            "nothing to show; other backbones have them"
         )
     return layer

@@ -1,29 +1,36 @@
 """What the three models share: one step, one set of metrics, one way to make optimisers."""
 
-import math
 from collections import defaultdict
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from lightning import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassCohenKappa, MulticlassRecall
 
 from kth_lightning.data.batch import PADDING, Batch
 from kth_lightning.errors import InputError
-from kth_lightning.models.layers import spare_single_values
-from kth_lightning.models.optimizer import ARTICLE_OPTIONS, make_optimizer
+from kth_lightning.models.layers import Preprocess, spare_single_values
+from kth_lightning.models.loss import check_loss, row_losses
+from kth_lightning.models.metrics import MetricCallable, extra_metrics, own_metrics
+from kth_lightning.models.optimizer import make_optimizer
+from kth_lightning.models.saving import complete, describe
+from kth_lightning.models.schedule import make_scheduler
+from kth_lightning.models.settings import KeepsSettings
+from kth_lightning.models.weights import BLOG_PREPROCESSING
 
 
-class Classifier(LightningModule):
+class Classifier(KeepsSettings, LightningModule):
     """Train, validate and test a classifier whose trunk is frozen and whose tail is trained.
 
-    A subclass sets `preprocess`, `trunk` (None where nothing is frozen) and `head`, and defines `tail`. Every process
-    of a run takes its share of each batch; the loss is that of the whole batch.
+    A subclass defines `tail`, and in its `__init__`, after `super().__init__(num_classes, **kwargs)`, the layers that
+    `tail` uses. Where a part of the network is frozen, it sets `trunk` too; where images should come otherwise than
+    divided by 255, `preprocess`. Every process of a run takes its share of each batch; the loss is that of the whole
+    batch.
+
+    Figures of validation and test are the cross-entropy, whatever the loss of training is.
 
     Args:
         num_classes: Length of the logits.
@@ -33,23 +40,31 @@ class Classifier(LightningModule):
         interpolation: How images are resized; kept for prediction.
         value_range: The values that became black and white in images deeper than 8 bits; kept for prediction.
         tta_flip: Average an image's logits with those of its mirror image, except in training.
-        optimizer: Name of a class in torch.optim.
-        optimizer_options: Its arguments beside the learning rate; None gives RMSprop and SGD the article's (rho .9,
-            epsilon 1e-7; momentum .9).
-        lr: Learning rate, of the head where stages have their own.
-        schedule: "constant", or "cosine" down to 0 over the run.
-        warmup: Share of the run in which the learning rate rises linearly from 0.
-        label_smoothing: In the training loss.
+        optimizer: Any of torch.optim's, or of one's own. The default is the article's: RMSprop with rho .9.
+        lr_scheduler: `Cosine`, any of torch.optim.lr_scheduler's, or of one's own; None for a constant learning rate.
+            `Cosine`, OneCycleLR and CyclicLR go by the step, others by the epoch; where a schedule has an open argument
+            `total_steps`, the run fills it in.
+        loss: Module that takes logits [B, num_classes] and labels [B] and gives one training loss a row; None for
+            cross-entropy.
+        label_smoothing: In the cross-entropy of training.
+        metrics: Further figures of each epoch, by name: torchmetrics' Multiclass... classes.
         mixup: Train on mixtures of two images (of their features, where a trunk is frozen) and of their losses, whose
             shares are drawn from Beta(mixup, mixup); 0 for none (Zhang et al., "mixup: Beyond Empirical Risk
             Minimization", 2018). The figures of training are then those of mixtures.
         temperature: What calibrated probabilities divide the logits by; fitted and kept when training has ended.
         seed: Of all that is drawn in training.
+
+    Attributes:
+        preprocess: From images [B, 3, H, W] of any dtype in 0..255 to what the network takes; divides them by 255.
+        trunk: Frozen part of the network, from what `preprocess` gives to what `tail` takes; None for none. It is
+            always in evaluation mode and has no gradients.
+
+    Raises:
+        InputError: A setting is out of its range, or the optimiser, the schedule, the loss or a metric cannot be used.
     """
 
     preprocess: nn.Module
     trunk: nn.Module | None
-    head: nn.Module
 
     def __init__(
         self,
@@ -60,21 +75,28 @@ class Classifier(LightningModule):
         interpolation: str = "bilinear",
         value_range: list[float] | None = None,
         tta_flip: bool = False,
-        optimizer: str = "RMSprop",
-        optimizer_options: dict[str, Any] | None = None,
-        lr: float = 1e-3,
-        schedule: Literal["constant", "cosine"] = "constant",
-        warmup: float = 0.0,
+        optimizer: OptimizerCallable = lambda params: torch.optim.RMSprop(params, lr=1e-3, alpha=0.9, eps=1e-7),
+        lr_scheduler: LRSchedulerCallable | None = None,
+        loss: nn.Module | None = None,
         label_smoothing: float = 0.0,
+        metrics: dict[str, MetricCallable] | None = None,
         mixup: float = 0.0,
         temperature: float = 1.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        require_share("warmup", warmup)
+        if type(self).tail is Classifier.tail:
+            raise InputError(f"--model: {type(self).__name__} defines no tail; write one, from features to logits")
+        self.save_hyperparameters(self.settings)
         require_share("label_smoothing", label_smoothing)
         if not temperature > 0:
             raise InputError(f"--model.temperature {temperature}: give a number above 0")
+        if mixup < 0:
+            raise InputError(f"--model.mixup {mixup}: give 0 for none, or a number above it")
+        if loss is not None:
+            check_loss(loss, num_classes)
+            if label_smoothing:
+                raise InputError("--model.label_smoothing goes with the cross-entropy; give it to --model.loss instead")
         self.num_classes = num_classes
         self.class_names = class_names or [str(position) for position in range(num_classes)]
         self.image_size = image_size
@@ -84,37 +106,42 @@ class Classifier(LightningModule):
         self.temperature = temperature
         self.seed = seed
         self.optimizer = optimizer
-        self.optimizer_options = ARTICLE_OPTIONS.get(optimizer, {}) if optimizer_options is None else optimizer_options
-        self.lr = lr
+        self.lr_scheduler = lr_scheduler
         # Built once in vain, so that a mistake shows before any work is done.
-        make_optimizer(optimizer, [{"params": [nn.Parameter(torch.zeros(1))]}], lr, self.optimizer_options)
-        self.schedule = schedule
-        self.warmup = warmup
+        attempt = make_optimizer(optimizer, [{"params": [nn.Parameter(torch.zeros(1, 1))]}])
+        if lr_scheduler is not None:
+            make_scheduler(lr_scheduler, attempt, total_steps=1000)
+        self.loss = loss
         self.label_smoothing = label_smoothing
-        if mixup < 0:
-            raise InputError(f"--model.mixup {mixup}: give 0 for none, or a number above it")
         self.mixup = mixup
         self.register_buffer("class_weights", torch.tensor(class_weights) if class_weights else None, persistent=False)
-        metrics = MetricCollection(
-            {
-                "acc": MulticlassAccuracy(num_classes, average="micro", ignore_index=PADDING),
-                "kappa": MulticlassCohenKappa(num_classes, ignore_index=PADDING),
-                "recall": MulticlassRecall(num_classes, average="macro", ignore_index=PADDING),
-            }
-        )
-        for metric in metrics.values():
-            metric.validate_args = False  # an epoch's labels are ours, and looking them over takes longer than counting
-        self.metrics = nn.ModuleDict(
-            {f"{stage}_metrics": metrics.clone(f"{stage}/") for stage in ("train", "val", "test")}
-        )
-        self.losses = nn.ModuleDict(
-            {f"{stage}_loss": MeanMetric(nan_strategy="disable") for stage in ("train", "val", "test")}
-        )
+        self.preprocess = Preprocess(BLOG_PREPROCESSING)
+        self.trunk = None
+        stages = ("train", "val", "test")
+        ours, extra = own_metrics(num_classes), extra_metrics(metrics or {}, num_classes)
+        self.metrics = nn.ModuleDict({f"{stage}_metrics": ours.clone(f"{stage}/") for stage in stages})
+        self.extra_metrics = nn.ModuleDict({f"{stage}_metrics": extra.clone(f"{stage}/") for stage in stages})
+        self.losses = nn.ModuleDict({f"{stage}_loss": MeanMetric(nan_strategy="disable") for stage in stages})
         self._kept: dict[str, dict[str, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Freeze what becomes the trunk."""
+        if name == "trunk" and isinstance(value, nn.Module):
+            value.requires_grad_(False).eval()
+        super().__setattr__(name, value)
+
     def tail(self, features: Tensor) -> Tensor:
-        """Map what the trunk gives to logits [B, num_classes]."""
+        """Map what the trunk gives, or `preprocess` where there is none, to logits [B, num_classes]."""
         raise NotImplementedError
+
+    def class_activation(self) -> tuple[nn.Module, nn.Module] | None:
+        """Name the modules that exact class activation maps come from, if the network ends in them.
+
+        Returns:
+            The module that averages maps [B, D, h, w] over height and width, and the one that maps the average
+            [..., D] linearly to the logits; None for any other network, whose maps are then Grad-CAM's.
+        """
+        return None
 
     def features(self, images: Tensor) -> Tensor:
         """Run what is frozen: images [B, 3, H, W] in 0..255 to what the tail takes."""
@@ -126,10 +153,10 @@ class Classifier(LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map RGB images [B, 3, H, W] of any dtype in 0..255 to float32 logits [B, num_classes]."""
-        logits = self.tail(self.features(images)).float()
+        logits = self._logits(self.features(images))
         if not self.tta_flip or self.training:
             return logits
-        return (logits + self.tail(self.features(images.flip(3))).float()) / 2
+        return (logits + self._logits(self.features(images.flip(3)))) / 2
 
     def train(self, mode: bool = True) -> "Classifier":
         """Keep the trunk in evaluation mode, so that its features never depend on the batch."""
@@ -157,14 +184,13 @@ class Classifier(LightningModule):
         if self.mixup:
             share = float(torch.distributions.Beta(self.mixup, self.mixup).sample())
             partners = torch.randperm(len(labels)).to(features.device)
-            logits = self.tail(torch.lerp(features[partners], features, share)).float()
+            logits = self._logits(torch.lerp(features[partners], features, share))
             losses = share * self._losses(logits, labels) + (1 - share) * self._losses(logits, labels[partners])
         else:
-            logits = self.tail(features).float()
+            logits = self._logits(features)
             losses = self._losses(logits, labels)
-        self._keep(
-            "train", label=labels, losses=losses.detach(), logits=logits.detach().argmax(1), index=batch["index"]
-        )
+        logits = logits.detach() if self.extra_metrics["train_metrics"] else logits.detach().argmax(1)
+        self._keep("train", label=labels, losses=losses.detach(), logits=logits, index=batch["index"])
         # DDP averages the gradients over processes; the images of a batch count alike all the same.
         return losses.sum() * (self.trainer.world_size / batch["count"])
 
@@ -177,18 +203,13 @@ class Classifier(LightningModule):
         self._predict(batch, "test")
 
     def _losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(
-            logits,
-            labels,
-            weight=self.class_weights if self.training else None,  # type: ignore[arg-type]
-            label_smoothing=self.label_smoothing if self.training else 0.0,
-            ignore_index=PADDING,
-            reduction="none",
-        )
+        weights = self.class_weights
+        assert weights is None or isinstance(weights, Tensor)
+        return row_losses(logits, labels, self.loss, weights, self.label_smoothing)
 
     def _predict(self, batch: Batch, stage: str) -> None:
         logits = self._logits_of_features(batch) if "features" in batch else self(batch["images"])
-        losses = self._losses(logits, batch["label"])
+        losses = row_losses(logits, batch["label"])
         self._keep(stage, label=batch["label"], losses=losses, logits=logits, index=batch["index"])
 
     def _keep(self, stage: str, **tensors: Tensor) -> None:
@@ -197,8 +218,17 @@ class Classifier(LightningModule):
             self._kept[stage][name].append(tensor)
 
     def _logits_of_features(self, batch: Batch) -> Tensor:
-        logits = self.tail(batch["features"]).float()
-        return (logits + self.tail(batch["mirrored"]).float()) / 2 if "mirrored" in batch else logits
+        logits = self._logits(batch["features"])
+        return (logits + self._logits(batch["mirrored"])) / 2 if "mirrored" in batch else logits
+
+    def _logits(self, features: Tensor) -> Tensor:
+        logits = self.tail(features).float()
+        if logits.ndim != 2 or logits.shape[1] != self.num_classes:
+            raise InputError(
+                f"--model: the tail of {type(self).__name__} gives logits of shape {list(logits.shape)}; for "
+                f"{self.num_classes} classes it must give [images, {self.num_classes}]"
+            )
+        return logits
 
     def on_train_epoch_end(self) -> None:
         """Log the figures of the epoch."""
@@ -214,15 +244,20 @@ class Classifier(LightningModule):
 
     def _log_epoch(self, stage: str) -> None:
         kept = {name: torch.cat(parts) for name, parts in self._kept.pop(stage).items()}
-        metrics, loss = self.metrics[f"{stage}_metrics"], self.losses[f"{stage}_loss"]
+        metrics, extra = self.metrics[f"{stage}_metrics"], self.extra_metrics[f"{stage}_metrics"]
+        loss = self.losses[f"{stage}_loss"]
         assert isinstance(metrics, MetricCollection)
+        assert isinstance(extra, MetricCollection)
         assert isinstance(loss, Metric)
+        real = kept["label"] != PADDING
         metrics.update(kept["logits"], kept["label"])
-        loss.update(kept["losses"][kept["label"] != PADDING])  # torchmetrics drops weights where NaN is to stay NaN
+        if extra:
+            extra.update(kept["logits"][real], kept["label"][real])
+        loss.update(kept["losses"][real])  # torchmetrics drops weights where NaN is to stay NaN
         # Each is summed over the processes by torchmetrics before it is divided.
-        self.log_dict({f"{stage}/loss": loss.compute(), **metrics.compute()})
-        metrics.reset()
-        loss.reset()
+        self.log_dict({f"{stage}/loss": loss.compute(), **metrics.compute(), **extra.compute()})
+        for each in (metrics, extra, loss):
+            each.reset()
 
     def training_losses(self) -> tuple[list[Tensor], list[Tensor]]:
         """Return this process's images and their losses in the running epoch, each [B] for every step so far."""
@@ -243,42 +278,36 @@ class Classifier(LightningModule):
         return index[real][order].cpu(), label[real][order].cpu(), logits[real][order].cpu()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Return the trained parameters, with the learning rate of each group."""
-        return [{"params": [item for item in self.parameters() if item.requires_grad], "lr": self.lr}]
+        """Return the trained parameters in groups, with "lr_scale" where one learns at another rate than the rest."""
+        return [{"params": [item for item in self.parameters() if item.requires_grad]}]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Make the optimiser and, unless the learning rate is constant, a schedule by the step."""
-        optimizer = make_optimizer(self.optimizer, self.parameter_groups(), self.lr, self.optimizer_options)
-        if self.schedule == "constant" and not self.warmup:
+        """Make the optimiser and, unless the learning rate is constant, its schedule."""
+        optimizer = make_optimizer(self.optimizer, self.parameter_groups())
+        if self.lr_scheduler is None:
             return optimizer
-        steps = self.trainer.estimated_stepping_batches
-        if math.isinf(steps):
-            raise InputError(f"--model.schedule {self.schedule} needs an end: give --trainer.max_epochs")
-        warmup = round(self.warmup * steps)
-
-        def factor(step: int) -> float:
-            if step < warmup:
-                return (step + 1) / (warmup + 1)
-            if self.schedule == "constant":
-                return 1.0
-            return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        scheduler = make_scheduler(self.lr_scheduler, optimizer, self.trainer.estimated_stepping_batches)
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     def frozen_state(self) -> dict[str, Tensor]:
-        """Return the part of the state that training never changes and its checkpoints leave out."""
+        """Return the part of the state that training never changes."""
         return {key: value for key, value in self.state_dict().items() if key.startswith("trunk.")}
 
     def weights_sha256(self) -> str:
-        """Return the hash of the file that the trunk's weights came from; empty where there is none."""
+        """Return the hash of the file that the trunk's weights came from; empty where there is none.
+
+        Where there is one, checkpoints of training leave the trunk out, and take it from that file again.
+        """
         return ""
 
+    @classmethod
+    def for_prediction(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """Return the settings to build the classifier by whose weights, the trunk's too, a checkpoint has."""
+        return settings
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave the trunk out: writing it would take longer than many an epoch."""
-        for key in self.frozen_state():
-            del checkpoint["state_dict"][key]
-        checkpoint["weights_sha256"] = self.weights_sha256()
+        """Say of which class and settings the classifier is, and leave out what a file of weights has."""
+        describe(self, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the trunk from the weights where the checkpoint has none.
@@ -286,27 +315,7 @@ class Classifier(LightningModule):
         Raises:
             InputError: The checkpoint was trained on another trunk, or to tell other classes apart.
         """
-        names = checkpoint.get("hyper_parameters", {}).get("class_names")
-        if names and self.class_names != names:
-            differ = sorted(set(names) ^ set(self.class_names))
-            raise InputError(
-                f"--ckpt_path: the checkpoint tells {len(names)} classes apart and the data has "
-                f"{len(self.class_names)} ({', '.join(differ[:5]) or 'in another order'}); "
-                "give data with its own classes"
-            )
-        frozen = {key: value for key, value in self.frozen_state().items() if key not in checkpoint["state_dict"]}
-        if frozen and checkpoint.get("weights_sha256", "") != self.weights_sha256():
-            raise InputError(
-                "--ckpt_path: the checkpoint was trained on other weights of the backbone than --model.weights gives; "
-                f"give those with the hash {checkpoint.get('weights_sha256', '')[:12]}"
-            )
-        checkpoint["state_dict"].update(frozen)
-        shapes, own = _shapes(checkpoint["state_dict"]), _shapes(self.state_dict())
-        if shapes != own:
-            key = min(key for key in {*shapes, *own} if shapes.get(key) != own.get(key))
-            raise InputError(
-                f"--ckpt_path: the checkpoint is not of this model (they differ in {key}); give its own config.yaml"
-            )
+        complete(self, checkpoint)
 
 
 def require_share(flag: str, *values: float) -> None:
@@ -318,7 +327,3 @@ def require_share(flag: str, *values: float) -> None:
     for value in values:
         if not 0 <= value <= 1:
             raise InputError(f"--model.{flag} {value}: give a number from 0 to 1")
-
-
-def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
-    return {key: value.shape for key, value in state.items()}

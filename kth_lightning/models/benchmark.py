@@ -7,8 +7,7 @@ from torch import Tensor, nn
 
 from kth_lightning.errors import InputError
 from kth_lightning.models.base import Classifier, require_share
-from kth_lightning.models.layers import Dropout, GlobalMean, Head, Preprocess, init_like_keras
-from kth_lightning.models.weights import BLOG_PREPROCESSING
+from kth_lightning.models.layers import Dropout, GlobalMean, Head, init_like_keras
 
 
 class BenchmarkCNN(Classifier):
@@ -28,8 +27,6 @@ class BenchmarkCNN(Classifier):
         InputError: The blocks and their dropouts are not of one number, or a setting is out of its range.
     """
 
-    trunk = None
-
     def __init__(
         self,
         num_classes: int,
@@ -48,8 +45,6 @@ class BenchmarkCNN(Classifier):
             raise InputError(f"--model.filters {list(filters)}: give at least one block, each with at least one filter")
         require_share("block_dropout", *block_dropout)
         require_share("dropout", dropout)
-        self.save_hyperparameters()
-        self.preprocess = Preprocess(BLOG_PREPROCESSING)
         self.blocks = nn.Sequential()
         channels = 3
         for width, drop in zip(filters, block_dropout, strict=True):
@@ -62,6 +57,10 @@ class BenchmarkCNN(Classifier):
     def tail(self, features: Tensor) -> Tensor:
         """Map normalised images [B, 3, H, W] to logits [B, num_classes]."""
         return self.head(self.pool(self.blocks(features)))
+
+    def class_activation(self) -> tuple[nn.Module, nn.Module]:
+        """Name the global average and the head."""
+        return self.pool, self.head
 
 
 def _block(channels: int, width: int, dropout: float, batch_norm: bool) -> nn.Sequential:

@@ -14,6 +14,7 @@ import kth_lightning.models
 from kth_lightning.data.pixels import INTERPOLATIONS, MAX_SIZE, MIN_SIZE
 from kth_lightning.errors import InputError
 from kth_lightning.models import Classifier
+from kth_lightning.models.saving import FORMAT, complete
 
 
 def _are_weights(value: Any) -> bool:
@@ -36,6 +37,8 @@ def _are_settings(value: Any) -> bool:
 
 
 _PARTS: dict[str, Callable[[Any], bool]] = {
+    "format": lambda value: type(value) is int and value > 0,
+    "class_path": lambda value: isinstance(value, str) and bool(re.fullmatch(r"[\w.<>]{1,300}", value)),
     "weights_sha256": lambda value: isinstance(value, str),
     "state_dict": _are_weights,
     "hyper_parameters": _are_settings,
@@ -50,43 +53,62 @@ _PARTS: dict[str, Callable[[Any], bool]] = {
 """What every checkpoint of ours has, and what Lightning reads without a look at its kind."""
 
 
-def load_classifier(path: str | Path, device: torch.device | str = "cpu") -> Classifier:
-    """Build the classifier that a run's best.ckpt holds, in evaluation mode.
+def load_classifier(
+    path: str | Path, device: torch.device | str = "cpu", model_class: type[Classifier] | None = None
+) -> Classifier:
+    """Build the classifier that a checkpoint holds, in evaluation mode.
 
-    Neither its data nor its pretrained weights are needed: the file carries the trunk, the class names, the size of the
-    images and the temperature. Nothing in it is executed.
+    A run's best.ckpt needs neither data nor pretrained weights: it carries the trunk, the class names, the size of the
+    images and the temperature. Nothing in a checkpoint is executed, and no name in it is imported.
 
     Args:
-        path: A completed `checkpoints/best.ckpt`.
+        path: A `checkpoints/best.ckpt`, or one that Lightning's Trainer wrote.
         device: Where to put the classifier.
+        model_class: The classifier's class, where that comes from outside kth_lightning: its code is trusted then.
 
     Raises:
-        InputError: The file is missing, no checkpoint of ours, cut short, or of a run that has not ended.
+        InputError: The file is missing, no checkpoint of ours, cut short, or of another class, or the weights that its
+            trunk came from cannot be had.
     """
     checkpoint = read_checkpoint(path)
-    if checkpoint.get("complete") is not True:
-        raise InputError(
-            f"--ckpt_path: {path} holds the trained part alone; give checkpoints/best.ckpt of a run that has finished"
-        )
-    name = checkpoint.get("class_path")
-    kind = getattr(kth_lightning.models, str(name).rpartition(".")[2], None)
-    if not (isinstance(kind, type) and issubclass(kind, Classifier)):
-        raise InputError(f"--ckpt_path: {path} was made by a newer kth_lightning ({name}); update")
-    # The weights are in the file; those that training began with may be gone.
-    own = {"weights": "none", "weights_sha256": None, "init_head_from": None}
+    kind = _class_of(path, checkpoint, model_class)
+    state = {name: value for name, value in checkpoint["state_dict"].items() if not name.startswith("loss.")}
+    settings = checkpoint["hyper_parameters"]
+    if not checkpoint["weights_sha256"] or any(name.startswith("trunk.") for name in state):
+        settings = kind.for_prediction(settings)
     try:
-        settings = dict(checkpoint["hyper_parameters"])
-        model = kind(**settings | {name: value for name, value in own.items() if name in settings})
-        model.load_state_dict(checkpoint["state_dict"])
+        model = kind(**settings)
+        complete(model, checkpoint | {"state_dict": state})
+        model.load_state_dict(state)
         _check(model)
     except Exception as error:  # whatever the first wrong value makes them stumble over
         reason = " ".join(str(error).split())[:200]
+        code = "kth_lightning" if model_class is None else kind.__name__
         raise InputError(
-            f"--ckpt_path: {path} does not fit this version of kth_lightning ({reason}); use the one that wrote it, or "
+            f"--ckpt_path: {path} does not fit this version of {code} ({reason}); use the one that wrote it, or "
             "another checkpoint"
         ) from None
     require_numbers(path, checkpoint)
     return model.eval().requires_grad_(False).to(device)
+
+
+def _class_of(path: str | Path, checkpoint: dict[str, Any], given: type[Classifier] | None) -> type[Classifier]:
+    """Return the class of a checkpoint's classifier: the one given, or ours of its name."""
+    name = checkpoint["class_path"]
+    short = name.rpartition(".")[2]
+    if given is not None:
+        if given.__name__ != short:
+            raise InputError(f"--model_class: {path} holds a {name}, not a {given.__name__}; give its class")
+        return given
+    if not name.startswith("kth_lightning."):
+        raise InputError(
+            f"--ckpt_path: {path} holds a {name}, a class from outside kth_lightning; if you trust its code, say so "
+            f"with --model_class {name} (in Python: model_class={short})"
+        )
+    kind = getattr(kth_lightning.models, short, None)
+    if not (isinstance(kind, type) and issubclass(kind, Classifier)):
+        raise InputError(f"--ckpt_path: {path} was made by a newer kth_lightning ({name}); update")
+    return kind
 
 
 def require_numbers(path: str | Path, checkpoint: dict[str, Any]) -> None:
@@ -98,7 +120,7 @@ def require_numbers(path: str | Path, checkpoint: dict[str, Any]) -> None:
     if not all(value.isfinite().all() for value in checkpoint["state_dict"].values()):
         raise InputError(
             f"--ckpt_path: {path} has weights that are no numbers, so its training went wrong; train again with a "
-            "smaller --model.lr"
+            "smaller learning rate"
         )
 
 
@@ -135,6 +157,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         checkpoint = torch.load(path, weights_only=True, mmap=True, map_location="cpu") if _is_whole(path) else None
     except Exception:  # the readers raise whatever the broken bytes make them stumble over
         checkpoint = None
+    newer = checkpoint.get("format") if isinstance(checkpoint, dict) else None
+    if type(newer) is int and newer > FORMAT:
+        raise InputError(
+            f"--ckpt_path: {path} was written by a newer kth_lightning (its format is {newer}, and this one knows "
+            f"{FORMAT}); update kth_lightning"
+        )
     if not isinstance(checkpoint, dict) or not all(fits(checkpoint.get(name)) for name, fits in _PARTS.items()):
         raise InputError(
             f"--ckpt_path: {path} is no checkpoint of kth_lightning, or was cut short or damaged; give another"

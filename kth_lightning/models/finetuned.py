@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 import torch
+from lightning.pytorch.cli import OptimizerCallable
 
 from kth_lightning.errors import InputError
 from kth_lightning.models.pretrained import PretrainedClassifier
@@ -24,8 +25,7 @@ class FineTuned(PretrainedClassifier):
         weights_sha256: Hash that the file of weights must have; written into config.yaml.
         preprocessing: "backbone" as the weights expect, "blog" red, green, blue / 255 whatever they expect.
         dropout: Before the dense layer.
-        optimizer: Name of a class in torch.optim.
-        lr: Learning rate of the head.
+        optimizer: Any of torch.optim's, or of one's own; its learning rate is that of the head.
         **kwargs: See `Classifier`.
     """
 
@@ -40,17 +40,15 @@ class FineTuned(PretrainedClassifier):
         weights_sha256: str | None = None,
         preprocessing: Literal["backbone", "blog"] = "backbone",
         dropout: float = 0.7,
-        optimizer: str = "SGD",
-        lr: float = 1e-4,
+        optimizer: OptimizerCallable = lambda params: torch.optim.SGD(params, lr=1e-4, momentum=0.9),
         **kwargs: Any,
     ) -> None:
         if trained_stages < 1:
             raise InputError("--model.trained_stages: at least one stage is fine-tuned; for none, train a FeatureHead")
         super().__init__(
             num_classes, trained_stages, backbone, weights, weights_sha256, preprocessing, dropout,
-            optimizer=optimizer, lr=lr, **kwargs,
+            optimizer=optimizer, **kwargs,
         )  # fmt: skip
-        self.save_hyperparameters()
         self.backbone_lr_scale = backbone_lr_scale
         if init_head_from:
             self._start_head_from(init_head_from)
@@ -79,9 +77,14 @@ class FineTuned(PretrainedClassifier):
                 f"--model.init_head_from: the head in {file} does not fit this backbone and classes"
             ) from None
 
+    @classmethod
+    def for_prediction(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """Look for no weights and no head."""
+        return super().for_prediction(settings) | {"init_head_from": None}
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the head, at the learning rate, and the stages, at theirs."""
-        return [
-            {"params": list(self.head.parameters()), "lr": self.lr},
-            {"params": list(self.stages.parameters()), "lr": self.lr * self.backbone_lr_scale},
-        ]
+        stages = list(self.stages.parameters())
+        of_stages = set(map(id, stages))
+        others = [item for item in self.parameters() if item.requires_grad and id(item) not in of_stages]
+        return [{"params": others}, {"params": stages, "lr_scale": self.backbone_lr_scale}]

@@ -36,7 +36,6 @@ class FeatureHead(PretrainedClassifier):
         **kwargs: Any,
     ) -> None:
         super().__init__(num_classes, 0, backbone, weights, weights_sha256, preprocessing, dropout, **kwargs)
-        self.save_hyperparameters()
 
     def cut_trunk(self, stages: int) -> tuple[nn.Module, nn.Module]:
         """Part the trunk before its last stages, as the trunk of a `FineTuned` ends that trains them.

@@ -1,5 +1,7 @@
 """The layers that the three models share, and what is done to those of a backbone."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -37,6 +39,36 @@ class GlobalMean(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """Average in float32, whatever the maps' dtype."""
         return maps.float().mean((2, 3))
+
+
+class ChannelsFirst(nn.Module):
+    """Turn maps [B, H, W, C] into maps [B, C, H, W]."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Move the channels."""
+        return maps.movedim(-1, 1)
+
+
+class TokensToMaps(nn.Module):
+    """Turn a vision transformer's tokens [B, prefix + side * side, D] into maps [B, D, side, side].
+
+    Args:
+        prefix: Number of tokens before those of the patches, such as the class token.
+    """
+
+    def __init__(self, prefix: int) -> None:
+        super().__init__()
+        self.prefix = prefix
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Leave the prefix out and put the patches in their places."""
+        patches = tokens[:, self.prefix :]
+        side = math.isqrt(patches.shape[1])
+        return patches.transpose(1, 2).unflatten(2, (side, side))
+
+    def extra_repr(self) -> str:
+        """Name the setting."""
+        return f"prefix={self.prefix}"
 
 
 class Dropout(nn.Dropout):

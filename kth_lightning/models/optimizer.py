@@ -1,31 +1,34 @@
-"""Optimisers of torch.optim, by name."""
+"""How an optimiser is made from a callable, and what it may not be."""
 
-from difflib import get_close_matches
 from typing import Any
 
-import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch.optim import LBFGS, Optimizer, SparseAdam
 
 from kth_lightning.errors import InputError
 
-ARTICLE_OPTIONS: dict[str, dict[str, Any]] = {"RMSprop": {"alpha": 0.9, "eps": 1e-7}, "SGD": {"momentum": 0.9}}
-"""What the article's optimisers were given beside the learning rate."""
 
-_UNUSABLE = ("Optimizer", "LBFGS", "SparseAdam")  # the last two want whole data sets, and gradients of another kind
+def make_optimizer(optimizer: OptimizerCallable, groups: list[dict[str, Any]]) -> Optimizer:
+    """Make an optimiser, and scale the learning rate of each group that has an "lr_scale".
 
-
-def make_optimizer(
-    name: str, groups: list[dict[str, Any]], lr: float, options: dict[str, Any]
-) -> torch.optim.Optimizer:
-    """Make an optimiser of torch.optim.
+    Args:
+        optimizer: Takes parameter groups, as all of torch.optim's classes do with their settings filled in.
+        groups: Each with "params" and, where its learning rate is another, "lr_scale".
 
     Raises:
-        InputError: There is no such class, or it does not take the options.
+        InputError: There is nothing to train, or the optimiser does not take the groups or its settings, or works on
+            other kinds of gradients.
     """
-    known = [item for item, kind in vars(torch.optim).items() if isinstance(kind, type) and item not in _UNUSABLE]
-    if name not in known:
-        near = get_close_matches(name, known, n=3, cutoff=0.4)
-        raise InputError(f"--model.optimizer: torch.optim has no {name!r}; did you mean {', '.join(near or known)}?")
+    if not any(group["params"] for group in groups):
+        raise InputError("--model: there is no parameter to train; give the class some outside its trunk")
     try:
-        return getattr(torch.optim, name)(groups, lr=lr, **options)
+        made = optimizer([{"params": group["params"]} for group in groups])
     except (TypeError, ValueError) as error:
-        raise InputError(f"--model.optimizer_options: {name} does not take {options} ({error})") from None
+        raise InputError(f"--model.optimizer: it cannot be made ({error}); change its settings") from None
+    if isinstance(made, LBFGS | SparseAdam):
+        raise InputError(
+            f"--model.optimizer: {type(made).__name__} wants whole data sets or sparse gradients; give another"
+        )
+    for group, given in zip(made.param_groups, groups, strict=True):
+        group["lr"] *= given.get("lr_scale", 1.0)
+    return made

@@ -2,11 +2,9 @@
 
 from typing import Any, Literal
 
-import timm
 import torch
 from torch import Tensor, nn
 
-from kth_lightning.errors import InputError
 from kth_lightning.models.backbone import build_backbone
 from kth_lightning.models.base import Classifier, require_share
 from kth_lightning.models.layers import Head, Preprocess
@@ -48,20 +46,14 @@ class PretrainedClassifier(Classifier):
         super().__init__(num_classes, **kwargs)
         require_share("dropout", dropout)
         check_backbone(backbone)
-        config = timm.get_pretrained_cfg(backbone)
-        if config and config.fixed_input_size and (self.image_size,) * 2 != config.input_size[1:]:
-            raise InputError(
-                f"--data.image_size {self.image_size}: {backbone} takes images of {config.input_size[1]} pixels only"
-            )
         found = find_weights(weights, backbone)
         found.require(weights_sha256)
-        network = build_backbone(backbone, found)
+        network = build_backbone(backbone, found, self.image_size)
         self.weights = found
         self.preprocess = Preprocess(BLOG_PREPROCESSING if preprocessing == "blog" else found.preprocessing(backbone))
         trunk, stages = network.cut(backbone, trained_stages)
         self.trunk, self.stages = (trunk, stages) if trained_stages else (nn.Sequential(trunk, stages), nn.Identity())
-        # Lightning trains in the mode it finds and never calls train() itself.
-        self.trunk.requires_grad_(False).eval()
+        self.mean = network.mean
         self.head = Head(network.width, num_classes, dropout)
         self.to(memory_format=torch.channels_last)
 
@@ -69,6 +61,15 @@ class PretrainedClassifier(Classifier):
         """Run what is trained: the last stages, if any, and the head."""
         return self.head(self.stages(features))
 
+    def class_activation(self) -> tuple[nn.Module, nn.Module] | None:
+        """Name the global average and the head, where there is nothing in between."""
+        return (self.mean, self.head) if self.mean else None
+
     def weights_sha256(self) -> str:
         """Return the hash of the file that the trunk's weights came from; empty for random ones."""
         return self.weights.sha256
+
+    @classmethod
+    def for_prediction(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """Look for no weights: those that training began with may be gone."""
+        return settings | {"weights": "none", "weights_sha256": None}

@@ -18,6 +18,7 @@ from kth_lightning.data.sources.sample import ATTRIBUTION
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.statistics import Estimate
 from kth_lightning.io.csv_text import read_csv
+from kth_lightning.io.flat_settings import told_settings
 from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.predict.predictor import Predictor
 
@@ -193,7 +194,7 @@ def _recipe(
 ) -> dict[str, str]:
     if not metrics:
         return {"parameters": f"{sum(item.numel() for item in predictor.model.parameters()):,}"}
-    of_model = {key: value for key, value in settings.items() if key not in _PLACES}
+    of_model = {key: value for key, value in told_settings(dict(settings)).items() if key not in _PLACES}
     of_data = {key: data[key] for key in ("batch_size", "augmentation", "views", "balance", "split_seed")}
     return {
         "parameters": f"{metrics['parameters']:,}, of which {metrics['parameters_trained']:,} were trained",

@@ -80,12 +80,13 @@ class Predictor:
     0.001.
 
     Args:
-        ckpt_path: A finished run's `checkpoints/best.ckpt`.
+        ckpt_path: A finished run's `checkpoints/best.ckpt`, or a checkpoint that Lightning's Trainer wrote.
         device: "auto" for a GPU where there is one, a device of torch's, or several that share the work.
         calibrated: Divide the logits by the temperature that was fitted on the validation images.
         value_range: The values that are black and white in images deeper than 8 bits; those of training where it is
             left out.
         max_pixels: The most pixels that are decoded of one image; a larger one gets a prediction with an error.
+        model_class: The classifier's class, where that comes from outside kth_lightning: its code is trusted then.
 
     Raises:
         InputError: The file is no such checkpoint, or a setting is out of its range.
@@ -98,12 +99,13 @@ class Predictor:
         calibrated: bool = False,
         value_range: Sequence[float] | None = None,
         max_pixels: int = MAX_PIXELS,
+        model_class: type[Classifier] | None = None,
     ) -> None:
         check_counts(max_pixels=max_pixels)
         if device == "auto":
             device = (torch.accelerator.is_available() and torch.accelerator.current_accelerator()) or "cpu"
         devices = [device] if isinstance(device, str | torch.device) else device
-        models = [load_classifier(ckpt_path, item) for item in devices]
+        models = [load_classifier(ckpt_path, item, model_class) for item in devices]
         self.model = models[0]
         self.class_names = self.model.class_names
         self.options = read_options(self.model, value_range, max_pixels)

@@ -15,10 +15,9 @@ from kth_lightning.errors import InputError
 from kth_lightning.evaluation.calibration import apply_temperature
 from kth_lightning.io.flat_settings import flat_settings
 from kth_lightning.io.run_folder import Predictions, RunFolder
+from kth_lightning.report.registry import MODELS, name_of
 from kth_lightning.report.same_images import image_names
 from kth_lightning.report.table import Part
-
-MODELS = {"BenchmarkCNN": "benchmark", "FeatureHead": "head", "FineTuned": "finetune"}
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,7 @@ def find_models(folder: Path) -> tuple[list[ModelRuns], list[str]]:
         raise InputError(f"there is no folder {folder}; give a run folder, or the folder that compare wrote")
     if _is_run(folder):
         kind = str(RunFolder(folder).read_metrics().get("model"))
-        return [ModelRuns.read(Part(MODELS.get(kind, folder.resolve().name), [RunFolder(folder)]))], []
+        return [ModelRuns.read(Part(name_of(kind) or folder.resolve().name, [RunFolder(folder)]))], []
     runs: dict[str, list[RunFolder]] = {}
     unfinished = []
     for position in ("*", "fold-*/*", "seed-*/*", "seed-*/fold-*/*"):
@@ -161,7 +160,7 @@ def _is_run(path: Path) -> bool:
 
 def _in_order(path: Path) -> tuple[int, list[str]]:
     """Sort the article's models as the article does, and fold-10 after fold-9."""
-    known = list(MODELS.values())
+    known = list(MODELS)
     return (
         known.index(path.name) if path.name in known else len(known),
         [word.zfill(9) for word in re.split(r"(\d+)", str(path))],

@@ -14,6 +14,7 @@ import tabulate
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.statistics import accuracy_interval, summarise
 from kth_lightning.io.run_folder import LOCALISATION, RunFolder, write_atomically
+from kth_lightning.report.registry import ARTICLE_IMAGES, MODELS
 from kth_lightning.report.same_images import cautions, image_names, inputs
 
 tabulate.MIN_PADDING = 0  # its two spaces beside every heading would take the table beyond 120 columns
@@ -24,17 +25,6 @@ HEADER = ["model", "s/epoch", "cross-entropy", "accuracy (95 % CI)", "kappa"]
 HEADER += ["best epoch", "epochs", "params trained", "total"]
 _COLUMNS = {"loss": HEADER.index("cross-entropy"), "kappa": HEADER.index("kappa")}
 
-ARTICLE_IMAGES = 140
-# E. He, "Transfer Learning with Keras", 2017, table 1
-ARTICLE_COLUMNS = ("seconds_per_epoch", "loss", "acc", "kappa", *COSTS[1:])
-ARTICLE: dict[str, dict[str, float]] = {
-    model: dict(zip(ARTICLE_COLUMNS, figures, strict=True))
-    for model, figures in {
-        "benchmark": (8.95, 1.83, 0.57, 0.5479, 23, 29, 3_920_531, 259.6),
-        "head": (0.17, 1.41, 0.60, 0.5777, 224, 235, 9_747, 40.83),
-        "finetune": (12.5, 0.93, 0.80, 0.7890, 24, 30, 9_448_979, 375.82),
-    }.items()
-}
 ARTICLE_NOTE = (
     f"article: of 2017, tested on {ARTICLE_IMAGES} images; its seconds include a pass over validation AND test "
     "after each epoch,\non a GPU of 2017; ours: training + validation."
@@ -53,7 +43,7 @@ class Part:
     """Name a model of the comparison and its finished runs.
 
     Attributes:
-        model: "benchmark", "head" or "finetune" where the article has figures of it.
+        model: Name of its recipe; of one in the registry the article has figures.
         runs: One; or several, over folds or seeds.
     """
 
@@ -129,8 +119,8 @@ def figures(part: Part, reference: bool) -> dict[str, Any]:
             for name in LOCALISATION
             if name != "n"
         }
-    if reference and part.model in ARTICLE:
-        entry["article"] = ARTICLE[part.model] | {"n": ARTICLE_IMAGES}
+    if reference and part.model in MODELS:
+        entry["article"] = MODELS[part.model].article | {"n": ARTICLE_IMAGES}
     return entry
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from kth_lightning.evaluation.statistics import holm, mcnemar
 from kth_lightning.report.model_runs import ModelRuns
+from kth_lightning.report.registry import MODELS, name_of
 from kth_lightning.report.same_images import same_test_images
 
 
@@ -17,13 +18,8 @@ def titles_of(models: Sequence[ModelRuns]) -> list[str]:
     for model in models:
         backbone = str(model.configs[0].get("model.init_args.backbone")).replace("vgg", "VGG")
         kind = str(model.metrics[0].get("model"))
-        titles.append(
-            {
-                "BenchmarkCNN": "the benchmark CNN",
-                "FeatureHead": f"the head on {backbone}",
-                "FineTuned": f"fine-tuned {backbone}",
-            }.get(kind, model.part.model)
-        )
+        name = name_of(kind)
+        titles.append(MODELS[name].title.format(backbone=backbone) if name else model.part.model)
     return [
         title if titles.count(title) == 1 else model.part.model for title, model in zip(titles, models, strict=True)
     ]

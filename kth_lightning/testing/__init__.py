@@ -4,4 +4,5 @@ May import everything below the commands.
 """
 
 from kth_lightning.testing.augmentation import check_augmentation as check_augmentation
+from kth_lightning.testing.classifier import check_classifier as check_classifier
 from kth_lightning.testing.source import check_source as check_source

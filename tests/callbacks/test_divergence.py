@@ -42,7 +42,7 @@ def test_a_loss_that_is_no_number_stops_training_and_names_the_image(
     loader = data.train_dataloader()
     loader.batch_sampler.sampler.set_epoch(1)
     order = [int(batch["index"]) for batch in loader]
-    model = Poisoned(3, image_size=64, optimizer="SGD", lr=0.0)
+    model = Poisoned(3, image_size=64, optimizer=lambda params: torch.optim.SGD(params, 0.0))
     index = torch.tensor([order[position]])
     model.poison = model.features(data.images(index, torch.zeros_like(index), model.device))
     run = RunFolder(tmp_path)
@@ -64,28 +64,28 @@ def test_a_loss_that_is_no_number_stops_training_and_names_the_image(
 @pytest.mark.parametrize("devices", ["1", "2"])
 def test_training_that_breaks_gets_one_sentence_from_all_processes(devices: str, images: Path, tmp_path: Path) -> None:
     args = [*SMALL, "--data.root", str(images), "--run_dir", str(tmp_path / "run"), "--model.optimizer", "SGD"]
-    args += ["--model.optimizer_options", "{}", "--model.lr", "1e38", "--trainer.devices", devices]
+    args += ["--model.optimizer.lr", "1e38", "--trainer.devices", devices]
     command = [sys.executable, "-m", "kth_lightning", *args, "--trainer.strategy", "ddp"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT, check=False)
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
     (error,) = [line for line in result.stderr.splitlines() if "error:" in line]
     assert "is not a finite number" in error
-    assert "--model.init_args.lr" in error
+    assert "--model.optimizer.lr" in error
 
 
 def test_a_diverging_learning_rate_is_named(images: Path, tmp_path: Path) -> None:
     flags = ["--data.root", str(images), "--run_dir", str(tmp_path), "--trainer.max_epochs", "4"]
-    flags += ["--model.optimizer", "SGD", "--model.optimizer_options", "{}"]
-    flags += ["--model.lr", "10", "--model.schedule", "constant", "--model.warmup", "1"]
-    with pytest.warns(UserWarning, match=r"training diverges; give a lower --model\.init_args\.lr, such as 1"):
+    flags += ["--model.optimizer", "SGD"]
+    flags += ["--model.optimizer.lr", "10", "--model.lr_scheduler", "LinearLR"]
+    with pytest.warns(UserWarning, match=r"training diverges; give a lower --model\.optimizer\.lr, such as 1"):
         main([*SMALL, *ALONE, *flags])
 
 
 def test_a_run_that_learnt_nothing_says_so(images: Path, tmp_path: Path) -> None:
     flags = ["--data.root", str(images), "--run_dir", str(tmp_path), "--trainer.max_epochs", "5"]
-    flags += ["--model.batch_norm", "false", "--model.lr", "1e-12", "--data.augmentation", "none"]
-    with pytest.warns(UserWarning, match=r"nothing was learnt; give another --model\.init_args\.lr than 1e-12"):
+    flags += ["--model.batch_norm", "false", "--model.optimizer.lr", "1e-12", "--data.augmentation", "none"]
+    with pytest.warns(UserWarning, match=r"nothing was learnt; give another --model\.optimizer\.lr than 1e-12"):
         main([*SMALL, *ALONE, *flags])
 
 

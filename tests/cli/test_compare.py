@@ -56,15 +56,53 @@ def test_folds_test_every_image_once_and_pool_the_predictions(images: Path, tmp_
     assert (entry["runs"], entry["n"]) == (3, 60)
 
 
-def test_the_best_recipe_is_compared_where_asked_but_the_article_has_none(
+TINY = "model:\n  class_path: BenchmarkCNN\n  init_args: {filters: [4, 8], block_dropout: [0, 0]}\n"
+HEAD = "model:\n  class_path: FeatureHead\n  init_args: {backbone: test_resnet, weights: none}\ndata: {views: 1}\n"
+
+
+def test_recipe_files_are_compared_beside_names_and_the_article_has_none(
     images: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    main(compare(images, tmp_path, "--models", "head", "best", "--trainer.devices", "1"))
-    assert [entry["model"] for entry in json.loads((tmp_path / "table.json").read_text())] == ["head", "best"]
+    tiny, tuned, head = (tmp_path / "my" / f"{name}.yaml" for name in ("tiny", "a-tuned", "small-head"))
+    tiny.parent.mkdir()
+    tiny.write_text(TINY)
+    head.write_text(HEAD)
+    tuned.write_text(HEAD.replace("FeatureHead", "FineTuned"))
+    files = [str(file) for file in (tiny, tuned, head)]
+    main(compare(images, tmp_path, "--models", *files, "best", "--trainer.devices", "1"))
+    names = [entry["model"] for entry in json.loads((tmp_path / "table.json").read_text())]
+    assert names == ["tiny", "small-head", "best", "a-tuned"]
+    assert all(name in (tmp_path / "report.html").read_text() for name in names)
+    config = yaml.safe_load(RunFolder(tmp_path / "a-tuned").config.read_text())
+    assert config["model"]["init_args"]["init_head_from"] == str(RunFolder(tmp_path / "small-head").best_checkpoint)
     with pytest.raises(SystemExit, match="2"):
         main(compare(images, tmp_path / "blog", "--models", "best", "--recipe", "blog"))
     assert "--models best: the article has no such recipe" in capsys.readouterr().err
     assert not (tmp_path / "blog").exists()
+
+
+@pytest.mark.parametrize(
+    ("files", "sentence"),
+    [
+        ({}, "x.yaml: there is no such file; give a recipe"),
+        ({"x.yaml": "data: {}"}, "the file names no model; give it lines such as 'model: FeatureHead'"),
+        ({"x.yaml": "model: [1"}, "x.yaml is no YAML"),
+        ({"fold-1.yaml": TINY}, "a comparison's folder uses the name fold-1; rename the file"),
+        ({"a/x.yaml": TINY, "b/x.yaml": TINY}, "would write the same folder, x; rename one"),
+        ({"best.yaml": TINY}, "would write the same folder, best; rename one"),
+    ],
+)
+def test_recipe_files_that_cannot_be_compared_get_one_sentence(
+    files: dict[str, str], sentence: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    words = [str(tmp_path / name) for name in files or ["x.yaml"]]
+    with pytest.raises(SystemExit, match="2"):
+        main(compare(images, tmp_path / "out", "--models", "best", *words))
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_seeds_train_from_other_beginnings_on_the_same_split(images: Path, tmp_path: Path) -> None:
@@ -96,7 +134,8 @@ def figures(run: RunFolder) -> list[dict[str, float]]:
 @pytest.mark.parametrize(
     ("flags", "named"),
     [
-        (["--models", "resnet"], "benchmark"),
+        (["--models", "resnet"], "there is no recipe of this name, but benchmark, best, finetune, head"),
+        (["--models", "bset"], "did you mean best?"),
         (["--folds", "1"], "--folds"),
         (["--seeds", "0"], "--seeds"),
         (["--data.test_size", "500"], "--data.test_size"),

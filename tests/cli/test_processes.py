@@ -78,7 +78,7 @@ def train_twice(folder: Path, args: list[str]) -> Trained:
 def heads(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Trained:
     """Train a head from empty caches: 48 images in batches of 47 and 1, and 7 and 5 to judge by."""
     args = ["--model", "FeatureHead", "--model.backbone", "resnet18", "--model.weights", "none", "--model.dropout", "0"]
-    args += ["--model.schedule", "cosine", "--model.warmup", "0.3", "--data.root", str(images)]
+    args += ["--model.lr_scheduler", "Cosine", "--model.lr_scheduler.warmup", "0.3", "--data.root", str(images)]
     args += ["--data.image_size", "64", "--data.augmentation", "standard", "--data.views", str(VIEWS)]
     args += ["--data.tta_flip", "true", "--data.balance", "true", "--trainer.max_epochs", "3"]
     args += ["--data.batch_size", "47", "--data.val_size", "7", "--data.test_size", "5"]
@@ -91,7 +91,16 @@ def fine_tuned(tmp_path_factory: pytest.TempPathFactory, images: Path, heads: Tr
     """Fine-tune with fewer training images than a batch, three to validate and one to test, on ever new views."""
     folder = tmp_path_factory.mktemp("finetuned")
     args = ["--model", "FineTuned", "--model.backbone", "test_convnext", "--model.weights", "none"]
-    args += ["--model.dropout", "0", "--model.lr", "0.01", "--data.root", str(images), "--data.image_size", "64"]
+    args += [
+        "--model.dropout",
+        "0",
+        "--model.optimizer.lr",
+        "0.01",
+        "--data.root",
+        str(images),
+        "--data.image_size",
+        "64",
+    ]
     args += ["--data.augmentation", "standard", "--data.batch_size", "100", "--trainer.max_epochs", "3"]
     args += ["--ema_decay", "0.5"]
     args += ["--data.splits", str(few(heads[0].splits, folder / "splits.csv"))]

@@ -1,16 +1,24 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kth_lightning.errors import InputError
 from kth_lightning.models import FeatureHead, FineTuned
 
-CUT = ["test_resnet", "test_convnext", "test_efficientnet", "vgg11_bn"]
-NAMED = ["resnet18", "convnext_atto", "tf_efficientnet_lite0"]
-WHOLE = ["test_vit", "mobilenetv3_small_050", "test_mambaout"]
+STAGES = {
+    **{"test_resnet": 5, "test_convnext": 5, "test_efficientnet": 7, "vgg11_bn": 5, "test_nfnet": 6},
+    **{"resnet18": 5, "tf_efficientnet_lite0": 9, "mobilenetv3_small_050": 7, "regnetx_002": 5, "densenet121": 8},
+    **{"test_mambaout": 5, "swin_tiny_patch4_window7_224": 5},
+}
+"""Networks whose pooled features are timm's own, and how many stages timm names in them."""
+
+TOKENS = ["test_vit", "vit_tiny_patch16_224", "vit_small_patch14_dinov2", "deit_tiny_distilled_patch16_224"]
+WHOLE = ["crossvit_tiny_240"]
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +49,24 @@ def as_timm_feeds(name: str, images: Tensor) -> Tensor:
     return (images / 255 - mean) / std
 
 
-@pytest.mark.parametrize("name", CUT + NAMED + WHOLE)
+def sized_for(network: Any, images: Tensor) -> Tensor:
+    """Have a network take the images, or make them of its size."""
+    if hasattr(network, "set_input_size"):
+        network.set_input_size(img_size=images.shape[-1])
+    elif network.pretrained_cfg["fixed_input_size"]:
+        return F.interpolate(images, network.pretrained_cfg["input_size"][1])
+    return images
+
+
+@pytest.mark.parametrize("name", [*STAGES, *WHOLE])
 def test_features_are_timms_own(name: str, images: Tensor, tmp_path: Path) -> None:
     network = network_of(name)
-    if timm.get_pretrained_cfg(name).fixed_input_size:
-        images = torch.nn.functional.interpolate(images, 160)
-    model = FeatureHead(3, name, weights=saved(network, tmp_path), image_size=images.shape[-1]).eval()
+    weights, images = saved(network, tmp_path), sized_for(network, images)
+    model = FeatureHead(3, name, weights=weights, image_size=images.shape[-1]).eval()
     with torch.no_grad():
-        maps = network.forward_features(as_timm_feeds(name, images))
-        expected = maps.mean((2, 3)) if name.startswith("vgg") else network.forward_head(maps, pre_logits=True)
+        inputs = as_timm_feeds(name, images)
+        vgg = name.startswith("vgg")
+        expected = network.forward_features(inputs).mean((2, 3)) if vgg else network(inputs)
         found = model.features(images)
         assert found.shape == expected.shape
         assert found.std() > 1e-4
@@ -57,25 +74,49 @@ def test_features_are_timms_own(name: str, images: Tensor, tmp_path: Path) -> No
         assert model(images).shape == (2, 3)
 
 
-@pytest.mark.parametrize("name", CUT)
+@pytest.mark.parametrize("name", TOKENS)
+def test_a_vision_transformer_is_pooled_over_its_patches(name: str, images: Tensor, tmp_path: Path) -> None:
+    network = network_of(name)
+    weights, sized = saved(network, tmp_path), F.interpolate(images, 2 * network.patch_embed.patch_size[0])
+    sized_for(network, sized)
+    model = FeatureHead(3, name, weights=weights, image_size=sized.shape[-1]).eval()
+    with torch.no_grad():
+        tokens = network.forward_features(as_timm_feeds(name, sized))
+        expected = network.fc_norm(tokens[:, network.num_prefix_tokens :].mean(1))
+        torch.testing.assert_close(model.features(sized), expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [*STAGES, "test_vit", "vit_tiny_patch16_224"])
 def test_the_cut_changes_no_logits(name: str, images: Tensor, tmp_path: Path) -> None:
-    weights = saved(network_of(name), tmp_path)
-    whole = FeatureHead(3, name, weights=weights).eval()
-    for stages in (1, 2):
-        cut = FineTuned(3, name, trained_stages=stages, weights=weights).eval()
+    settings: dict[str, Any] = {"weights": saved(network_of(name), tmp_path), "image_size": images.shape[-1]}
+    whole = FeatureHead(3, name, **settings).eval()
+    for stages in (1, STAGES.get(name, 3) - 1):
+        cut = FineTuned(3, name, trained_stages=stages, **settings).eval()
         cut.head.load_state_dict(whole.head.state_dict())
         assert any(parameter.requires_grad for parameter in cut.stages.parameters())
+        assert any(parameter.ndim > 1 for parameter in cut.trunk.parameters())
         with torch.no_grad():
             torch.testing.assert_close(cut(images), whole(images), rtol=1e-3, atol=1e-5)
+    if name in STAGES:
+        with pytest.raises(InputError, match=f"{name} has {STAGES[name]} stages; 99 was asked for"):
+            FineTuned(3, name, trained_stages=99, **settings)
+
+
+def test_stages_are_cut_where_the_articles_network_was() -> None:
+    trunk, stages = (FineTuned(3, weights="none").get_submodule(part) for part in ("trunk", "stages"))
+    assert [type(layer).__name__ for layer in stages[0]] == ["Conv2d", "ReLU"] * 4 + ["MaxPool2d"]
+    assert [len(stage) for stage in trunk] == [5, 5, 9, 9]
+    lite = FineTuned(3, "tf_efficientnet_lite0", trained_stages=2, weights="none")
+    assert [name for name, _ in lite.stages.named_parameters()][-3:] == ["1.0.weight", "1.1.weight", "1.1.bias"]
 
 
 def test_a_convnext_with_its_norm_before_the_pooling_works(images: Tensor) -> None:
     assert FeatureHead(3, "convnext_tiny_hnf", weights="none").eval()(images).isfinite().all()
 
 
-def test_a_network_without_stages_is_refused_by_the_fine_tuned_model() -> None:
-    with pytest.raises(InputError, match=r"vit_tiny_patch16_224 cannot be cut.*VGG, ResNet, EfficientNet and ConvNeXt"):
-        FineTuned(3, "vit_tiny_patch16_224", weights="none")
+def test_a_network_that_is_no_row_of_stages_is_refused_by_the_fine_tuned_model() -> None:
+    with pytest.raises(InputError, match=r"crossvit_tiny_240 cannot be cut into stages"):
+        FineTuned(3, "crossvit_tiny_240", weights="none", image_size=240)
 
 
 @pytest.mark.parametrize(("stages", "message"), [(0, "at least one stage"), (6, "resnet10t has 5 stages; 6 was asked")])
@@ -84,9 +125,18 @@ def test_a_cut_that_is_not_there_is_refused(stages: int, message: str) -> None:
         FineTuned(3, "resnet10t", trained_stages=stages, weights="none")
 
 
-def test_images_of_another_size_than_the_network_takes_are_refused() -> None:
-    with pytest.raises(InputError, match=r"--data\.image_size 96: vit_tiny_patch16_224 takes images of 224 pixels"):
-        FeatureHead(3, "vit_tiny_patch16_224", weights="none", image_size=96)
+@pytest.mark.parametrize(
+    ("name", "size", "message"),
+    [
+        ("vit_tiny_patch16_224", 100, r"looks at patches of 16 pixels; give a multiple of that, such as 96"),
+        ("vit_small_patch14_dinov2", 128, r"looks at patches of 14 pixels; give a multiple of that, such as 126"),
+        ("gmlp_s16_224", 96, "takes images of 224 pixels only"),
+        ("inception_v3", 32, "does not take images of that size"),
+    ],
+)
+def test_images_of_a_size_that_the_network_does_not_take_are_refused(name: str, size: int, message: str) -> None:
+    with pytest.raises(InputError, match=rf"--data\.image_size {size}: {name} {message}"):
+        FeatureHead(3, name, weights="none", image_size=size)
 
 
 @pytest.mark.parametrize(

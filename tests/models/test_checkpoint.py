@@ -68,8 +68,6 @@ def test_what_is_no_completed_checkpoint_of_ours_is_refused_in_a_sentence(head: 
             load_classifier(tmp_path / f"{name}.ckpt")
     with pytest.raises(InputError, match="there is no file"):
         load_classifier(tmp_path / "missing.ckpt")
-    with pytest.raises(InputError, match=r"trained part alone; give checkpoints/best\.ckpt"):
-        load_classifier(head.last_checkpoint)
 
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
@@ -77,7 +75,9 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
         def __reduce__(self) -> tuple:
             return Path.touch, (tmp_path / "ran",)
 
-    torch.save({"weights_sha256": "", "state_dict": {}, "hyper_parameters": Hostile()}, tmp_path / "hostile.ckpt")
+    torch.save(
+        {"format": 1, "weights_sha256": "", "state_dict": {}, "hyper_parameters": Hostile()}, tmp_path / "hostile.ckpt"
+    )
     with pytest.raises(InputError, match="is no checkpoint"):
         load_classifier(tmp_path / "hostile.ckpt")
     assert not (tmp_path / "ran").exists()

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,10 @@ import torch.nn.functional as F
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau, StepLR
 from torch.utils.data import DataLoader
+from torchmetrics import F1Score
+from torchmetrics.classification import MulticlassF1Score
 from torchmetrics.functional import classification as reference
 
 from kth_lightning.data.batch import PADDING, Batch
@@ -19,7 +23,7 @@ from kth_lightning.data.module import ImageData
 from kth_lightning.errors import InputError
 from kth_lightning.models import BenchmarkCNN, Classifier, FeatureHead, FineTuned
 from kth_lightning.models.layers import Dropout, spare_single_values
-from kth_lightning.models.optimizer import make_optimizer
+from kth_lightning.models.schedule import Cosine
 
 SMALL: dict[str, Any] = {"filters": (8, 8), "block_dropout": (0.0, 0.0), "dropout": 0.0}
 
@@ -50,6 +54,10 @@ class StopAfter(Checkpoint):
 
 def loader_of(*batches: Batch) -> DataLoader:
     return DataLoader(list(batches), batch_size=None)  # type: ignore[arg-type]
+
+
+def sgd(lr: float) -> Callable[..., torch.optim.Optimizer]:
+    return partial(torch.optim.SGD, lr=lr, momentum=0.9)
 
 
 def trained(model: Classifier) -> int:
@@ -95,7 +103,7 @@ def test_class_defaults_are_the_articles() -> None:
 
 
 def test_only_the_tail_is_in_the_optimiser_and_the_head_can_learn_faster() -> None:
-    model = FineTuned(3, "test_resnet", weights="none", lr=0.1, backbone_lr_scale=0.5)
+    model = FineTuned(3, "test_resnet", weights="none", optimizer=sgd(0.1), backbone_lr_scale=0.5)
     head, stages = model.configure_optimizers().param_groups  # type: ignore[union-attr]
     assert (head["lr"], stages["lr"]) == (0.1, 0.05)
     given = {id(item) for group in (head, stages) for item in group["params"]}
@@ -104,7 +112,7 @@ def test_only_the_tail_is_in_the_optimiser_and_the_head_can_learn_faster() -> No
 
 
 def test_the_trunk_does_not_move_and_the_tail_does(images: Path) -> None:
-    model = FineTuned(3, "tf_efficientnet_lite0", trained_stages=1, weights="none", lr=0.01)
+    model = FineTuned(3, "tf_efficientnet_lite0", trained_stages=1, weights="none", optimizer=sgd(0.01))
     before = {key: value.clone() for key, value in model.state_dict().items()}
     trainer_of(limit_train_batches=2, limit_val_batches=1).fit(model, data_of(images, image_size=64))
     moved = {key for key, value in model.state_dict().items() if not value.equal(before[key])}
@@ -125,7 +133,7 @@ def clean_logits(model: Classifier, data: ImageData, part: str) -> tuple[Tensor,
 def test_figures_of_an_epoch_with_uneven_batches_are_those_of_all_images_at_once(images: Path) -> None:
     data = data_of(images, batch_size=4)
     torch.manual_seed(0)
-    model = BenchmarkCNN(3, **SMALL, optimizer="SGD", lr=0.0)
+    model = BenchmarkCNN(3, **SMALL, optimizer=sgd(0.0))
     trainer = trainer_of()
     trainer.fit(model, data)
     figures = {name: value.item() for name, value in trainer.logged_metrics.items()}
@@ -281,7 +289,7 @@ def test_a_checkpoint_is_small_and_plain_and_predicts_the_same_again(
     images: Path, weights: Callable[[int], str], tmp_path: Path
 ) -> None:
     data = data_of(images)
-    settings: dict[str, Any] = {"weights": weights(0), "class_names": data.class_names, "lr": 0.01}
+    settings: dict[str, Any] = {"weights": weights(0), "class_names": data.class_names}
     for kind in (FeatureHead, FineTuned):
         model = kind(3, "test_resnet", **settings)
         trainer = trainer_of()
@@ -304,7 +312,8 @@ def test_a_resumed_training_goes_on_as_it_would_have(
 ) -> None:
     def model() -> FineTuned:
         torch.manual_seed(0)
-        return FineTuned(3, "test_resnet", weights=weights(0), lr=0.01, dropout=0.5, schedule="cosine", warmup=0.5)
+        settings: dict[str, Any] = {"optimizer": sgd(0.01), "lr_scheduler": partial(Cosine, warmup=0.5), "dropout": 0.5}
+        return FineTuned(3, "test_resnet", weights=weights(0), **settings)
 
     def fit(fitted: FineTuned, stop: Callback, resume: Path | None = None) -> Trainer:
         trainer = trainer_of(max_epochs=4, limit_train_batches=3, callbacks=[stop])
@@ -380,46 +389,99 @@ def test_a_head_that_is_no_checkpoint_is_refused(content: bytes | None, tmp_path
         FineTuned(3, "test_resnet", weights="none", init_head_from=str(tmp_path / "head.ckpt"))
 
 
-@pytest.mark.parametrize(("schedule", "warmup"), [("cosine", 0.0), ("cosine", 0.25), ("constant", 0.5)])
-def test_learning_rate_rises_and_falls_by_the_step(images: Path, schedule: Any, warmup: float) -> None:
+def rates_of(images: Path, schedule: Any, epochs: int = 4, **trainer: Any) -> list[float]:
     rates: list[float] = []
 
     class Record(BenchmarkCNN):
         def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
             rates.append(optimizer.param_groups[0]["lr"])
 
-    model = Record(3, **SMALL, schedule=schedule, warmup=warmup, lr=0.1)
-    trainer_of(max_epochs=4, limit_train_batches=2, limit_val_batches=0).fit(model, data_of(images))
+    model = Record(3, **SMALL, lr_scheduler=schedule, optimizer=sgd(0.1))
+    trainer_of(max_epochs=epochs, limit_train_batches=2, limit_val_batches=1, **trainer).fit(model, data_of(images))
+    return rates
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.25])
+def test_learning_rate_rises_and_falls_by_the_step(images: Path, warmup: float) -> None:
     rising = round(8 * warmup)
     expected = [
-        (step + 1) / (rising + 1)
-        if step < rising
-        else 1.0
-        if schedule == "constant"
-        else 0.5 * (1 + math.cos(math.pi * (step - rising) / (8 - rising)))
+        (step + 1) / (rising + 1) if step < rising else 0.5 * (1 + math.cos(math.pi * (step - rising) / (8 - rising)))
         for step in range(8)
     ]
-    assert rates == pytest.approx([0.1 * factor for factor in expected])
+    assert rates_of(images, partial(Cosine, warmup=warmup)) == pytest.approx([0.1 * factor for factor in expected])
+
+
+def test_torchs_schedules_go_by_the_step_or_by_the_epoch_as_they_are_made_to(images: Path) -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.1, momentum=0.9)
+    reference = OneCycleLR(optimizer, 0.2, total_steps=8)
+    expected = []
+    for _ in range(8):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        reference.step()
+    assert rates_of(images, partial(OneCycleLR, max_lr=0.2)) == pytest.approx(expected)
+    assert rates_of(images, partial(StepLR, step_size=1), epochs=3) == pytest.approx(
+        [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
+    )
+    stuck = partial(ReduceLROnPlateau, patience=0, threshold=1e9)
+    assert rates_of(images, stuck, epochs=3)[::2] == pytest.approx([0.1, 0.01, 0.001])
 
 
 def test_a_schedule_without_an_end_is_refused(images: Path) -> None:
-    with pytest.raises(InputError, match=r"--model\.schedule cosine needs an end: give --trainer\.max_epochs"):
-        trainer_of(max_epochs=-1).fit(BenchmarkCNN(3, **SMALL, schedule="cosine"), data_of(images))
+    with pytest.raises(InputError, match=r"--model\.lr_scheduler needs an end: give --trainer\.max_epochs"):
+        trainer_of(max_epochs=-1).fit(BenchmarkCNN(3, **SMALL, lr_scheduler=Cosine), data_of(images))
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "message"),
+    ("settings", "message"),
     [
-        ("Adamm", {}, r"--model\.optimizer: torch\.optim has no 'Adamm'; did you mean Adam"),
-        ("Optimizer", {}, r"--model\.optimizer: torch\.optim has no 'Optimizer'"),
-        ("SGD", {"betas": 3}, r"--model\.optimizer_options: SGD does not take"),
-        ("SGD", {"lr": 3}, r"--model\.optimizer_options: SGD does not take"),
-        ("Adam", {"betas": (2.0, 2.0)}, r"--model\.optimizer_options: Adam does not take"),
+        ({"optimizer": partial(torch.optim.SGD, betas=3)}, r"--model\.optimizer: it cannot be made .*'betas'"),
+        ({"optimizer": partial(torch.optim.Adam, betas=(2.0, 2.0))}, r"--model\.optimizer: it cannot be made .*beta"),
+        ({"optimizer": torch.optim.LBFGS}, r"--model\.optimizer: .*LBFGS"),
+        ({"optimizer": torch.optim.SparseAdam}, r"--model\.optimizer: SparseAdam wants"),
+        ({"lr_scheduler": partial(Cosine, warmup=2.0)}, r"--model\.lr_scheduler: it cannot be made \(warmup 2.0"),
+        ({"loss": nn.CrossEntropyLoss()}, r"--model\.loss: CrossEntropyLoss gives a tensor of shape \[\] for 2"),
+        ({"loss": nn.BCELoss(reduction="none")}, r"--model\.loss: BCELoss fails with logits \[2, 3\]"),
+        (
+            {"loss": nn.CrossEntropyLoss(reduction="none"), "label_smoothing": 0.1},
+            r"--model\.label_smoothing goes with",
+        ),
+        ({"metrics": {"acc": MulticlassF1Score}}, r"--model\.metrics: 'acc' is taken"),
+        ({"metrics": {"a/b": MulticlassF1Score}}, r"--model\.metrics: 'a/b' is taken, or no plain word"),
+        ({"metrics": {"f1": partial(MulticlassF1Score, average=None)}}, r"--model\.metrics: f1 gives more than one"),
+        ({"metrics": {"f1": F1Score}}, r"--model\.metrics: f1 fails with logits \[2, 3\]"),
     ],
 )
-def test_an_optimiser_that_cannot_be_made_is_named(name: str, options: dict[str, Any], message: str) -> None:
+def test_parts_that_cannot_be_used_are_named(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        make_optimizer(name, [{"params": [nn.Parameter(torch.zeros(1))]}], 0.1, options)
+        BenchmarkCNN(3, **SMALL, **settings)
+
+
+class Halved(nn.Module):
+    """Half of the cross-entropy, with a weight that is trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return self.scale * F.cross_entropy(logits, labels, reduction="none")
+
+
+def test_a_loss_of_ones_own_is_trained_with_and_evaluation_stays_the_cross_entropy() -> None:
+    model = BenchmarkCNN(3, **SMALL, loss=Halved(), class_weights=[0.2, 1.0, 3.0], metrics={"f1": MulticlassF1Score})
+    labels = torch.tensor([0, 1, 2, PADDING])
+    images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+    batch = {"part": "train", "index": torch.arange(4), "label": labels, "count": 3, "images": images}
+    model.trainer = SimpleNamespace(world_size=1)  # type: ignore[assignment]
+    losses = F.cross_entropy(model(images[:3]), labels[:3], reduction="none")
+    expected = (losses * torch.tensor([0.2, 1.0, 3.0])).mean() / 2
+    assert model.training_step(batch, 0).item() == pytest.approx(expected.item(), rel=1e-5)
+    (figures,) = trainer_of().validate(model, loader_of(batch), verbose=False)
+    assert figures["val/loss"] == pytest.approx(losses.mean().item(), rel=1e-5)
+    f1 = reference.multiclass_f1_score(model.eval()(images[:3]), labels[:3], 3, average="macro")
+    assert figures["val/f1"] == pytest.approx(f1.item())
+    assert model.loss.scale in set(model.configure_optimizers().param_groups[0]["params"])
 
 
 def test_blocks_and_their_dropouts_must_match() -> None:

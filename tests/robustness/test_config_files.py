@@ -35,11 +35,11 @@ SETTINGS = {
     "an unknown model": ("model:\n  class_path: kth_lightning.models.Nope\n", "has no attribute 'Nope'"),
     "a model that is a function": (
         "model:\n  class_path: os.system\n",
-        "does not correspond to a subclass of Classifier",
+        "this is no subclass of Classifier",
     ),
     "a model that is another class": (
         "model:\n  class_path: torch.nn.Linear\n",
-        "does not correspond to a subclass of",
+        "this is no subclass of",
     ),
     "a text for a number": ("data:\n  batch_size: many\n", "--data.batch_size: Expected a int"),
     "a list for a number": ("data:\n  batch_size: [1]\n", "--data.batch_size: Expected a int"),

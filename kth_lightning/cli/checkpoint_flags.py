@@ -1,0 +1,32 @@
+"""The flags that name a checkpoint, for every command that uses one alone."""
+
+from kth_lightning.cli.parser import Parser
+from kth_lightning.errors import InputError
+from kth_lightning.io.class_path import import_part
+from kth_lightning.models import Classifier
+
+
+def add_checkpoint_flags(parser: Parser) -> None:
+    """Add `--ckpt_path` and `--model_class`."""
+    parser.add_argument("--ckpt_path", required=True, help="A finished run's checkpoints/best.ckpt.")
+    parser.add_argument(
+        "--model_class",
+        type=str | None,
+        default=None,
+        help="Import path of the checkpoint's class, such as mine.MyNet, where that is not one of kth_lightning's: its "
+        "code is run.",
+    )
+
+
+def import_model_class(path: str | None) -> type[Classifier] | None:
+    """Import the class that `--model_class` names; None where it was left out.
+
+    Raises:
+        InputError: There is no such class, or it is no classifier.
+    """
+    if path is None:
+        return None
+    kind = import_part(path, "--model_class")
+    if not (isinstance(kind, type) and issubclass(kind, Classifier)):
+        raise InputError(f"--model_class {path}: this is no subclass of Classifier; give the checkpoint's class")
+    return kind

@@ -1,0 +1,64 @@
+"""The settings of a classifier that its checkpoint keeps: what its class was called with, as far as it is plain."""
+
+import inspect
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any, Self
+
+
+class KeepsSettings:
+    """Mixin that remembers what a class was called with, its own defaults included.
+
+    Numbers, text, None, and lists and dicts of them are kept, since a checkpoint of them is read without executing
+    anything. An optimiser, a loss or another object is left out: prediction needs none.
+
+    Attributes:
+        settings: By name; calling the class with them makes the same network again.
+    """
+
+    settings: dict[str, Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Look at the arguments before any `__init__` of the subclasses changes or passes them on."""
+        self = super().__new__(cls)
+        # Before nn.Module's own __init__, whose __setattr__ would miss what that sets up.
+        object.__setattr__(self, "settings", _given(cls.__init__, (self, *args), kwargs))
+        return self
+
+
+def _given(init: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    signature = inspect.signature(init)
+    try:
+        bound = signature.bind_partial(*args, **kwargs)
+    except TypeError:  # the call itself will say so
+        return {}
+    bound.apply_defaults()
+    _, *names = bound.arguments
+    settings: dict[str, Any] = {}
+    for name in names:
+        value = bound.arguments[name]
+        settings |= value if signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD else {name: value}
+    return {name: _plain(value) for name, value in settings.items() if _is_plain(value)}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return all(_is_plain(item) for item in value)
+    return value is None or isinstance(value, bool | int | float | str | PurePath)
+
+
+def _plain(value: Any) -> Any:
+    """Rebuild a value of Python's own types: numpy's numbers and enumerations pass for them, and are none in a file."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    return "".join(value) if isinstance(value, str) else str(value)  # an enumeration's str() is its name
