@@ -114,9 +114,11 @@ def prepare(source: Source, cache_dir: Path, options: ReadOptions = DEFAULT_OPTI
             "allow reading and writing there, or name another folder with --data.cache_dir"
         ) from None
     remarks = [*listing.remarks, *_values_sentence(catalogue)]
-    lines = [*summary.splitlines(), *remarks, *listing.notes, f"tables: {folder}"]
+    lines = [*summary.splitlines(), *remarks]
     if lost := left_out_sentence(left_out):
         remarks.append(f"{lost}; see {folder / 'audit.csv'}")
+        lines += [lost] if lost.startswith("warning: ") else []  # the rest of it stands in the summary
+    lines += [*listing.notes, f"tables: {folder}"]
     return Prepared(catalogue, folder, "\n".join(lines), left_out, remarks)
 
 
