@@ -4,8 +4,7 @@ import hashlib
 import os
 import shutil
 import warnings
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +21,6 @@ from kth_lightning.data.audit import (
     count_left_out,
     left_out_sentence,
     read_audit,
-    ways_out,
     write_audit,
 )
 from kth_lightning.data.catalogue import Catalogue, ImageRecord, read_catalogue, write_catalogue
@@ -31,6 +29,7 @@ from kth_lightning.data.deep_values import ValueRange
 from kth_lightning.data.duplicates import Fingerprint, duplicate_groups, fingerprint
 from kth_lightning.data.images import DEFAULT_OPTIONS, MIN_SIDE, ReadOptions, UnreadableImage, decode, open_image
 from kth_lightning.data.sources.source import Candidate, Listing, Source, checked_listing
+from kth_lightning.data.summary import summarise_images, values_sentence
 from kth_lightning.errors import InputError
 from kth_lightning.io.bounded_map import bounded_map
 from kth_lightning.io.image_kinds import HEAD, image_kind, is_image_name, is_raw_name
@@ -39,7 +38,6 @@ from kth_lightning.io.output_folder import make_cache_folder
 _FORMAT = "3"  # raise it when the same files would give other tables
 _TABLES = ("catalogue.csv", "audit.csv", "summary.txt")
 _SEAL = "tables.sha256"
-_MAX_CLASSES_SHOWN = 40
 _AHEAD = 16  # images a core that are under way
 
 
@@ -113,21 +111,13 @@ def prepare(source: Source, cache_dir: Path, options: ReadOptions = DEFAULT_OPTI
             f"cannot use {error.filename or cache_dir} ({error.strerror or error}); free space on the disk, "
             "allow reading and writing there, or name another folder with --data.cache_dir"
         ) from None
-    remarks = [*listing.remarks, *_values_sentence(catalogue)]
-    lines = [*summary.splitlines(), *remarks, *listing.notes, f"tables: {folder}"]
+    remarks = [*listing.remarks, *values_sentence(catalogue)]
+    lines = [*summary.splitlines(), *remarks]
     if lost := left_out_sentence(left_out):
         remarks.append(f"{lost}; see {folder / 'audit.csv'}")
+        lines += [lost] if lost.startswith("warning: ") else []  # the rest of it stands in the summary
+    lines += [*listing.notes, f"tables: {folder}"]
     return Prepared(catalogue, folder, "\n".join(lines), left_out, remarks)
-
-
-def _values_sentence(catalogue: Catalogue) -> Iterator[str]:
-    deep = sum(image.low is not None for image in catalogue.images)
-    if deep and (value_range := catalogue.read_options.value_range):
-        low, high = value_range
-        yield (
-            f"{deep} of {len(catalogue.images)} images are deeper than 8 bits: their values from {low:g} to {high:g} "
-            "become black to white (--data.value_range sets others)"
-        )
 
 
 def _is_whole(folder: Path) -> bool:
@@ -197,7 +187,7 @@ def _write_tables(listing: Listing, options: ReadOptions, folder: Path) -> None:
     findings += _duplicates(images)
     write_catalogue(images, folder / "catalogue.csv")
     write_audit(findings, folder / "audit.csv")
-    summary = _summary(listing, images, findings[:left_out])
+    summary = summarise_images(len(listing.candidates), images, findings[:left_out])
     (folder / "summary.txt").write_text(summary, encoding="utf-8")
 
 
@@ -290,35 +280,3 @@ def _duplicates(images: Sequence[ImageRecord]) -> list[Finding]:
             position = "" if image.label == other.label else " in another class"
             findings.append(Finding(image.path, image.label, f"{kind} duplicate{position}", other.path))
     return findings
-
-
-def _summary(listing: Listing, images: Sequence[ImageRecord], left_out: Sequence[Finding]) -> str:
-    counts = Counter(image.label for image in images)
-    files = len(listing.candidates) - sum(finding.kind == NO_IMAGE for finding in left_out)
-    lines = [f"{len(images)} of {files} files usable in {len(counts)} classes"]
-    kinds: dict[str, list[str]] = {}
-    for finding in left_out:
-        kinds.setdefault(finding.kind, []).append(finding.path)
-    ways = ways_out(left_out)
-    for kind, paths in sorted(kinds.items()):
-        more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
-        way = f"; {ways[kind]}" if kind in ways else ""
-        lines.append(f"  {kind}: {len(paths)} ({', '.join(sorted(paths)[:3])}{more}){way}")
-    members: dict[int, list[ImageRecord]] = {}
-    for image in images:
-        members.setdefault(image.duplicates, []).append(image)
-    groups = [group for group in members.values() if len(group) > 1]
-    across = sum(len({image.label for image in group}) > 1 for group in groups)
-    lines.append(
-        f"duplicates: {len(groups)} groups of {sum(map(len, groups))} images "
-        f"({len(groups) - across} within a class, {across} across classes); a group stays on one side of the split"
-    )
-    if sizes := Counter(image.group for image in images if image.group).values():
-        lines.append(
-            f"groups of the source: {len(sizes)} of {min(sizes)} to {max(sizes)} images, each on one side of the split"
-        )
-    (largest, most), (smallest, fewest) = counts.most_common()[0], counts.most_common()[-1]
-    lines.append(f"images a class: {fewest} ({smallest}) to {most} ({largest})")
-    if len(counts) <= _MAX_CLASSES_SHOWN:
-        lines.append("  " + ", ".join(f"{label} {counts[label]}" for label in sorted(counts)))
-    return "\n".join([*lines, ""])

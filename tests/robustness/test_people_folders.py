@@ -161,7 +161,7 @@ def test_what_is_left_out_is_said_where_people_look(damaged: tuple[str, RunFolde
         "classes": {"bear": {"left_out": 1, "of": 31}, "panda": {"left_out": 4, "of": 10}},
         "ways_out": {},
     }
-    assert f"Of the images, {LOST}." in run.report.read_text(encoding="utf-8")
+    assert f"Images: {LOST}." in run.report.read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")

@@ -1,29 +1,20 @@
 """How people's folders of images are laid out: which folders are classes, and which are parts of a split."""
 
 import os
-import re
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from kth_lightning.data.catalogue import Subset
 from kth_lightning.data.class_names import look
-from kth_lightning.data.sources.source import SUBSETS
+from kth_lightning.data.sources.folder_names import means_images, means_masks, subset_of
 from kth_lightning.errors import InputError
 from kth_lightning.io.image_kinds import is_image
 from kth_lightning.io.walk import holds_output_only, is_own_name, own_folders, walk
 
-_TRAIN, _VAL, _TEST = ({word for word, part in SUBSETS.items() if part == name} for name in ("train", "val", "test"))
 _PLAIN = {"train", "val", "valid", "validation", "test"}
 _PURPOSE = {"train": "training", "val": "validation", "test": "testing"}
-_EITHER = {"eval", "evaluation"}  # the test part beside a validation part, and where there is neither
-_IMAGES = {"image", "images", "img", "imgs", "photo", "photos", "picture", "pictures", "jpegimages", "jpg", "original"}
-_MASKS = {
-    "mask", "masks", "segment", "segments", "segmentation", "segmentations", "segmentationclass", "annotation",
-    "annotations", "label", "labels", "groundtruth", "gt", "trimap", "trimaps",
-}  # fmt: skip
 
 
 class ClassFolder(NamedTuple):
@@ -95,12 +86,12 @@ class _Finder:
         if class_level == 2:
             return self._below(self._folders(self.root))
         base, tops = self._base()
-        if tops and all(_subset(top) for top in tops):
+        if tops and all(subset_of(top.name) for top in tops):
             return self._split(tops, base)
         named = [
             top
             for top in tops
-            if _subset(top) and len(self._folders(self._unwrapped(top))) > 1 and not _has_images(top)
+            if subset_of(top.name) and len(self._folders(self._unwrapped(top))) > 1 and not _has_images(top)
         ]
         if named:
             return self._split_among_others(tops, named, base)
@@ -122,23 +113,26 @@ class _Finder:
         if len(shared) < 2:
             return self._plain(base, tops)
         below = [folder for top in holders for folder in inner[top]]
-        if all(_subset(folder) and _has_images(folder) for folder in below):
+        if all(subset_of(folder.name) and _has_images(folder) for folder in below):
             self.layout.remarks.append(
                 f"every class has its own folders {' and '.join(shared)}, which were taken for parts of a split"
             )
             for top in holders:
                 for folder in inner[top]:
-                    self._add(folder, top.name, _subset(folder, [item.name for item in inner[top]]))
+                    self._add(folder, top.name, subset_of(folder.name, [item.name for item in inner[top]]))
             for top in set(tops) - set(holders):
                 self._add(top, top.name, "train")
             return self.layout
-        if all(_word(folder) in _IMAGES | _MASKS for folder in below) and any(_word(item) in _IMAGES for item in below):
+        masks = {folder.name for folder in below if means_masks(folder.name)}
+        pictures = {folder.name for folder in below if means_images(folder.name)}
+        if pictures and masks | pictures == {folder.name for folder in below}:
             for top in tops:
                 for folder in inner[top] if top in holders else [top]:
-                    if _word(folder) not in _MASKS:
+                    if not means_masks(folder.name):
                         self._add(folder, top.name, "")
-            masks = sorted({folder.name for folder in below if _word(folder) in _MASKS})
-            self.layout.remarks.append(f"the folders called {', '.join(masks)} were taken for masks and passed over")
+            self.layout.remarks.append(
+                f"the folders called {', '.join(sorted(masks))} were taken for masks and passed over"
+            )
             return self.layout
         names = ", ".join(sorted(top.name for top in holders)[:5])
         raise InputError(
@@ -151,11 +145,11 @@ class _Finder:
         classes = {look(folder.name) for top in named for folder in self._folders(self._unwrapped(top))}
         parts, strangers = [], []
         for top in tops:
-            if _subset(top):
+            if subset_of(top.name):
                 parts.append(top)
             elif not _any_image(top):
                 self.layout.remarks.append(f"{self._name(top)} has no images and was passed over")
-            elif _word(top) in _MASKS:
+            elif means_masks(top.name):
                 self.layout.remarks.append(f"{self._name(top)} was taken for masks and passed over")
             elif self._is_unlabelled(top, classes):
                 self._leave_unlabelled(top)
@@ -172,7 +166,7 @@ class _Finder:
 
     def _split(self, parts: list[Path], base: Path) -> Layout:
         names = [part.name for part in parts]
-        places = [(self._unwrapped(part), _subset(part, names)) for part in parts]
+        places = [(self._unwrapped(part), subset_of(part.name, names)) for part in parts]
         trained = [self._folders(folder) for folder, subset in places if subset == "train"]
         classes = {look(folder.name) for folders in trained for folder in folders}
         if not trained:
@@ -191,9 +185,9 @@ class _Finder:
 
     def _below(self, tops: list[Path]) -> Layout:
         names = [top.name for top in tops]
-        named = any(_subset(top) for top in tops)
+        named = any(subset_of(top.name) for top in tops)
         for top in tops:
-            self._add_all(top, _subset(top, names) or ("train" if named else ""))
+            self._add_all(top, subset_of(top.name, names) or ("train" if named else ""))
         return self.layout
 
     def _plain(self, base: Path, tops: list[Path]) -> Layout:
@@ -218,14 +212,14 @@ class _Finder:
         """Step into a root's only folder, as far as that holds folders, and past folders of masks."""
         base, tops = self.root, self._folders(self.root)
         while True:
-            pictures = [top for top in tops if _word(top) in _IMAGES and self._folders(top) and not _has_images(top)]
+            pictures = [top for top in tops if means_images(top.name) and self._folders(top) and not _has_images(top)]
             others = [top for top in tops if top not in pictures]
-            if len(pictures) == 1 and all(_word(top) in _MASKS or not _any_image(top) for top in others):
+            if len(pictures) == 1 and all(means_masks(top.name) or not _any_image(top) for top in others):
                 self.layout.remarks += [
                     f"{self._name(top)} stands beside {pictures[0].name} and was passed over" for top in others
                 ]
                 base, tops = pictures[0], self._folders(pictures[0])
-            elif self._is_wrapper(base) and not _subset(tops[0]):
+            elif self._is_wrapper(base) and not subset_of(tops[0].name):
                 base, tops = tops[0], self._folders(tops[0])
             else:
                 return base, tops
@@ -246,7 +240,7 @@ class _Finder:
         if not inner:
             return _has_images(folder)
         alone = len(inner) == 1 and look(inner[0].name) not in classes and not self._folders(inner[0])
-        return alone and (_word(inner[0]) in _IMAGES or look(inner[0].name) == look(folder.name))
+        return alone and (means_images(inner[0].name) or look(inner[0].name) == look(folder.name))
 
     def _leave_unlabelled(self, folder: Path) -> None:
         self.layout.remarks.append(
@@ -271,28 +265,6 @@ class _Finder:
             ]
             self._listed[folder] = [entry for entry in found if entry not in written]
         return self._listed[folder]
-
-
-def _subset(folder: Path, siblings: Sequence[str] = ()) -> Subset:
-    """Return the part of a split that a folder's name means, among those of other folders; "" for none."""
-    words, others = _words(folder.name), set[str]().union(*map(_words, siblings))
-    if words & _EITHER and not words & (_TRAIN | _VAL | _TEST):
-        return "val" if others & _TEST and not others & _VAL else "test"
-    parts: tuple[tuple[Subset, set[str]], ...] = (("train", _TRAIN), ("val", _VAL), ("test", _TEST))
-    meant = [subset for subset, known in parts if words & known]
-    return meant[0] if len(meant) == 1 else ""
-
-
-def _words(name: str) -> set[str]:
-    return {*re.findall("[a-z]+", name.lower()), _letters(name)}
-
-
-def _letters(name: str) -> str:
-    return re.sub("[^a-z]", "", name.lower())
-
-
-def _word(folder: Path) -> str:
-    return _letters(folder.name)
 
 
 def _has_images(folder: Path) -> bool:

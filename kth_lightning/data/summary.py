@@ -1,0 +1,59 @@
+"""What people read of a prepared data set."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from kth_lightning.data.audit import NO_IMAGE, Finding, ways_out
+from kth_lightning.data.catalogue import Catalogue, ImageRecord
+
+_MAX_CLASSES_SHOWN = 40
+
+
+def summarise_images(files: int, images: Sequence[ImageRecord], left_out: Sequence[Finding]) -> str:
+    """Write lines on what is usable, what is not and why, duplicates and class counts.
+
+    Args:
+        files: How many the source lists.
+        images: The usable ones.
+        left_out: All others.
+    """
+    counts = Counter(image.label for image in images)
+    files -= sum(finding.kind == NO_IMAGE for finding in left_out)
+    lines = [f"{len(images)} of {files} files usable in {len(counts)} classes"]
+    kinds: dict[str, list[str]] = {}
+    for finding in left_out:
+        kinds.setdefault(finding.kind, []).append(finding.path)
+    ways = ways_out(left_out)
+    for kind, paths in sorted(kinds.items()):
+        more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+        way = f"; {ways[kind]}" if kind in ways else ""
+        lines.append(f"  {kind}: {len(paths)} ({', '.join(sorted(paths)[:3])}{more}){way}")
+    members: dict[int, list[ImageRecord]] = {}
+    for image in images:
+        members.setdefault(image.duplicates, []).append(image)
+    groups = [group for group in members.values() if len(group) > 1]
+    across = sum(len({image.label for image in group}) > 1 for group in groups)
+    lines.append(
+        f"duplicates: {len(groups)} groups of {sum(map(len, groups))} images "
+        f"({len(groups) - across} within a class, {across} across classes); a group stays on one side of the split"
+    )
+    if sizes := Counter(image.group for image in images if image.group).values():
+        lines.append(
+            f"groups of the source: {len(sizes)} of {min(sizes)} to {max(sizes)} images, each on one side of the split"
+        )
+    (largest, most), (smallest, fewest) = counts.most_common()[0], counts.most_common()[-1]
+    lines.append(f"images a class: {fewest} ({smallest}) to {most} ({largest})")
+    if len(counts) <= _MAX_CLASSES_SHOWN:
+        lines.append("  " + ", ".join(f"{label} {counts[label]}" for label in sorted(counts)))
+    return "\n".join([*lines, ""])
+
+
+def values_sentence(catalogue: Catalogue) -> Iterator[str]:
+    """Say which range of values images deeper than 8 bits have, where there are some."""
+    deep = sum(image.low is not None for image in catalogue.images)
+    if deep and (value_range := catalogue.read_options.value_range):
+        low, high = value_range
+        yield (
+            f"{deep} of {len(catalogue.images)} images are deeper than 8 bits: their values from {low:g} to {high:g} "
+            "become black to white (--data.value_range sets others)"
+        )
