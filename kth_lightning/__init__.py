@@ -16,13 +16,21 @@ if TYPE_CHECKING:
     from kth_lightning.data.sources.source import Source as Source
     from kth_lightning.data.sources.table import TableSource as TableSource
     from kth_lightning.data.sources.torch_dataset import TorchvisionSource as TorchvisionSource
+    from kth_lightning.models.base import Classifier as Classifier
+    from kth_lightning.models.benchmark import BenchmarkCNN as BenchmarkCNN
+    from kth_lightning.models.finetuned import FineTuned as FineTuned
+    from kth_lightning.models.head import FeatureHead as FeatureHead
     from kth_lightning.predict.predictor import Predictor as Predictor
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _PUBLIC = {
     "Augmentation": "data.augmentation.augmentation",
+    "BenchmarkCNN": "models.benchmark",
     "Candidate": "data.sources.source",
+    "Classifier": "models.base",
+    "FeatureHead": "models.head",
+    "FineTuned": "models.finetuned",
     "FolderSource": "data.sources.folder",
     "HuggingFaceSource": "data.sources.huggingface",
     "ImageData": "data.module",

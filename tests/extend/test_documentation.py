@@ -6,7 +6,7 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from kth_lightning import ImageData
-from kth_lightning.testing import check_augmentation, check_source
+from kth_lightning.testing import check_augmentation, check_classifier, check_source
 
 PAGE = (Path(__file__).parents[2] / "docs" / "extend.md").read_text(encoding="utf-8")
 
@@ -21,6 +21,7 @@ def test_the_classes_of_the_page_keep_their_promises(mine: Callable[[str], None]
 
     check_source(module.MySource(str(images)))
     check_augmentation(module.UpsideDown())
+    check_classifier(module.MyNet)
 
 
 def test_the_configuration_of_the_page_is_taken(images: Path) -> None:
