@@ -126,7 +126,7 @@ def _parser() -> Parser:
 
 
 def _settings_of(parser: Parser, options: Namespace) -> dict[str, Any]:
-    settings = yaml.safe_load(parser.dump(options, skip_none=False))
+    settings = yaml.safe_load(parser.dump(options, skip_unset=False))
     for name in ("run_dir", "retrain", "config"):
         settings.pop(name, None)
     return flat_settings(settings)

@@ -126,7 +126,7 @@ def _images(settings: Namespace) -> ImageData:
     parser.add_class_arguments(ImageData, "data")
     alone = settings.clone()
     alone.ignore_new = settings.ignore_new and settings.splits is not None
-    data: ImageData = parser.instantiate_classes(Namespace(data=alone)).data
+    data: ImageData = parser.instantiate(Namespace(data=alone)).data
     return data
 
 

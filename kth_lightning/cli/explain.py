@@ -65,7 +65,7 @@ def explain_command(argv: list[str]) -> None:
         how = read_options(model, options.value_range, options.max_pixels)
     else:
         parser.set_defaults(_data_of_run(Path(options.ckpt_path)) | {"data.value_range": model.value_range})
-        data = parser.instantiate_classes(parser.parse_args(argv)).data
+        data = parser.instantiate(parser.parse_args(argv)).data
         files = [data.catalogue.file(position) for position in data.split.indices("test")]
         how = data.catalogue.read_options
     try:

@@ -64,7 +64,7 @@ def explore_command(argv: list[str]) -> None:
     title, name = _names(options.data)
     output = Path(options.output or Path("explore", name)).expanduser()
     _check_output(output)
-    data = parser.instantiate_classes(options).data
+    data = parser.instantiate(options).data
     print(data.prepared.summary)
     augmentation = options.data.augmentation
     drawn = augmentation if isinstance(augmentation, str) else augmentation.class_path

@@ -197,7 +197,7 @@ def _test_images(run: RunFolder) -> list[Path]:
     own = {"splits": str(run.splits), "ignore_new": True, "num_folds": None, "fold": 0}
     parser = Parser()
     parser.add_class_arguments(ImageData, "data")
-    data = parser.instantiate_classes(parser.parse_object({"data": settings | own})).data
+    data = parser.instantiate(parser.parse_object({"data": settings | own})).data
     positions = data.split.indices("test")
     return [data.catalogue.file(position) for position in positions[:: -(-len(positions) // _CHECKED)]]
 

@@ -1,9 +1,7 @@
 """One run: from a configuration to a run folder."""
 
-import logging
 import os
 import signal
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,6 +12,7 @@ import torch
 import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import CheckpointIO
@@ -46,6 +45,7 @@ from kth_lightning.callbacks.test_results import TestResults
 from kth_lightning.cli.allocation import keep_freed_memory
 from kth_lightning.cli.parser import Parser
 from kth_lightning.cli.precision import choose_precision
+from kth_lightning.cli.quiet import quiet_lightning
 from kth_lightning.cli.run_name import default_run_dir, runs_alike, settings_hash
 from kth_lightning.cli.same_run import Begun, find_difference, is_finished, require_images, with_split
 from kth_lightning.cli.settings import LINKS, check_links, check_seed, check_settings, check_validation
@@ -70,21 +70,6 @@ COMMANDS = {
     "test": "Evaluate a checkpoint, given with --ckpt_path, on the test images.",
 }
 
-_NOISE = (
-    ".*LightningCLI's args parameter is intended.*",
-    ".*Checkpoint directory .* exists and is not empty.*",
-    ".*It is recommended to use `self.log\\(.*sync_dist=True\\)`.*",  # the figures are summed over processes by then
-    ".*all_gather is deprecated.*",
-    ".*callbacks used to create the checkpoint need to be provided.*",
-    ".*(JsonargparseDeprecationWarning|was deprecated in v4).*",
-    ".*Using `DistributedSampler` with the dataloaders.*",
-    ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
-    ".*The number of training batches .* is smaller than the logging interval.*",
-    ".*it is recommended to use `Trainer\\(devices=1, num_nodes=1\\)`.*",
-    ".*Found .* module\\(s\\) in eval mode at the start of training.*",
-    ".*does not have many workers which may be a bottleneck.*",  # batches are slices of what lies in memory
-)
-
 
 class TrainingCLI(LightningCLI):
     """Parse, resolve and carry out `fit`, `validate` and `test`.
@@ -100,10 +85,7 @@ class TrainingCLI(LightningCLI):
         if not torch.cuda.is_available():
             # Lightning sets it; torch's optimisers would then look for a driver's library at every step.
             os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
-        for name in ("lightning.pytorch", "lightning.fabric"):
-            logging.getLogger(name).setLevel(logging.WARNING)
-        for message in _NOISE:
-            warnings.filterwarnings("ignore", f"(?s){message}")
+        quiet_lightning()
         super().__init__(
             Classifier,
             ImageData,
@@ -248,8 +230,8 @@ class TrainingCLI(LightningCLI):
 
     def _settings(self, config: Namespace) -> dict[str, Any]:
         """Return the configuration that alone repeats the run: all of it but what is written where."""
-        text = self._parser(self.subcommand).dump(config, skip_none=False, skip_link_targets=True)
-        settings = yaml.safe_load(text)
+        whole = Namespace({"subcommand": self.subcommand, self.subcommand: config})
+        settings = yaml.safe_load(self.parser.dump(whole, skip_unset=False, skip_link_targets=True))[self.subcommand]
         for key in ("run_dir", "store_maps_before", "config"):
             settings.pop(key, None)
         return settings
@@ -264,9 +246,9 @@ class TrainingCLI(LightningCLI):
         config = self.config[self.subcommand]
         self.origin = self._origin()
         own: dict[str, Any] = {"plugins": self._plugins()}
-        callbacks: list[L.Callback] = [RunProgress()]
-        if config.trainer.enable_progress_bar is False:
-            callbacks.clear()
+        given = self.config_init[self.subcommand].trainer.callbacks or []
+        shown = config.trainer.enable_progress_bar is not False and not any(isinstance(it, ProgressBar) for it in given)
+        callbacks: list[L.Callback] = [RunProgress()] if shown else []
         if self.subcommand == "fit":
             callbacks += [TailAveraging(config.ema_decay)] if config.ema_decay is not None else []
             callbacks += [CalibratedLoss()] if config.monitor == CALIBRATED else []

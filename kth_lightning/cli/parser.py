@@ -32,14 +32,14 @@ class Parser(LightningArgumentParser):
         check_configs(sys.argv[1:] if args is None else args)
         return super().parse_args(args, *others, **settings)
 
-    def instantiate_classes(self, *args: Any, **settings: Any) -> Namespace:
+    def instantiate(self, *args: Any, **settings: Any) -> Namespace:
         """Make the objects that are configured, and let through what stopped one, which is wrapped into pages.
 
         Raises:
             InputError: A source or an augmentation cannot be made, or says itself what is wrong.
         """
         try:
-            return super().instantiate_classes(*args, **settings)
+            return super().instantiate(*args, **settings)
         except ValueError as error:
             cause = _cause(error)
             if isinstance(cause, InputError | MemoryError):

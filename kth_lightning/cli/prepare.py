@@ -23,4 +23,4 @@ def prepare_command(argv: list[str]) -> None:
         description="Fetch the images, read each one once, and report which are unreadable or stand there twice.",
     )
     parser.add_class_arguments(ImageData, "data", skip=set(_ELSEWHERE))
-    print(parser.instantiate_classes(parser.parse_args(argv)).data.prepared.summary)
+    print(parser.instantiate(parser.parse_args(argv)).data.prepared.summary)

@@ -156,7 +156,7 @@ def find_difference(run: RunFolder, data: Namespace) -> Difference:
     """
     parser = Parser()
     parser.add_class_arguments(ImageData, "data")
-    images: ImageData = parser.instantiate_classes(Namespace(data=with_split(data, run))).data
+    images: ImageData = parser.instantiate(Namespace(data=with_split(data, run))).data
     try:
         catalogue, split = images.catalogue, images.split
     except ChangedImagesError as error:

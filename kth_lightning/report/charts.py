@@ -72,20 +72,21 @@ def curve_figure(name: str, courses: Sequence[Course]) -> Figure:
 
 
 def _curves(axes: Axes, name: str, courses: Sequence[Course]) -> None:
-    numbers = [row["epoch"] for course in courses for row in course.history]
+    numbers = [place for course in courses for place in _positions(course.history)]
     numbers += [course.best_epoch for course in courses]
     first, last = min(numbers), max(numbers)
     alone = len(courses) == 1
     shown = []
     for position, course in enumerate(courses):
-        epochs = [row["epoch"] for row in course.history]
+        epochs = _positions(course.history)
         marker, width = ("o", 1.6) if alone and len(epochs) <= 40 else ("", 1.1)
         for part, label, colour in (("train", "training", BLUE), ("val", "validation", ORANGE)):
             values = [row.get(f"{part}/{name}", math.nan) for row in course.history]
-            shown += values
+            known = [point for point in zip(epochs, values, strict=True) if math.isfinite(point[1])]
+            shown += [value for _, value in known]
             axes.plot(
-                epochs,
-                values,
+                [epoch for epoch, _ in known],
+                [value for _, value in known],
                 color=colour,
                 marker=marker,
                 markersize=3.5,
@@ -122,6 +123,19 @@ def _curves(axes: Axes, name: str, courses: Sequence[Course]) -> None:
     if name == "acc":
         axes.yaxis.set_major_formatter(PercentFormatter(1))
     plain(axes)
+
+
+def _positions(history: Sequence[Mapping[str, float]]) -> list[float]:
+    """Return where each row stands among the epochs: at its number, or before it for a validation within the epoch."""
+    ends = {row["epoch"]: row["step"] for row in history if "step" in row and math.isfinite(row.get("seconds", 0))}
+    places = []
+    for row in history:
+        epoch, share = row["epoch"], 1.0
+        if epoch in ends:
+            begun = ends.get(epoch - 1, 0)
+            share = (row["step"] - begun) / max(1, ends[epoch] - begun)
+        places.append(epoch - 1 + share)
+    return places
 
 
 def reliability_figure(

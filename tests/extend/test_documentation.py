@@ -30,4 +30,4 @@ def test_the_configuration_of_the_page_is_taken(images: Path) -> None:
     (text,) = blocks("yaml")
     options = parser.parse_object(yaml.safe_load(text))
     options.data.root = str(images)
-    check_augmentation(parser.instantiate_classes(options).data.augmentation)
+    check_augmentation(parser.instantiate(options).data.augmentation)
