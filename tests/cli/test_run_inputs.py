@@ -24,7 +24,16 @@ from kth_lightning.io.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
 EPOCHS = 12
-TINY = ["--model", "BenchmarkCNN", "--model.filters", "[2,4]", "--model.block_dropout", "[0,0]", "--model.lr", "0.01"]
+TINY = [
+    "--model",
+    "BenchmarkCNN",
+    "--model.filters",
+    "[2,4]",
+    "--model.block_dropout",
+    "[0,0]",
+    "--model.optimizer.lr",
+    "0.01",
+]
 TINY += ["--data.image_size", "32", "--trainer.accelerator", "cpu", "--trainer.devices", "1", "--patience", "99"]
 
 Refusal = Callable[..., str]
@@ -195,7 +204,14 @@ def test_the_best_epoch_so_far_is_kept_in_a_run_folder_that_moved(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = RunFolder(tmp_path / "run")
-    args = ["--model.lr", "2.0", "--model.optimizer", "SGD", "--trainer.precision", "32-true"]  # soon it gets worse
+    args = [
+        "--model.optimizer",
+        "SGD",
+        "--model.optimizer.lr",
+        "2.0",
+        "--trainer.precision",
+        "32-true",
+    ]  # soon it gets worse
     with monkeypatch.context() as interrupted:
         save = LastCheckpoint.on_train_epoch_end
 

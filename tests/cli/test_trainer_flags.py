@@ -70,7 +70,7 @@ def test_a_run_that_validates_twice_an_epoch(fit: Callable[..., RunFolder]) -> N
 
 
 def test_patience_counts_validations(fit: Callable[..., RunFolder]) -> None:
-    run = fit("--model.lr", 0, "--patience", 3, "--trainer.val_check_interval", 2, "--trainer.min_epochs", 1)
+    run = fit("--model.optimizer.lr", 0, "--patience", 3, "--trainer.val_check_interval", 2, "--trainer.min_epochs", 1)
     assert [row["step"] for row in validated(run)] == [2, 4, 6, 8]
 
 
@@ -106,7 +106,7 @@ def test_a_fast_dev_run_writes_nothing(
 
 
 def test_overfitting_sees_the_same_batches_in_the_same_order(fit: Callable[..., RunFolder]) -> None:
-    run = fit("--trainer.overfit_batches", 2, "--model.lr", 0, "--model.dropout", 0, "--trainer.max_epochs", 3)
+    run = fit("--trainer.overfit_batches", 2, "--model.optimizer.lr", 0, "--model.dropout", 0, "--trainer.max_epochs", 3)
     history = run.read_history()
     assert [row["step"] for row in history] == [2, 4, 6]
     assert len({row["train/loss"] for row in history}) == 1
