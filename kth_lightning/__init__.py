@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kth_lightning.models.benchmark import BenchmarkCNN as BenchmarkCNN
     from kth_lightning.models.finetuned import FineTuned as FineTuned
     from kth_lightning.models.head import FeatureHead as FeatureHead
+    from kth_lightning.models.schedule import Cosine as Cosine
     from kth_lightning.predict.predictor import Predictor as Predictor
 
 __version__ = "0.2.0"
@@ -29,6 +30,7 @@ _PUBLIC = {
     "BenchmarkCNN": "models.benchmark",
     "Candidate": "data.sources.source",
     "Classifier": "models.base",
+    "Cosine": "models.schedule",
     "FeatureHead": "models.head",
     "FineTuned": "models.finetuned",
     "FolderSource": "data.sources.folder",

@@ -19,6 +19,7 @@ from kth_lightning.data.split import Part
 from kth_lightning.errors import InputError
 from kth_lightning.io.class_path import class_path
 from kth_lightning.models import Classifier, FeatureHead
+from kth_lightning.models.fingerprint import fingerprint
 from kth_lightning.stores.store import CLEAN, MIRRORED, Store
 
 _BATCH = 32
@@ -150,13 +151,10 @@ def _open(trainer: L.Trainer, model: Classifier, data: ImageData, trunk: nn.Modu
 
 def _trunk_key(trainer: L.Trainer, model: Classifier, data: ImageData, trunk: nn.Module) -> str:
     """Name what a clean image's features depend on, apart from the image."""
-    settings = f"{trunk} {trainer.precision} {data.image_size} {data.interpolation} {PIL.__version__}"
+    settings = f"{trainer.precision} {data.image_size} {data.interpolation} {PIL.__version__}"
     if data.value_range:
         settings += f" {data.value_range}"
-    key = hashlib.sha256(settings.encode())
-    for tensor in (*model.preprocess.state_dict().values(), *trunk.state_dict().values()):
-        key.update(tensor.cpu().contiguous().numpy().tobytes())
-    return key.hexdigest()[:24]
+    return hashlib.sha256(settings.encode() + fingerprint(model.preprocess, trunk)).hexdigest()[:24]
 
 
 def _views_to_store(data: ImageData, part: Part) -> list[int] | None:

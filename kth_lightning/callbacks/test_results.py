@@ -48,10 +48,18 @@ class TestResults(L.Callback):
         assert isinstance(pl_module, Classifier)
         index, labels, logits = pl_module.predictions("test")
         if trainer.is_global_zero:
-            self._write(trainer, pl_module, index.tolist(), labels.numpy(), logits.double().softmax(1).numpy())
+            further = pl_module.further_figures(logits, labels)
+            probabilities = logits.double().softmax(1).numpy()
+            self._write(trainer, pl_module, index.tolist(), labels.numpy(), probabilities, further)
 
     def _write(
-        self, trainer: L.Trainer, model: Classifier, index: list[int], labels: np.ndarray, probabilities: np.ndarray
+        self,
+        trainer: L.Trainer,
+        model: Classifier,
+        index: list[int],
+        labels: np.ndarray,
+        probabilities: np.ndarray,
+        further: dict[str, float],
     ) -> None:
         data, history = image_data(trainer), self.run.read_history()
         best = best_row(self.run, history, self.monitor)
@@ -60,6 +68,7 @@ class TestResults(L.Callback):
         self.run.write_confusion(confusion_matrix(labels, probabilities.argmax(1), data.num_classes), data.class_names)
         temperature = read_temperature(self.run.best_checkpoint)
         test = _judge(labels, probabilities, temperature)
+        test |= {name: {"value": value, "low": None, "high": None} for name, value in further.items()}
         with (
             attempt("the maps are not measured"),
             torch.inference_mode(False),

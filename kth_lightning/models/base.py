@@ -14,7 +14,7 @@ from kth_lightning.data.batch import PADDING, Batch
 from kth_lightning.errors import InputError
 from kth_lightning.models.layers import Preprocess, spare_single_values
 from kth_lightning.models.loss import check_loss, row_losses
-from kth_lightning.models.metrics import MetricCallable, extra_metrics, own_metrics
+from kth_lightning.models.metrics import MetricCallable, extra_metrics, figures_of, own_metrics
 from kth_lightning.models.optimizer import make_optimizer
 from kth_lightning.models.saving import complete, describe
 from kth_lightning.models.schedule import make_scheduler
@@ -87,6 +87,11 @@ class Classifier(KeepsSettings, LightningModule):
         super().__init__()
         if type(self).tail is Classifier.tail:
             raise InputError(f"--model: {type(self).__name__} defines no tail; write one, from features to logits")
+        for name in ("trunk", "preprocess"):
+            if callable(getattr(type(self), name, None)):
+                raise InputError(
+                    f"--model: {type(self).__name__} has a method {name}; make it a module, and set it in __init__"
+                )
         self.save_hyperparameters(self.settings)
         require_share("label_smoothing", label_smoothing)
         if not temperature > 0:
@@ -276,6 +281,12 @@ class Classifier(KeepsSettings, LightningModule):
         real = label != PADDING
         order = index[real].argsort()
         return index[real][order].cpu(), label[real][order].cpu(), logits[real][order].cpu()
+
+    def further_figures(self, logits: Tensor, labels: Tensor) -> dict[str, float]:
+        """Measure predictions, logits [N, num_classes] and labels [N], by the metrics that were added."""
+        metrics = self.extra_metrics["test_metrics"]
+        assert isinstance(metrics, MetricCollection)
+        return figures_of(metrics, logits, labels)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the trained parameters in groups, with "lr_scale" where one learns at another rate than the rest."""

@@ -3,6 +3,7 @@
 import re
 import warnings
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 
 import torch
 from torchmetrics import Metric, MetricCollection
@@ -62,3 +63,22 @@ def extra_metrics(chosen: Mapping[str, MetricCallable], num_classes: int) -> Met
         metric.reset()
         metrics[name] = metric
     return MetricCollection(metrics, compute_groups=False)
+
+
+def figures_of(metrics: MetricCollection, logits: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
+    """Measure predictions that one process holds all of, without a word to the others.
+
+    Args:
+        metrics: Left as they are.
+        logits: Float32 [N, C].
+        labels: int64 [N].
+    """
+    figures: dict[str, float] = {}
+    for name, metric in metrics.items(keep_base=True):
+        alone = deepcopy(metric).cpu()
+        assert isinstance(alone, Metric)
+        alone.sync_on_compute = False
+        alone.reset()
+        alone.update(logits, labels)
+        figures[str(name)] = float(alone.compute())
+    return figures

@@ -69,16 +69,14 @@ def tiny_fit() -> Callable[..., list[str]]:
 
 
 @pytest.fixture
-def whole_way(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> Callable[[list[str], RunFolder], None]:
+def whole_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., None]:
     """Fit, interrupted after an epoch; go on; then give the run to every command that reads one."""
     folder = tmp_path / "interruption"
     folder.mkdir()
     (folder / "stop.py").write_text(STOP, encoding="utf-8")
     monkeypatch.syspath_prepend(folder)
 
-    def go(fit: list[str], run: RunFolder) -> None:
+    def go(fit: list[str], run: RunFolder, *checkpoint_flags: str) -> None:
         fit = [*fit, "--trainer.callbacks+", "stop.Stop"]
         monkeypatch.setenv("STOP_BEFORE_EPOCH", "1")
         with pytest.raises(SystemExit, match="130"):
@@ -93,9 +91,8 @@ def whole_way(
         main(["test", "--config", str(run.config), "--ckpt_path", str(run.best_checkpoint)])
         assert str(run.read_metrics()["test"]["acc"]["value"])[:6] in capsys.readouterr().out
         main(["report", str(run.path)])
-        main(
-            ["explain", "--test_set", "true", "--ckpt_path", str(run.best_checkpoint), "--output", str(tmp_path / "o")]
-        )
+        explain = ["explain", "--test_set", "true", "--ckpt_path", str(run.best_checkpoint), *checkpoint_flags]
+        main([*explain, "--output", str(tmp_path / "o")])
         assert "images explained" in capsys.readouterr().out
 
     return go
