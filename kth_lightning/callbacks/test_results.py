@@ -61,7 +61,7 @@ class TestResults(L.Callback):
         temperature = read_temperature(self.run.best_checkpoint)
         test = _judge(labels, probabilities, temperature)
         with (
-            attempt("the maps are not measured"),
+            attempt("the activation maps are not evaluated"),
             torch.inference_mode(False),
             trainer.precision_plugin.forward_context(),
         ):

@@ -139,7 +139,7 @@ def test_bad_settings_are_refused_in_a_sentence(
     capsys: pytest.CaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    (tmp_path / "file").write_text("no checkpoint")
+    (tmp_path / "file").write_text("not a checkpoint")
     (tmp_path / "text.png").write_text("no image")
     Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
     good = str(tiny_run.best_checkpoint)

@@ -127,7 +127,7 @@ def test_broken_archives_are_one_sentence(tmp_path: Path) -> None:
     no_tar = b"<html>not found</html>", gzip.compress(b"no"), b""
     for content in (whole[:100_000], bad_checksum, plain[:100_000], *no_tar):
         (tmp_path / "broken").write_bytes(content)
-        with pytest.raises(InputError, match="is broken, only half downloaded or no tar archive; download it again"):
+        with pytest.raises(InputError, match="is damaged, incomplete or not a tar archive; download it again"):
             unpack(tmp_path / "broken", tmp_path)
 
 
