@@ -146,7 +146,7 @@ def test_bad_settings_are_refused_in_a_sentence(
     for ckpt_path, output, flags, part in [
         (good, "model.tflite", [], ".onnx or .pt2"),
         (good, "file/model.pt2", [], "cannot write"),
-        (str(tmp_path / "file"), "model.onnx", [], "no checkpoint of kth_lightning"),
+        (str(tmp_path / "file"), "model.onnx", [], "not a checkpoint of kth_lightning"),
         (good, "model.pt2", ["--check", str(tmp_path / "nowhere")], "there is no file or folder"),
         (good, "model.pt2", ["--check", str(tmp_path / "*.png")], "none of the images"),
     ]:

@@ -32,7 +32,10 @@ SETTINGS = {
         "there is no setting --data.rooot, on the command line or in a config",
     ),
     "an unknown group": ("dota:\n  root: x\n", "there is no setting --dota"),
-    "an unknown model": ("model:\n  class_path: kth_lightning.models.Nope\n", "has no attribute 'Nope'"),
+    "an unknown model": (
+        "model:\n  class_path: kth_lightning.models.Nope\n",
+        "kth_lightning.models has no 'Nope'",
+    ),
     "a model that is a function": (
         "model:\n  class_path: os.system\n",
         "this is no subclass of Classifier",

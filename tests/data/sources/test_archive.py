@@ -114,7 +114,7 @@ def test_regular_files_are_unpacked(tmp_path: Path, mode: str) -> None:
 def test_members_that_could_leave_the_folder_are_refused_by_name(tmp_path: Path, member: tarfile.TarInfo) -> None:
     out = tmp_path / "in" / "out"
     out.mkdir(parents=True)
-    with pytest.raises(InputError, match=f"holds '{member.name}', which is no regular file"):
+    with pytest.raises(InputError, match=f"holds '{member.name}', which is not a regular file"):
         unpack(_tar(tmp_path / "a.tar.gz", [member]), out)
     assert list(out.iterdir()) == []
     assert list((tmp_path / "in").iterdir()) == [out]
