@@ -102,7 +102,7 @@ def _parser() -> Parser:
         nargs="+",
         type=str,
         default=list(MODELS),
-        help="Names of recipes, and files of one's own recipes; the article's three models where left out.",
+        help="Names of recipes, and files of one's own recipes; the article's three models by default.",
     )
     parser.add_argument(
         "--recipe",

@@ -56,7 +56,9 @@ def explain_command(argv: list[str]) -> None:
     output = Path(options.output).expanduser().absolute()
     found = None if options.test_set else FoundImages(options.paths)
     if found and all(_is_ours(file, output) for file in found):
-        raise InputError(f"{options.paths[0]} has no images except overlays that this command wrote; name another folder")
+        raise InputError(
+            f"{options.paths[0]} has no images except overlays that this command wrote; name another folder"
+        )
     device = choose_devices(options.accelerator, 1)[0]
     model = load_classifier(options.ckpt_path, device, import_model_class(options.model_class))
     data = None
@@ -89,7 +91,9 @@ def _parser() -> Parser:
     add_checkpoint_flags(parser)
     parser.add_argument("--output", required=True, help="Output folder for the overlays and their table, explain.csv.")
     parser.add_argument("--top_k", type=int, default=3, help="Number of classes written below each image.")
-    parser.add_argument("--test_set", type=bool, default=False, help="Explain the test images of the checkpoint's run instead.")
+    parser.add_argument(
+        "--test_set", type=bool, default=False, help="Explain the test images of the checkpoint's run instead."
+    )
     add_read_arguments(parser)
     parser.add_argument(
         "--accelerator", type=Literal["auto", "cpu", "gpu"], default="auto", help="Device to compute on."

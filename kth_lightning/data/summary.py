@@ -39,7 +39,7 @@ def summarise_images(files: int, images: Sequence[ImageRecord], left_out: Sequen
     )
     if sizes := Counter(image.group for image in images if image.group).values():
         lines.append(
-            f"groups of the source: {len(sizes)} of {min(sizes)} to {max(sizes)} images, each on one side of the split"
+            f"groups of the source: {len(sizes)} of {min(sizes)} to {max(sizes)} images, each in one part of the split"
         )
     (largest, most), (smallest, fewest) = counts.most_common()[0], counts.most_common()[-1]
     lines.append(f"images per class: {fewest} ({smallest}) to {most} ({largest})")

@@ -146,7 +146,7 @@ def test_a_data_set_of_torchvision_goes_the_whole_way(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["torchvision.datasets.MNIST", "--data.source.dataset.root", "/nowhere"], "cannot be created with these settings"),
+        (["torchvision.datasets.MNIST", "--data.source.dataset.root", "/nowhere"], "cannot be created with these"),
         (["torchvision.datasets.MNST", "--data.source.dataset.root", "x"], "did you mean torchvision.datasets.MNIST?"),
         (["torchvision.datasets.FakeData", "--data.source.dataset.size", "many"], "Expected a int"),
     ],

@@ -78,7 +78,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
     torch.save(
         {"format": 1, "weights_sha256": "", "state_dict": {}, "hyper_parameters": Hostile()}, tmp_path / "hostile.ckpt"
     )
-    with pytest.raises(InputError, match="is no checkpoint"):
+    with pytest.raises(InputError, match="is not a checkpoint"):
         load_classifier(tmp_path / "hostile.ckpt")
     assert not (tmp_path / "ran").exists()
 
