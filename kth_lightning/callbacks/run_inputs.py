@@ -54,8 +54,8 @@ class RunInputs(L.Callback):
             began_on = self.run.read_start().get("device", device)
             if began_on != device:
                 print_rank_zero(
-                    f"the run began on {began_on} and goes on on {device}: images, batches, order and epochs stay the "
-                    "same, and the figures differ by rounding"
+                    f"the run began on {began_on} and continues on {device}: images, batches, order and epochs stay "
+                    "the same, and the figures differ by rounding"
                 )
             return
         if not self.run.splits.exists():

@@ -70,7 +70,7 @@ class TestResults(L.Callback):
         test = _judge(labels, probabilities, temperature)
         test |= {name: {"value": value, "low": None, "high": None} for name, value in further.items()}
         with (
-            attempt("the maps are not measured"),
+            attempt("the activation maps are not evaluated"),
             torch.inference_mode(False),
             trainer.precision_plugin.forward_context(),
         ):

@@ -95,30 +95,31 @@ def _compare(
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m kth_lightning compare",
-        description="Train, test and compare models on one split. With no data given: on the drawn sample.",
+        description="Train, test and compare models on one split; on the drawn sample if no data is given.",
     )
     parser.add_argument(
         "--models",
         nargs="+",
         type=str,
         default=list(MODELS),
-        help="Names of recipes, and files of one's own recipes; the article's three models where left out.",
+        help="Names of recipes, and files of one's own recipes; the article's three models by default.",
     )
     parser.add_argument(
-        "--recipe", type=Literal["default", "blog"], default="default", help="Ours, or the article's to the letter."
+        "--recipe",
+        type=Literal["default", "blog"],
+        default="default",
+        help="Recipes to train with: ours, or the article's unchanged.",
     )
-    parser.add_argument(
-        "--folds", type=int | None, default=None, help="Cross-validate: train and test this many times."
-    )
-    parser.add_argument("--seeds", type=int, default=1, help="Train everything this many times, from other seeds.")
+    parser.add_argument("--folds", type=int | None, default=None, help="Number of folds of a cross-validation.")
+    parser.add_argument("--seeds", type=int, default=1, help="Number of seeds: every model is trained once with each.")
     parser.add_argument(
         "--retrain",
         type=bool,
         default=False,
-        help="Train parts of the folder again whose images or split are not those of this command; what they held is "
-        "kept in replaced/.",
+        help="Train those runs of the folder again whose images or split differ from this command's; their old content "
+        "is kept in replaced/.",
     )
-    parser.add_argument("--run_dir", type=str | None, default=None, help="Folder to write; below runs/ where left out.")
+    parser.add_argument("--run_dir", type=str | None, default=None, help="Output folder; a folder in runs/ by default.")
     parser.add_class_arguments(ImageData, "data", skip={"num_folds", "fold", "seed"}, instantiate=False)
     others = set(inspect.signature(L.Trainer.__init__).parameters) - _TRAINER_FLAGS - {"self"}
     parser.add_class_arguments(L.Trainer, "trainer", skip=set(others), instantiate=False)

@@ -34,16 +34,18 @@ def _check(file: Path) -> None:
         sizes: dict[int, int] = {}
         too_large = root is not None and _size(root, sizes) > _MAX_NODES
     except UnicodeDecodeError:
-        raise InputError(f"--config {file} is no text in UTF-8; give a file of YAML") from None
+        raise InputError(f"--config {file} is not UTF-8 text; give a YAML file") from None
     except RecursionError:
-        raise InputError(f"--config {file} is nested too deeply or in itself; give plain names and values") from None
+        raise InputError(
+            f"--config {file} is nested too deeply or refers to itself; give plain names and values"
+        ) from None
     except yaml.YAMLError as error:
         reason = " ".join(str(error).replace('in "<unicode string>", ', "in ").split())
-        raise InputError(f"--config {file} is no YAML ({reason}); correct it") from None
+        raise InputError(f"--config {file} is not valid YAML ({reason}); correct it") from None
     if too_large:
-        raise InputError(f"--config {file} repeats itself to more than {_MAX_NODES:,} values; give plain values")
+        raise InputError(f"--config {file} expands to more than {_MAX_NODES:,} values; give plain values")
     if not isinstance(root, yaml.MappingNode):
-        raise InputError(f"--config {file} holds no names and values; give lines such as 'patience: 5'")
+        raise InputError(f"--config {file} has no settings; give lines such as 'patience: 5'")
     for name, value in root.value:
         if name.value in ("data", "trainer") and not isinstance(value, yaml.MappingNode):
             raise InputError(

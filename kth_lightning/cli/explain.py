@@ -56,7 +56,9 @@ def explain_command(argv: list[str]) -> None:
     output = Path(options.output).expanduser().absolute()
     found = None if options.test_set else FoundImages(options.paths)
     if found and all(_is_ours(file, output) for file in found):
-        raise InputError(f"{options.paths[0]} has no images but those drawn by this command; name another folder")
+        raise InputError(
+            f"{options.paths[0]} has no images except overlays that this command wrote; name another folder"
+        )
     device = choose_devices(options.accelerator, 1)[0]
     model = load_classifier(options.ckpt_path, device, import_model_class(options.model_class))
     data = None
@@ -80,18 +82,22 @@ def explain_command(argv: list[str]) -> None:
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m kth_lightning explain",
-        description="Draw over each image which places speak for the class that it is given. Works on images, or "
-        "on the test images of the run that the checkpoint lies in; where those have masks, the maps are measured.",
+        description="Draw a class activation map over each image: which regions count for the predicted class. Takes "
+        "image files, or the test images of the checkpoint's run; maps are evaluated where those have masks.",
     )
     parser.add_argument(
         "paths", nargs="*", help="Image files, folders (with all below them) and globs, such as 'photos/**/*.jpg'."
     )
     add_checkpoint_flags(parser)
-    parser.add_argument("--output", required=True, help="Folder for the drawn images and their table, explain.csv.")
-    parser.add_argument("--top_k", type=int, default=3, help="How many classes are written below an image.")
-    parser.add_argument("--test_set", type=bool, default=False, help="Explain the test images of the run instead.")
+    parser.add_argument("--output", required=True, help="Output folder for the overlays and their table, explain.csv.")
+    parser.add_argument("--top_k", type=int, default=3, help="Number of classes written below each image.")
+    parser.add_argument(
+        "--test_set", type=bool, default=False, help="Explain the test images of the checkpoint's run instead."
+    )
     add_read_arguments(parser)
-    parser.add_argument("--accelerator", type=Literal["auto", "cpu", "gpu"], default="auto", help="Where to compute.")
+    parser.add_argument(
+        "--accelerator", type=Literal["auto", "cpu", "gpu"], default="auto", help="Device to compute on."
+    )
     parser.add_class_arguments(ImageData, "data", skip=set(signature(ImageData).parameters) - _PLACES)
     return parser
 
@@ -155,16 +161,18 @@ def _text(path: Path) -> str:
 def _measure(model: Classifier, data: ImageData, output: Path) -> str:
     found = localise(model, data.catalogue, data.split.indices("test").tolist())
     if found is None:
-        return "the test images have no masks, so the maps cannot be measured"
+        return "the test images have no masks, so the maps cannot be evaluated"
     names = list(found.rows[0])
     rows = [[row[name] for name in names] for row in found.rows]
     write_atomically(csv_text([names, *rows]), output / "localisation.csv")
     summary, whole = found.summary, found.summary["whole_picture"]
-    lines = [f"maps of the true class on {summary['n']} test images with masks (95 % interval; the whole image):"]
+    lines = [
+        f"maps of the true class on {summary['n']} test images with masks (95 % interval; value of a uniform map):"
+    ]
     for name, title in (
-        ("pointing", "highest place on an animal"),
-        ("iou_mask", "overlap (IoU) with the animals"),
-        ("iou_box", "overlap (IoU) with the box of an animal"),
+        ("pointing", "highest value on an object"),
+        ("iou_mask", "overlap (IoU) with the objects"),
+        ("iou_box", "overlap (IoU) with the box of an object"),
     ):
         value, low, high = (summary[name][key] for key in ("value", "low", "high"))
         bounds = f"{low:.3f}–{high:.3f}; " if low is not None else ""

@@ -53,13 +53,11 @@ def explore_command(argv: list[str]) -> None:
     """
     parser = Parser(
         prog="python -m kth_lightning explore",
-        description="Show the images before training: shapes, colours, counts, augmentation, and what is odd.",
+        description="Show the images before training: shapes, colours, counts, augmentation, and outliers.",
     )
     parser.add_class_arguments(ImageData, "data", skip=set(_ELSEWHERE))
     parser.set_defaults({"data.augmentation": "standard"})
-    parser.add_argument(
-        "--output", type=str | None, default=None, help="Folder to write; explore/<source> where left out."
-    )
+    parser.add_argument("--output", type=str | None, default=None, help="Output folder; explore/<source> by default.")
     options = parser.parse_args(argv)
     title, name = _names(options.data)
     output = Path(options.output or Path("explore", name)).expanduser()
@@ -195,10 +193,10 @@ def _some(positions: NDArray[np.intp], number: int, rng: np.random.Generator) ->
 
 def _colours_note(members: Sequence[Sequence[int]], labels: NDArray[np.str_], shown: Sequence[str]) -> str:
     read, there = sum(map(len, members)), int(np.isin(labels, shown).sum())
-    which = "All images of these classes" if read == there else f"{read} of {there} images, drawn by lot"
+    which = "All images of these classes" if read == there else f"{read} of {there} images, drawn at random"
     return (
-        f"{which}, each weighing the same whatever its size; smoothed by a Gaussian of 4 levels. All panels have one "
-        "scale; a peak that leaves its panel is a flat background."
+        f"{which}, each weighing the same whatever its size; smoothed by a Gaussian of 4 levels. All panels share "
+        "one scale; a peak beyond its panel is a uniform background."
     )
 
 

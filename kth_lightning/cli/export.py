@@ -50,7 +50,7 @@ def export_command(argv: list[str]) -> None:
     options = _parser().parse_args(argv)
     output = Path(options.output).expanduser()
     if output.suffix not in (".onnx", ".pt2") or output.is_dir():
-        raise InputError(f"--output: {output} is no name for an exported file; give one that ends in .onnx or .pt2")
+        raise InputError(f"--output: {output} does not end in .onnx or .pt2; give a file name that does")
     card = output.with_name(f"{output.name}.md")
     if card.is_dir():
         raise InputError(f"--output: the model card cannot be written, {card} is a folder; give another place")
@@ -77,7 +77,7 @@ def export_command(argv: list[str]) -> None:
         if not difference <= TOLERANCE:
             raise InputError(
                 f"--output: {output} is not written: its probabilities would differ from PyTorch's by {difference:.1g} "
-                f"on {origin}, and more than {TOLERANCE} is no rounding; please report it"
+                f"on {origin}, which is more than rounding ({TOLERANCE}); please report it"
             )
         text = model_card(output, predictor, run, f"{count} {origin}", difference)
         # Whatever can fail has been done: the file and its card come together or not at all.
@@ -222,7 +222,7 @@ def _parser() -> Parser:
     parser = Parser(
         prog="python -m kth_lightning export",
         description="Write a checkpoint as one file that takes uint8 RGB images [batch, height, width, 3] of any "
-        "size and gives probabilities, with a model card beside it. It is checked against PyTorch before it counts.",
+        "size and gives probabilities, with a model card beside it. Its output is compared with PyTorch's first.",
     )
     add_checkpoint_flags(parser)
     parser.add_argument("--output", required=True, help="The file to write: .onnx, or .pt2 for torch.export.")
@@ -230,7 +230,7 @@ def _parser() -> Parser:
         "--check",
         nargs="+",
         default=[],
-        help="Files, folders or globs to check on; test images of the checkpoint's run where left out.",
+        help="Images to compare on: files, folders or globs; test images of the checkpoint's run by default.",
     )
     parser.add_argument(
         "--calibrated",

@@ -125,31 +125,34 @@ class TrainingCLI(LightningCLI):
             "--run_dir",
             type=str | None,
             default=None,
-            help="Folder that fit writes; runs/<model>-<hash of the configuration> where it is left out. A run that "
-            "was interrupted goes on, a finished one is left alone.",
+            help="Run folder to write; runs/<model>-<hash of the configuration> by default. An interrupted run is "
+            "resumed, a finished one is left unchanged.",
         )
         parser.add_argument(
             "--monitor",
             type=Literal["val/loss", "val/loss_calibrated"],
             default="val/loss",
-            help="Figure that is lowest in the best epoch: the loss, or the loss after the temperature that suits the "
-            "epoch.",
+            help="Validation figure that is lowest in the best epoch: the loss, or the loss after temperature scaling "
+            "that is fitted to the epoch.",
         )
         parser.add_argument(
-            "--patience", type=int, default=10, help="Epochs without a lower --monitor until training stops."
+            "--patience",
+            type=int,
+            default=10,
+            help="Number of epochs without a lower --monitor after which training stops.",
         )
         parser.add_argument(
             "--ema_decay",
             type=float | None,
             default=None,
-            help="Validate and keep an exponential moving average of the weights, of which a step keeps this share.",
+            help="Decay of an exponential moving average of the weights, which is validated and kept in their place.",
         )
         parser.add_argument(
             "--store_maps_before",
             type=int,
             default=0,
-            help="For a FeatureHead: number of the backbone's last stages in front of which its maps are stored too, "
-            "for a later run that trains those stages. What is trained here stays the same.",
+            help="For a FeatureHead: also store the feature maps in front of this many last stages of the backbone, "
+            "for a later run that trains those stages. This run stays the same.",
         )
         for name in LINKS:
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")

@@ -14,17 +14,17 @@ from kth_lightning.errors import InputError
 
 USAGE = """usage: python -m kth_lightning COMMAND [flags]; python -m kth_lightning COMMAND --help
 
-  compare   train, test and compare the three models; with no data given, on the drawn sample
+  compare   train, test and compare models; on the drawn sample if no data is given
   prepare   fetch and read the images of a source, and report what is wrong with them
   explore   show the images of a source: examples, colours, counts, augmentation, duplicates
   fit       train one model into a run folder and test its best checkpoint
   validate  evaluate a checkpoint on the validation images
   test      evaluate a checkpoint on the test images
-  report    write the page that shows a run's, or a comparison's, results
+  report    write the results of a run or of a comparison as one HTML page
   predict   classify images with a checkpoint
   explain   show where in the images a checkpoint looks
   export    write a checkpoint as ONNX or torch.export file, preprocessing included
-  stores    list what was computed once and kept, and delete it
+  stores    list or delete cached images, pixels and features
 
 Your own images, a folder for each class:  python -m kth_lightning compare --data.root DIR"""
 

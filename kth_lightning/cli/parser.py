@@ -47,7 +47,9 @@ class Parser(LightningArgumentParser):
             reason = " ".join(str(cause).split())[:300]
             part = re.search(r"(Source|Augmentation)'>.*value: Namespace\(class_path='([^']+)'", str(error), re.DOTALL)
             if part is not None:
-                raise InputError(f"--data.{part[1].lower()} {part[2]} cannot be made like this: {reason}") from None
+                raise InputError(
+                    f"--data.{part[1].lower()} {part[2]} cannot be created with these settings: {reason}"
+                ) from None
             if isinstance(cause, RuntimeError):
                 raise cause from None
             *_, place = traceback.extract_tb(cause.__traceback__)

@@ -33,7 +33,7 @@ def predict_command(argv: list[str]) -> None:
     check_counts(top_k=options.top_k, batch_size=options.batch_size)
     output = Path(options.output).expanduser()
     if output.suffix.lower() not in (".csv", ".jsonl") or output.is_dir():
-        raise InputError(f"--output: {output} is no name for a table; give one that ends in .csv or .jsonl")
+        raise InputError(f"--output: {output} does not end in .csv or .jsonl; give a file name that does")
     found = FoundImages(options.paths)
     total = sum(1 for _ in tqdm(found, desc="listing", unit=" images", delay=1, leave=False))
     devices = choose_devices(options.accelerator, options.devices)
@@ -110,16 +110,16 @@ def add_read_arguments(parser: Parser) -> None:
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m kth_lightning predict",
-        description="Classify images into a table, one row each: path, label, probability, the next probable classes "
-        "(label_2, probability_2, ...) and error, the reason why an image could not be read. Only the checkpoint is "
-        "needed.",
+        description="Classify images into a table, one row each: path, label, probability, the next most probable "
+        "classes (label_2, probability_2, ...) and error, the reason why an image could not be read. Only the "
+        "checkpoint is needed.",
     )
     parser.add_argument(
         "paths", nargs="+", help="Image files, folders (with all below them) and globs, such as 'photos/**/*.jpg'."
     )
     add_checkpoint_flags(parser)
     parser.add_argument("--output", required=True, help="The table to write, .csv or .jsonl; it appears when complete.")
-    parser.add_argument("--top_k", type=int, default=3, help="How many classes a row names.")
+    parser.add_argument("--top_k", type=int, default=3, help="Number of classes in each row.")
     parser.add_argument(
         "--calibrated",
         type=bool,
@@ -127,7 +127,9 @@ def _parser() -> Parser:
         help="Divide the logits by the temperature fitted on the validation images.",
     )
     add_read_arguments(parser)
-    parser.add_argument("--batch_size", type=int, default=32, help="Images a step, on each device.")
-    parser.add_argument("--accelerator", type=Literal["auto", "cpu", "gpu"], default="auto", help="Where to compute.")
-    parser.add_argument("--devices", type=int | Literal["auto"], default="auto", help="How many GPUs.")
+    parser.add_argument("--batch_size", type=int, default=32, help="Batch size on each device.")
+    parser.add_argument(
+        "--accelerator", type=Literal["auto", "cpu", "gpu"], default="auto", help="Device to compute on."
+    )
+    parser.add_argument("--devices", type=int | Literal["auto"], default="auto", help="Number of GPUs.")
     return parser

@@ -20,7 +20,7 @@ def prepare_command(argv: list[str]) -> None:
     """
     parser = Parser(
         prog="python -m kth_lightning prepare",
-        description="Fetch the images, read each one once, and report which are unreadable or stand there twice.",
+        description="Fetch the images, read each one once, and report which are unreadable or duplicates.",
     )
     parser.add_class_arguments(ImageData, "data", skip=set(_ELSEWHERE))
     print(parser.instantiate(parser.parse_args(argv)).data.prepared.summary)

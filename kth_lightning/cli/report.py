@@ -17,7 +17,7 @@ def report_command(argv: list[str]) -> None:
     """
     parser = Parser(
         prog="python -m kth_lightning report",
-        description="Write the report of a run folder, or of a folder of compare's, as one HTML page.",
+        description="Write the results of a run, or of a comparison, as one HTML page.",
     )
     parser.add_argument("folder", type=str, help="The run folder, or the folder that compare wrote.")
     print(f"The report is in {write_report(Path(parser.parse_args(argv).folder))}")

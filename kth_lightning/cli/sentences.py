@@ -81,7 +81,7 @@ def _of_class_path(key: str, message: str) -> str:
     if key.startswith("data.") and (
         found := re.search(r"path (\S+) does not correspond to a subclass of (\w+)", message)
     ):
-        return f"--{key} {found[1]} is no {found[2]}, a class that kth_lightning has or that has its methods"
+        return f"--{key} {found[1]} is not a {found[2]}; give one of kth_lightning's, or a class with its methods"
     name = key.rpartition(".")[2]
     if name not in _KNOWN:
         return ""

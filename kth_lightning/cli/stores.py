@@ -41,14 +41,16 @@ def stores_command(argv: list[str]) -> None:
     """
     parser = Parser(
         prog="python -m kth_lightning stores",
-        description="List what was computed once and kept: unpacked images, catalogues, pixels, features.",
+        description="List the contents of the cache: unpacked images, catalogues, pixels, features.",
     )
     parser.add_argument(
-        "--clear", nargs="+", type=Kind, default=[], help="Kinds to delete; the next run that wants one makes it again."
+        "--clear",
+        nargs="+",
+        type=Kind,
+        default=[],
+        help="Kinds to delete; they are computed again when a run needs them.",
     )
-    parser.add_argument(
-        "--cache_dir", type=str | None, default=None, help="Where they lie; the user's cache folder where left out."
-    )
+    parser.add_argument("--cache_dir", type=str | None, default=None, help="Cache folder; the user's by default.")
     options = parser.parse_args(argv)
     folder = cache_folder(options.cache_dir)
     found = list(_stores(folder))

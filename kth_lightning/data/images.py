@@ -118,7 +118,7 @@ def open_image(file: Path) -> Iterator[BufferedReader]:
     try:
         status = file.stat()
         if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # opening a folder says so itself
-            raise UnreadableImage("unreadable: no regular file")
+            raise UnreadableImage("unreadable: not a regular file")
         with file.open("rb") as stream:
             yield stream
     except (OSError, ValueError) as error:  # ValueError of a name that no file can have
@@ -148,7 +148,7 @@ def decode(stream: IO[bytes], at_least: int | None = None, options: ReadOptions 
             deep = read_deep(image, lambda: _open(kind, stream))
             image.load()
             if kind == "JPEG" and _ends_in_zeros(stream):
-                raise UnreadableImage("truncated: zeros stand where the rest of the image should")
+                raise UnreadableImage("truncated: the rest of the image is zeros")
             turn = _turn(image)
             rgb = _scaled(deep, options) if deep else _over_white(image)
     except UnreadableImage:

@@ -61,7 +61,7 @@ class ImageData(LightningDataModule):
             and highest of all images where it is left out.
         max_pixels: The most pixels that are decoded of one image, JPEG at the reduced scale that is enough; a larger
             one is left out.
-        batch_size: Images a step, over all devices together.
+        batch_size: Images per step, over all devices together.
         val_size: Number (180) or share (0.15) of images for validation; 180 for "kth" and 0.15 otherwise by default.
         test_size: Likewise for testing; 100 for "kth" and 0.15 otherwise by default.
         split_seed: Of the split, and of nothing else.
@@ -237,7 +237,7 @@ class ImageData(LightningDataModule):
             lack += f"; --data.splits parts {len(parted)} groups of the source, such as {parted[0]!r}"
         return (
             f"{counts['train'].total()} training, {counts['val'].total()} validation and {counts['test'].total()} test "
-            f"images in {self.num_classes} classes{unused}; training images a class: "
+            f"images in {self.num_classes} classes{unused}; training images per class: "
             f"{train[-1][1]} ({train[-1][0]}) to {train[0][1]} ({train[0][0]}){lack}"
         )
 

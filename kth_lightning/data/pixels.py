@@ -78,8 +78,8 @@ def _decode(store: Store, catalogue: Catalogue, missing: Sequence[int], size: in
             return resize(read_rgb(catalogue.file(index), size, catalogue.read_options), size, interpolation)
         except UnreadableImage as error:
             raise InputError(
-                f"{catalogue.file(index)} was read before and cannot be any more ({error}); repeat the command, "
-                "which looks at the folder anew, or put the image back"
+                f"{catalogue.file(index)} can no longer be read ({error}); repeat the command, which "
+                "reads the folder again, or put the image back"
             ) from None
 
     rows: list[np.ndarray] = []

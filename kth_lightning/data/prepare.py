@@ -94,7 +94,7 @@ def prepare(source: Source, cache_dir: Path, options: ReadOptions = DEFAULT_OPTI
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if folder.is_dir() and not _is_whole(folder):
-                warnings.warn(f"the tables in {folder} are damaged and made again", stacklevel=2)
+                warnings.warn(f"the tables in {folder} are damaged and are written again", stacklevel=2)
                 shutil.rmtree(folder)
             if not folder.is_dir():
                 with TemporaryDirectory(dir=folder.parent) as temporary:

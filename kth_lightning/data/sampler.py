@@ -64,7 +64,7 @@ class BatchShares(Sampler[list[Share]]):
 
     Args:
         sampler: The order; under this name Lightning finds what to tell the epoch to.
-        batch_size: Images a step, over all processes together.
+        batch_size: Images per step, over all processes together.
         views: Seen in turns, an epoch each; None for another view in every epoch.
         rank: Of this process.
         world_size: Number of processes.

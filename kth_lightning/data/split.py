@@ -72,11 +72,12 @@ def make_split(
     if num_folds is not None:
         if "test" in prescribed:
             raise InputError(
-                "--data.num_folds: the test images are prescribed by the source; fold or prescribe, not both"
+                "--data.num_folds: the test images are prescribed by the source; give folds or prescribed test images, "
+                "not both"
             )
         if not 0 <= fold < num_folds or num_folds < 2:
             raise InputError(
-                f"--data.fold {fold} of --data.num_folds {num_folds}: folds count from 0 and are at least 2"
+                f"--data.fold {fold} of --data.num_folds {num_folds}: there are at least 2 folds, numbered from 0"
             )
         free = list(range(len(parts)))
         folds = _share_out(catalogue, free, _fold_quotas(catalogue, num_folds), rng)

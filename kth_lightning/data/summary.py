@@ -35,14 +35,14 @@ def summarise_images(files: int, images: Sequence[ImageRecord], left_out: Sequen
     across = sum(len({image.label for image in group}) > 1 for group in groups)
     lines.append(
         f"duplicates: {len(groups)} groups of {sum(map(len, groups))} images "
-        f"({len(groups) - across} within a class, {across} across classes); a group stays on one side of the split"
+        f"({len(groups) - across} within a class, {across} across classes); a group stays in one part of the split"
     )
     if sizes := Counter(image.group for image in images if image.group).values():
         lines.append(
-            f"groups of the source: {len(sizes)} of {min(sizes)} to {max(sizes)} images, each on one side of the split"
+            f"groups of the source: {len(sizes)} of {min(sizes)} to {max(sizes)} images, each in one part of the split"
         )
     (largest, most), (smallest, fewest) = counts.most_common()[0], counts.most_common()[-1]
-    lines.append(f"images a class: {fewest} ({smallest}) to {most} ({largest})")
+    lines.append(f"images per class: {fewest} ({smallest}) to {most} ({largest})")
     if len(counts) <= _MAX_CLASSES_SHOWN:
         lines.append("  " + ", ".join(f"{label} {counts[label]}" for label in sorted(counts)))
     return "\n".join([*lines, ""])

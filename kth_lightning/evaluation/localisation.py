@@ -88,7 +88,7 @@ def localise(
     found = explain(model, [catalogue.file(position) for position in masked], classes, catalogue.read_options)
     of_class: dict[str, list[Score]] = defaultdict(list)
     of_whole: list[Score] = []
-    bar = tqdm(masked, desc="measuring maps", unit="", leave=False)
+    bar = tqdm(masked, desc="evaluating maps", unit="", leave=False)
     for position, label, explanation in zip(bar, labels, found, strict=True):
         file = catalogue.mask_file(position)
         animals = read_animals(file) if file else None

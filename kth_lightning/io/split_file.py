@@ -52,7 +52,7 @@ def read_split(file: Path, name: str = "--data.splits") -> list[SplitRow]:
         ) from None
     twice = [path for path, number in Counter(row.path for row in rows).items() if number > 1]
     if twice:
-        raise InputError(f"{flag}: {twice[0]!r} stands there more than once; give a run's splits.csv")
+        raise InputError(f"{flag}: {twice[0]!r} is listed more than once; give a run's splits.csv")
     wrong = sorted({row.part for row in rows} - set(PARTS))
     if wrong:
         raise InputError(f"{flag}: unknown part {wrong[0][:50]!r}; parts are train, val, test and unused")

@@ -39,7 +39,7 @@ def _read_csv(file: Path, wanted: Sequence[str]) -> tuple[list[str], dict[str, l
     try:
         rows = csv_rows(file.read_bytes().decode())
     except UnicodeDecodeError:
-        raise BadTable('it is no text in UTF-8; save it as "CSV UTF-8"') from None
+        raise BadTable('it is not UTF-8 text; save it as "CSV UTF-8"') from None
     except csv.Error as error:
         raise BadTable(str(error)) from None
     if not rows:

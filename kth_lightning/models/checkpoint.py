@@ -119,7 +119,7 @@ def require_numbers(path: str | Path, checkpoint: dict[str, Any]) -> None:
     """
     if not all(value.isfinite().all() for value in checkpoint["state_dict"].values()):
         raise InputError(
-            f"--ckpt_path: {path} has weights that are no numbers, so its training went wrong; train again with a "
+            f"--ckpt_path: {path} has weights that are not finite numbers, so its training failed; train again with a "
             "smaller learning rate"
         )
 
@@ -164,9 +164,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{FORMAT}); update kth_lightning"
         )
     if not isinstance(checkpoint, dict) or not all(fits(checkpoint.get(name)) for name, fits in _PARTS.items()):
-        raise InputError(
-            f"--ckpt_path: {path} is no checkpoint of kth_lightning, or was cut short or damaged; give another"
-        )
+        raise InputError(f"--ckpt_path: {path} is not a checkpoint of kth_lightning, or is damaged; give another")
     return checkpoint
 
 

@@ -64,10 +64,11 @@ class FineTuned(PretrainedClassifier):
             names, sha256 = checkpoint["hyper_parameters"].get("class_names"), checkpoint["weights_sha256"]
         except Exception:  # torch raises whatever the broken bytes make it stumble over
             raise InputError(
-                f"--model.init_head_from: {file} is missing or no checkpoint of a feature head; give a head's best.ckpt"
+                f"--model.init_head_from: {file} is missing or not a checkpoint of a feature head; give a "
+                "head's best.ckpt"
             ) from None
         if names is not None and names != self.class_names:
-            raise InputError(f"--model.init_head_from: {file} tells other classes apart than the data has")
+            raise InputError(f"--model.init_head_from: {file} was trained on other classes than the data has")
         if sha256 != self.weights_sha256():
             raise InputError(f"--model.init_head_from: {file} was trained on other weights than --model.weights gives")
         try:

@@ -39,7 +39,7 @@ def complete(model: "Classifier", checkpoint: dict[str, Any]) -> None:
     if names and model.class_names != names:
         differ = sorted(set(names) ^ set(model.class_names))
         raise InputError(
-            f"--ckpt_path: the checkpoint tells {len(names)} classes apart and the data has "
+            f"--ckpt_path: the checkpoint was trained on {len(names)} classes and the data has "
             f"{len(model.class_names)} ({', '.join(differ[:5]) or 'in another order'}); give data with its own classes"
         )
     frozen = {key: value for key, value in model.frozen_state().items() if key not in checkpoint["state_dict"]}

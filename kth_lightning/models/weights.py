@@ -76,7 +76,7 @@ class Weights:
             return load_state_dict(str(self.file), weights_only=True)
         except Exception as error:  # the readers raise whatever the broken bytes make them stumble over
             raise InputError(
-                f"--model.weights: {self.file} is no file of weights that can be read ({_first_line(error)})"
+                f"--model.weights: {self.file} is not a readable file of weights ({_first_line(error)})"
             ) from None
 
     def require(self, sha256: str | None) -> None:

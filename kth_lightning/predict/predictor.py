@@ -142,7 +142,7 @@ class Predictor:
         Args:
             images: Taken only as fast as predictions are.
             top_k: How many classes to name, as far as there are.
-            batch_size: Images a step, on each device.
+            batch_size: Images per step, on each device.
 
         Raises:
             InputError: `top_k` or `batch_size` is less than 1.

@@ -60,7 +60,7 @@ def draw_colours(densities: NDArray[np.float64], class_names: Sequence[str], col
 
 
 def draw_counts(counts: Mapping[str, Counter[str]], class_names: Mapping[str, str], file: Path) -> None:
-    """Draw the images a class as bars, sorted by their training count; without names where classes are too many.
+    """Draw the images per class as bars, sorted by their training count; without names where classes are too many.
 
     Args:
         counts: For each part of the split the images of each class; without a split there is one part, "all".

@@ -290,14 +290,14 @@ def _reliability_view(model: ModelRuns) -> Views | None:
     confidence, accuracy = probabilities.max(axis=1).mean(), model.right.mean()
     error = expected_calibration_error(labels, probabilities)
     sentences = [
-        f"On average it is {100 * confidence:.1f} % sure and right on {100 * accuracy:.1f} %. Its confidence lies "
-        f"{100 * error:.1f} percentage points beside its accuracy (expected calibration error)."
+        f"On average its confidence is {100 * confidence:.1f} % and its accuracy {100 * accuracy:.1f} %. They differ "
+        f"by {100 * error:.1f} percentage points (expected calibration error)."
     ]
     if calibrated is not None:
         after = expected_calibration_error(labels, calibrated)
         temperatures = ", ".join(f"{item:.2f}" for item in model.temperatures)
         sentences.append(
-            f"With the temperature that was fitted on the validation images ({temperatures}) it is "
+            f"After temperature scaling, fitted on the validation images ({temperatures}), it is "
             f"{100 * after:.1f} points."
         )
     return {

@@ -75,8 +75,8 @@ def read_image(catalogue: Catalogue, position: int, at_least: int) -> Image.Imag
         return read_rgb(catalogue.file(position), at_least, catalogue.read_options)
     except UnreadableImage as error:
         raise InputError(
-            f"{catalogue.file(position)} was read before and cannot be any more ({error}); repeat the command, which "
-            "looks at the folder anew, or put the image back"
+            f"{catalogue.file(position)} can no longer be read ({error}); repeat the command, which "
+            "reads the folder again, or put the image back"
         ) from None
 
 

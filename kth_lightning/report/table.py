@@ -31,8 +31,8 @@ ARTICLE_NOTE = (
 )
 LOCALISATION_HEADER = ["activation maps", "images", "pointing game (95 % CI)", "IoU with masks", "IoU of boxes"]
 LOCALISATION_NOTE = (
-    "activation maps: share of them whose highest place lies on the object, and how far their high part overlaps it;\n"
-    "(whole image): the same for a map that is high everywhere."
+    "activation maps: share whose highest value lies on the object (pointing game), and overlap of their high part;\n"
+    "(whole image): the same for a uniform map."
 )
 RUNS_NOTE = "± sd (n): standard deviation over n runs, under their mean"
 FOLDS_NOTE = "; the interval is that of all folds' predictions together"

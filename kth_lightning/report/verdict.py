@@ -39,10 +39,10 @@ def heading(models: Sequence[ModelRuns], entries: Sequence[Mapping[str, Any]], t
     best = _best(entries)
     names, result = capital(_listed([titles[position] for position in best])), score(models[best[0]], entries[best[0]])
     if len(models) == 1:
-        return f"{names} names {result} rightly"
+        return f"{names} classifies {result} correctly"
     if len(best) == 1:
-        return f"{names} does best and names {result} rightly"
-    return f"{names} do {'equally well' if len(best) == len(models) else 'best'}: each names {result} rightly"
+        return f"{names} does best and classifies {result} correctly"
+    return f"{names} do {'equally well' if len(best) == len(models) else 'best'}: each classifies {result} correctly"
 
 
 def lead(
@@ -68,20 +68,20 @@ def lead(
     if models[best].repeated:
         sentences.append(f"That is the mean of {len(models[best].metrics)} runs and their standard deviation.")
     if acc["low"] is not None:
-        subject = "that is" if others else "it is right on"
+        subject = f"the accuracy of {name}" if others else "its accuracy"
         bounds = f"{100 * acc['low']:.1f} to {100 * acc['high']:.1f} %"
-        sentences.append(f"With 95 % certainty {subject} {bounds} of images like these.")
+        sentences.append(f"The 95 % interval of {subject} on images like these is {bounds}.")
     if mine := [pair for pair in pairs if best in pair["places"]]:
         beaten = [titles[sum(pair["places"]) - best] for pair in mine if pair["verdict"] == "better"]
         equal = [titles[sum(pair["places"]) - best] for pair in mine if pair["verdict"] == "open"]
         if beaten:
-            sentences.append(f"{capital(name)} is better than {_listed(beaten)}, beyond chance.")
+            sentences.append(f"{capital(name)} is significantly better than {_listed(beaten)}.")
         if equal:
-            sentences.append(f"These images do not tell {name} apart from {_listed(equal)}.")
+            sentences.append(f"These images do not show a difference between {name} and {_listed(equal)}.")
     if articles := [entry["article"] for entry in entries if "article" in entry]:
         top = max(article["acc"] for article in articles)
         which = "The article's model of this kind" if len(articles) == 1 else "The article's best"
-        sentences.append(f"{which} named {100 * top:.0f} % of {articles[0]['n']} images rightly.")
+        sentences.append(f"{which} classified {100 * top:.0f} % of {articles[0]['n']} images correctly.")
     return " ".join(sentences)
 
 
@@ -114,12 +114,12 @@ def paired(models: Sequence[ModelRuns], titles: Sequence[str]) -> list[dict[str,
         better, worse = (one_title, other_title) if test.first_only > test.second_only else (other_title, one_title)
         pair["verdict"] = "better" if adjusted < 0.05 else "open"
         if adjusted < 0.05:
-            pair["sentence"] = f"{capital(better)} is better than {worse}: chance hardly makes such a difference."
+            pair["sentence"] = f"{capital(better)} is better than {worse}: such a difference is unlikely by chance."
         elif test.first_only + test.second_only == 0:
-            pair["sentence"] = f"{capital(one_title)} and {other_title} are right on the very same images."
+            pair["sentence"] = f"{capital(one_title)} and {other_title} classify the same images correctly."
         else:
             pair["sentence"] = (
-                f"These images do not tell {one_title} and {other_title} apart: chance alone makes such differences."
+                f"These images do not show a difference between {one_title} and {other_title}: it may be chance."
             )
     return pairs
 

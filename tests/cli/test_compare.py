@@ -86,7 +86,7 @@ def test_recipe_files_are_compared_beside_names_and_the_article_has_none(
     [
         ({}, "x.yaml: there is no such file; give a recipe"),
         ({"x.yaml": "data: {}"}, "the file names no model; give it lines such as 'model: FeatureHead'"),
-        ({"x.yaml": "model: [1"}, "x.yaml is no YAML"),
+        ({"x.yaml": "model: [1"}, "x.yaml is not valid YAML"),
         ({"fold-1.yaml": TINY}, "a comparison's folder uses the name fold-1; rename the file"),
         ({"a/x.yaml": TINY, "b/x.yaml": TINY}, "would write the same folder, x; rename one"),
         ({"best.yaml": TINY}, "would write the same folder, best; rename one"),

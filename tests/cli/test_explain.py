@@ -262,7 +262,7 @@ def test_bad_input_is_refused_in_a_sentence(run: RunFolder, tmp_path: Path, caps
         ((image, "--test_set", "true", *known, *output), "--test_set"),
         ((image, *output), "ckpt_path"),
         ((image, "--ckpt_path", tmp_path / "missing.ckpt", *output), "missing.ckpt"),
-        ((image, "--ckpt_path", image, *output), "no checkpoint"),
+        ((image, "--ckpt_path", image, *output), "not a checkpoint"),
         ((image, *known, "--output", image), "--output"),
         ((image, *known, *output, "--top_k", "0"), "--top_k"),
         (("--test_set", "true", "--ckpt_path", tmp_path / "alone.ckpt", *output), "run folder"),

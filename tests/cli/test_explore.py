@@ -80,7 +80,7 @@ def test_every_figure_is_a_png_file_beside_the_page(explored: Path) -> None:
 def test_the_page_says_what_the_audit_found(explored: Path) -> None:
     audit = _Page(explored / "explore.html").text["audit"]
     assert re.search(r"<b>broken\.jpg\s*unreadable: its bytes are in no image format", audit)
-    assert re.search(r"1 group of images.*1 has images of several classes", audit, re.DOTALL)
+    assert re.search(r"1 group of identical.*1 has images of several classes", audit, re.DOTALL)
     assert re.search(r"\$x\$ / cats & dogs, the same file, in different classes", audit)
     assert re.search(r"1 image is of an odd size", audit)
     assert re.search(r"\$x\$, 320 × 40", audit)
@@ -154,7 +154,7 @@ def test_images_too_few_to_split_are_shown_all_the_same(
     page = _Page(tmp_path / "out" / "explore.html")
     assert "cannot be split for training" in page.text[""]
     assert len(page.images["augmented"]) == 2 * (VIEWS + 1)
-    assert "Every class has as many images: 1." in page.text["counts"]
+    assert "Every class has the same number of images: 1." in page.text["counts"]
 
 
 def test_sheets_of_an_earlier_command_do_not_stay(tmp_path: Path, images: Path) -> None:

@@ -139,14 +139,14 @@ def test_bad_settings_are_refused_in_a_sentence(
     capsys: pytest.CaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    (tmp_path / "file").write_text("no checkpoint")
+    (tmp_path / "file").write_text("not a checkpoint")
     (tmp_path / "text.png").write_text("no image")
     Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
     good = str(tiny_run.best_checkpoint)
     for ckpt_path, output, flags, part in [
         (good, "model.tflite", [], ".onnx or .pt2"),
         (good, "file/model.pt2", [], "cannot write"),
-        (str(tmp_path / "file"), "model.onnx", [], "no checkpoint of kth_lightning"),
+        (str(tmp_path / "file"), "model.onnx", [], "not a checkpoint of kth_lightning"),
         (good, "model.pt2", ["--check", str(tmp_path / "nowhere")], "there is no file or folder"),
         (good, "model.pt2", ["--check", str(tmp_path / "*.png")], "none of the images"),
     ]:

@@ -342,7 +342,7 @@ def test_what_is_no_checkpoint_is_refused(finished: Path, tmp_path: Path, capsys
     error = refusal(
         capsys, "test", "--config", str(finished / "config.yaml"), "--ckpt_path", str(tmp_path / "other.ckpt")
     )
-    assert "no checkpoint of kth_lightning" in error
+    assert "not a checkpoint of kth_lightning" in error
     assert "--ckpt_path is missing" in refusal(capsys, "test", "--config", str(finished / "config.yaml"))
 
 

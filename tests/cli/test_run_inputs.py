@@ -270,7 +270,7 @@ def test_other_devices_are_said_and_the_run_goes_on(
     start = run / "start.json"
     start.write_text(start.read_text().replace("x86_64 cpu", "4 x NVIDIA H200"))
     main(fit(data, run, "--trainer.accelerator", "auto", "--trainer.devices", "auto"))
-    assert "the run began on 4 x NVIDIA H200 and goes on on " in capsys.readouterr().err
+    assert "the run began on 4 x NVIDIA H200 and continues on " in capsys.readouterr().err
     assert RunFolder(run).finished
 
 

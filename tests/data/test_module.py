@@ -180,7 +180,7 @@ def test_balance_weighs_classes_alike(uneven: Path, data_of: Callable[..., Image
 
 def test_a_line_describes_split_and_imbalance(uneven: Path, data_of: Callable[..., ImageData]) -> None:
     assert data_of(root=str(uneven)).describe() == (
-        "34 training, 7 validation and 7 test images in 2 classes; training images a class: 6 (dog) to 28 (cat)"
+        "34 training, 7 validation and 7 test images in 2 classes; training images per class: 6 (dog) to 28 (cat)"
     )
 
 

@@ -59,7 +59,7 @@ def test_every_kind_of_bad_file_is_reported_and_left_out(root: Path) -> None:
     assert reasons["cat/empty.jpg"] == "unreadable: the file is empty"
     assert prepared.summary.startswith("4 of 9 files usable in 2 classes\n")
     assert "unreadable: 3 (cat/empty.jpg, cat/gone.jpg, cat/zeros.jpg)" in prepared.summary
-    assert "images a class: 2 " in prepared.summary
+    assert "images per class: 2 " in prepared.summary
     assert prepared.summary.endswith(str(prepared.folder))
 
 

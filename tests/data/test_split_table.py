@@ -160,7 +160,7 @@ def test_a_split_without_a_class_in_training_is_refused(table: Table) -> None:
         (b"path,part\nc00/0.jpg,train\n", "not a table of path, label, sha256, part"),
         (b"path,label,sha256,part\nc00/0.jpg,c00,0,holdout\n", r"unknown part .holdout.; parts are"),
         (b"path,label,sha256,part\nc00/0.jpg,c00,0,train\nc00/1.jpg\n", "not a table of path, label, sha256, part"),
-        (b"path,label,sha256,part\na,c00,0,val\nb,c00,0,val\nb,c00,0,val\n", "'b' stands there more than once"),
+        (b"path,label,sha256,part\na,c00,0,val\nb,c00,0,val\nb,c00,0,val\n", "'b' is listed more than once"),
         (b"\xff\xfe\x00", "not a table"),
     ],
 )

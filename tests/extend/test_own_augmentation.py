@@ -126,7 +126,7 @@ def test_what_cannot_be_told_apart_is_not_stored(images: Path, tmp_path: Path) -
     ("augmentation", "message"),
     [
         ("mine.Drker", "the module mine has no 'Drker'; did you mean mine.Darker?"),
-        ("mine.Nothing", "mine.Nothing is no augmentation: it cannot be called with images, keys and views"),
+        ("mine.Nothing", "mine.Nothing is not an augmentation: it cannot be called with images, keys and views"),
         ("mine.Smaller", "mine.Smaller returns uint8 [20, 3, 16, 16] for uint8 [20, 3, 32, 32]; let it return"),
         ("mine.Floats", "mine.Floats returns float32 [20, 3, 32, 32] for uint8 [20, 3, 32, 32]"),
         ("strnog", "'strnog' is unknown; did you mean strong?"),

@@ -111,16 +111,16 @@ def test_in_python_it_is_an_object(mine: Mine, images: Path) -> None:
     [
         (["mine.MySorce"], "--data.source mine.MySorce: the module mine has no 'MySorce'; did you mean mine.MySource?"),
         (["mien.MySource", "--data.source.folder", "x"], "there is no module 'mien'; did you mean mine?"),
-        (["mine.NoSource"], "mine.NoSource is no source of images: it has no method list(cache_dir)"),
-        (["mine.NoSource", "--data.source.folder", "x"], "--data.source mine.NoSource is no Source"),
+        (["mine.NoSource"], "mine.NoSource is not a source of images: it has no method list(cache_dir)"),
+        (["mine.NoSource", "--data.source.folder", "x"], "--data.source mine.NoSource is not a Source"),
         (["mine.MySource"], "--data.source: its class needs more settings: --data.source.init_args.folder"),
         (["mine.MySource", "--data.source.fodler", "x"], "the class of --data.source has no setting 'fodler'"),
         (["mine.MySource", "--data.source.folder", "x", "--data.root", "y"], "--data.root goes with"),
         (["mine.Bad", "--data.source.folder", "list"], "mine.Bad lists list; let its method list return a"),
         (["mine.Bad", "--data.source.folder", "nothing"], "mine.Bad lists no image; check what it is given"),
-        (["mine.Bad", "--data.source.folder", "relative"], "whose file is no absolute path"),
+        (["mine.Bad", "--data.source.folder", "relative"], "whose file is not an absolute path"),
         (["mine.Bad", "--data.source.folder", "/unnamed"], "whose label is empty"),
-        (["mine.Bad", "--data.source.folder", "/number"], "whose label is no text"),
+        (["mine.Bad", "--data.source.folder", "/number"], "whose label is not text"),
         (["mine.Bad", "--data.source.folder", "/part"], "whose subset is none of '', 'train', 'val', 'test'"),
     ],
 )
@@ -146,7 +146,7 @@ def test_a_data_set_of_torchvision_goes_the_whole_way(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["torchvision.datasets.MNIST", "--data.source.dataset.root", "/nowhere"], "cannot be made like this: Data"),
+        (["torchvision.datasets.MNIST", "--data.source.dataset.root", "/nowhere"], "cannot be created with these"),
         (["torchvision.datasets.MNST", "--data.source.dataset.root", "x"], "did you mean torchvision.datasets.MNIST?"),
         (["torchvision.datasets.FakeData", "--data.source.dataset.size", "many"], "Expected a int"),
     ],

@@ -54,7 +54,7 @@ def test_groups_are_whole_in_every_fold_and_the_missing_file_is_in_the_audit(ima
         assert all(len(found) == 1 for found in by_visit.values())
         tested += data.split.indices("test").tolist()
     assert sorted(tested) == list(range(60))
-    assert "groups of the source: 10 of 6 to 6 images, each on one side of the split" in data.prepared.summary
+    assert "groups of the source: 10 of 6 to 6 images, each in one part of the split" in data.prepared.summary
     assert f"60 of 61 files usable in 3 classes\n  unreadable: 1 ({images}/class0/gone.png)" in data.prepared.summary
 
 

@@ -61,10 +61,10 @@ def test_it_knows_its_classes_and_images_and_is_ready_to_predict(head: RunFolder
 def test_what_is_no_completed_checkpoint_of_ours_is_refused_in_a_sentence(head: RunFolder, tmp_path: Path) -> None:
     whole = head.best_checkpoint.read_bytes()
     (tmp_path / "cut.ckpt").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "text.ckpt").write_text("no checkpoint")
+    (tmp_path / "text.ckpt").write_text("not a checkpoint")
     torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
     for name in ("cut", "text", "foreign"):
-        with pytest.raises(InputError, match=rf"--ckpt_path: .*{name}.ckpt is no checkpoint of kth_lightning"):
+        with pytest.raises(InputError, match=rf"--ckpt_path: .*{name}.ckpt is not a checkpoint of kth_lightning"):
             load_classifier(tmp_path / f"{name}.ckpt")
     with pytest.raises(InputError, match="there is no file"):
         load_classifier(tmp_path / "missing.ckpt")
@@ -78,7 +78,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
     torch.save(
         {"format": 1, "weights_sha256": "", "state_dict": {}, "hyper_parameters": Hostile()}, tmp_path / "hostile.ckpt"
     )
-    with pytest.raises(InputError, match="is no checkpoint"):
+    with pytest.raises(InputError, match="is not a checkpoint"):
         load_classifier(tmp_path / "hostile.ckpt")
     assert not (tmp_path / "ran").exists()
 

@@ -385,7 +385,7 @@ def test_fine_tuning_starts_from_a_trained_head(
 def test_a_head_that_is_no_checkpoint_is_refused(content: bytes | None, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "head.ckpt").write_bytes(content)
-    with pytest.raises(InputError, match=r"--model\.init_head_from: .*head\.ckpt is missing or no checkpoint"):
+    with pytest.raises(InputError, match=r"--model\.init_head_from: .*head\.ckpt is missing or not a checkpoint"):
         FineTuned(3, "test_resnet", weights="none", init_head_from=str(tmp_path / "head.ckpt"))
 
 

@@ -123,8 +123,8 @@ class Page(HTMLParser):
 def test_report_of_a_run_says_the_result_in_words_and_in_a_table(tmp_path: Path) -> None:
     run = finished_run(tmp_path / "run", 27)
     page = Page(write_report(run.path))
-    assert page.html.count("<h1>The head on VGG19 names 27 of 30 test images rightly</h1>") == 1
-    assert "With 95 % certainty it is right on 74.4 to 96.5 % of images like these." in page.text
+    assert page.html.count("<h1>The head on VGG19 classifies 27 of 30 test images correctly</h1>") == 1
+    assert "The 95 % interval of its accuracy on images like these is 74.4 to 96.5 %." in page.text
     loss, kappa = (run.read_metrics()["test"][name] for name in ("loss", "kappa"))
     assert page.row("head")[1:4] == [
         "90.0 % (74.4–96.5)",
@@ -140,9 +140,9 @@ def test_report_of_a_run_says_the_result_in_words_and_in_a_table(tmp_path: Path)
 
 def test_article_stands_beside_results_on_its_own_images_only(tmp_path: Path) -> None:
     page = Page(write_report(finished_run(tmp_path / "run", source="kth", model="FineTuned").path))
-    assert "Fine-tuned VGG19 names 27 of 30" in page.text
+    assert "Fine-tuned VGG19 classifies 27 of 30" in page.text
     assert page.row("(article)")[1] == "80 % (72.6–85.8)"
-    assert "The article's model of this kind named 80 % of 140 images rightly." in page.text
+    assert "The article's model of this kind classified 80 % of 140 images correctly." in page.text
 
 
 def test_classes_are_sorted_by_trouble_and_those_without_images_come_last(tmp_path: Path) -> None:
@@ -199,15 +199,17 @@ def test_mistakes_without_images_are_listed(tmp_path: Path) -> None:
 
 
 def test_run_without_mistakes_says_so(tmp_path: Path) -> None:
-    assert "None: all 30 test images are named rightly." in Page(write_report(finished_run(tmp_path, 30).path)).text
+    assert (
+        "None: all 30 test images are classified correctly." in Page(write_report(finished_run(tmp_path, 30).path)).text
+    )
 
 
 def test_calibration_is_given_raw_and_after_the_temperature(tmp_path: Path) -> None:
     page = Page(write_report(finished_run(tmp_path, 30).path))
-    assert "Its confidence lies 10.0 percentage points beside its accuracy" in page.text
+    assert "They differ by 10.0 percentage points (expected calibration error)" in page.text
     assert "temperature" not in page.text
     page = Page(write_report(finished_run(tmp_path / "fitted", 30, temperature=0.5).path))
-    assert "fitted on the validation images (0.50) it is 0.6 points" in page.text
+    assert "fitted on the validation images (0.50), it is 0.6 points" in page.text
     with Image.open(tmp_path / "fitted" / "figures" / "reliability.png") as image:
         assert image.width > 300
 
@@ -228,9 +230,9 @@ def test_comparison_tells_whether_differences_are_more_than_chance(tmp_path: Pat
     ):
         finished_run(tmp_path / folder, correct, model=model, source="kth")
     page = Page(write_report(tmp_path))
-    assert "<h1>Fine-tuned VGG19 does best and names 29 of 30 test images rightly</h1>" in page.html
-    assert "It is better than the benchmark CNN, beyond chance." in page.text
-    assert "These images do not tell it apart from the head on VGG19." in page.text
+    assert "<h1>Fine-tuned VGG19 does best and classifies 29 of 30 test images correctly</h1>" in page.html
+    assert "It is significantly better than the benchmark CNN." in page.text
+    assert "These images do not show a difference between it and the head on VGG19." in page.text
     assert page.row("benchmark, head") == ["benchmark, head", "0", "19", "< 0.001", "< 0.001"]
     assert page.row("head, finetune") == ["head, finetune", "0", "1", "1", "1"]
     assert page.row("benchmark", "30.0 % (16.7–47.9)")
@@ -244,16 +246,16 @@ def test_models_that_are_equally_good_are_called_so(tmp_path: Path) -> None:
     finished_run(tmp_path / "head", 28)
     finished_run(tmp_path / "finetune", 28, model="FineTuned")
     page = Page(write_report(tmp_path))
-    assert "The head on VGG19 and fine-tuned VGG19 do equally well: each names 28 of 30 test images" in page.text
-    assert "The head on VGG19 and fine-tuned VGG19 are right on the very same images." in page.text
+    assert "The head on VGG19 and fine-tuned VGG19 do equally well: each classifies 28 of 30 test images" in page.text
+    assert "The head on VGG19 and fine-tuned VGG19 classify the same images correctly." in page.text
 
 
 def test_tie_above_a_worse_model_is_called_so(tmp_path: Path) -> None:
     for model, correct in (("BenchmarkCNN", 5), ("FeatureHead", 28), ("FineTuned", 28)):
         finished_run(tmp_path / model, correct, model=model)
     page = Page(write_report(tmp_path))
-    assert "The head on VGG19 and fine-tuned VGG19 do best: each names 28 of 30 test images rightly" in page.text
-    assert "The head on VGG19 is better than the benchmark CNN, beyond chance." in page.text
+    assert "The head on VGG19 and fine-tuned VGG19 do best: each classifies 28 of 30 test images correctly" in page.text
+    assert "The head on VGG19 is significantly better than the benchmark CNN." in page.text
 
 
 def test_folds_are_pooled_and_tested_in_pairs(tmp_path: Path) -> None:
@@ -262,7 +264,7 @@ def test_folds_are_pooled_and_tested_in_pairs(tmp_path: Path) -> None:
             part = tmp_path / f"fold-{fold}" / model
             finished_run(part, correct, images=range(30 * fold, 30 * fold + 30), temperature=1.5)
     page = Page(write_report(tmp_path))
-    assert "names 60 of 60 test images rightly" in page.text
+    assert "classifies 60 of 60 test images correctly" in page.text
     assert page.row("head, finetune") == ["head, finetune", "0", "20", "< 0.001"]
     assert "12 of 20 mistakes in 60 images" in page.text
     assert "± sd (2)" in page.text
@@ -273,7 +275,7 @@ def test_seeds_give_mean_and_spread_and_no_paired_test(tmp_path: Path) -> None:
         for model, correct in (("head", 20 + seed), ("finetune", 26 + 2 * seed)):
             finished_run(tmp_path / f"seed-{seed}" / model, correct)
     page = Page(write_report(tmp_path))
-    assert "names 90.0 ± 4.7 % of the test images rightly" in page.text
+    assert "classifies 90.0 ± 4.7 % of the test images correctly" in page.text
     assert "There is no paired test" in page.text
     assert "McNemar" not in page.text
 
@@ -283,7 +285,7 @@ def test_unfinished_part_of_a_comparison_is_left_out_by_name(tmp_path: Path) -> 
     finished_run(tmp_path / "finetune").metrics.unlink()
     page = Page(write_report(tmp_path))
     assert f"Left out: {tmp_path / 'finetune' / 'metrics.json'} is missing" in page.text
-    assert "The head on VGG19 names 27 of 30" in page.text
+    assert "The head on VGG19 classifies 27 of 30" in page.text
 
 
 def test_diverged_run_has_a_report(tmp_path: Path) -> None:
@@ -292,7 +294,7 @@ def test_diverged_run_has_a_report(tmp_path: Path) -> None:
     nothing = np.full_like(found.probabilities, np.nan)
     run.write_predictions(found.paths, found.labels, NAMES, nothing)
     run.write_metrics(run.read_metrics() | {"test": summarise(found.labels, nothing)})
-    assert "its probabilities are not numbers" in Page(write_report(tmp_path)).text
+    assert "its probabilities are not finite numbers" in Page(write_report(tmp_path)).text
 
 
 def test_same_run_gives_the_same_page(tmp_path: Path) -> None:

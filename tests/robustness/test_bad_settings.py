@@ -17,7 +17,7 @@ FIT = [
     ("--data.test_size", "0.0", "there are 3 classes"),
     ("--data.split_seed", "-1", "give a whole number"),
     ("--data.num_folds", "1000", "has 20 images, fewer than folds; add some, or give 20"),
-    ("--data.num_folds", "-2", "folds count from 0 and are at least 2"),
+    ("--data.num_folds", "-2", "there are at least 2 folds, numbered from 0"),
     ("--data.fold", "-1", "needs --data.num_folds"),
     ("--data.views", "-1", "give a whole number"),
     ("--data.augmentation", "wild", "choose one of none, flip, blog, standard, strong"),

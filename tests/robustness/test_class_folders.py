@@ -97,12 +97,12 @@ def test_a_validation_folder_without_a_rare_class_is_trained_on_and_said(
 
 REFUSED = {
     "no folder": ([], "there is no folder "),
-    "nothing in it": (["./"], "has no class folders; put the images into one folder a class"),
+    "nothing in it": (["./"], "has no class folders; put the images into one folder per class"),
     "images alone": (
         ["0.png", "1.png"],
-        "has images but no class folders; put the images into one folder a class",
+        "has images but no class folders; put the images into one folder per class",
     ),
-    "hidden classes": ([".cat/0.png", ".dog/0.png"], "has no class folders; put the images into one folder a class"),
+    "hidden classes": ([".cat/0.png", ".dog/0.png"], "has no class folders; put the images into one folder per class"),
     "one class": (["cat/0.png", "cat/1.png"], "has images of one class only (cat); a classifier needs at least two"),
     "an empty class": (
         ["cat/0.png", "dog/"],
@@ -159,7 +159,7 @@ def test_a_class_too_small_to_be_split_is_named_before_training(
 
 def test_a_file_in_place_of_the_folder_is_said(refusal: Refusal, root: Path) -> None:
     line = refusal("prepare", "--data.root", root / "cat/0.png")
-    assert "cat/0.png is a file; name a folder that holds one folder a class" in line
+    assert "cat/0.png is a file; name a folder that holds one folder per class" in line
 
 
 def test_folders_that_are_linked_in_a_circle_are_read_once(prepared: Prepared, root: Path) -> None:

@@ -53,17 +53,17 @@ CASES: dict[str, tuple[Words, str]] = {
     ),
     "a broken archive": (
         lambda root, folder, run: ["prepare", "--data.archive", _with(folder / "a.tar.gz", b"\x1f\x8b" + bytes(500))],
-        "--data.archive: {place}/a.tar.gz is broken, only half downloaded or no tar archive; download it again",
+        "--data.archive: {place}/a.tar.gz is damaged, incomplete or not a tar archive; download it again",
     ),
-    "a configuration that is no YAML": (
+    "a configuration that is not valid YAML": (
         lambda root, folder, run: ["fit", "--config", _with(folder / "a.yaml", b"model: [\n")],
-        "--config {place}/a.yaml is no YAML",
+        "--config {place}/a.yaml is not valid YAML",
     ),
     "a hostile checkpoint": (
         lambda root, folder, run: [
             "predict", root, "--ckpt_path", _hostile(folder / "a.ckpt"), "--output", folder / "out.csv"
         ],
-        "--ckpt_path: {place}/a.ckpt is no checkpoint of kth_lightning, or was cut short or damaged; give another",
+        "--ckpt_path: {place}/a.ckpt is not a checkpoint of kth_lightning, or is damaged; give another",
     ),
     "an output that cannot be written": (
         lambda root, folder, run: [

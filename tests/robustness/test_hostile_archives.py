@@ -89,7 +89,7 @@ ESCAPES = {
 @pytest.mark.parametrize("content", ESCAPES.values(), ids=ESCAPES)
 def test_what_could_leave_the_folder_is_refused_by_name(refusal: Refused, tmp_path: Path, content: bytes) -> None:
     line = tell(refusal, tmp_path, gzip.compress(kth()[:-1024] + content + bytes(1024)))
-    assert "which is no regular file inside the archive's own folder; nothing was unpacked" in line
+    assert "which is not a regular file inside the archive's own folder; nothing was unpacked" in line
     assert not ESCAPED.exists()
 
 
@@ -154,7 +154,7 @@ def test_a_broken_archive_is_refused_and_nothing_of_it_used(
     refusal: Refused, tmp_path: Path, make: Callable[[], bytes]
 ) -> None:
     line = tell(refusal, tmp_path, make())
-    assert "is broken, only half downloaded or no tar archive; download it again" in line
+    assert "is damaged, incomplete or not a tar archive; download it again" in line
 
 
 def test_a_zip_archive_is_refused(refusal: Refused, tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_a_header_of_2_GB_of_zeros_does_not_fill_the_memory(kind: bytes) -> None
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30), before[1]))
     try:
-        assert "is broken, only half downloaded or no tar archive; download it again" in attempt(content)
+        assert "is damaged, incomplete or not a tar archive; download it again" in attempt(content)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
 

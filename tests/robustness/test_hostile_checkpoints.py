@@ -17,9 +17,9 @@ from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.models import BenchmarkCNN
 from kth_lightning.models.checkpoint import load_classifier
 
-NO_CHECKPOINT = "is no checkpoint of kth_lightning, or was cut short or damaged; give another"
+NO_CHECKPOINT = "is not a checkpoint of kth_lightning, or is damaged; give another"
 OTHER_VERSION = "does not fit this version of kth_lightning ({}"
-NO_NUMBERS = "has weights that are no numbers, so its training went wrong; train again with a smaller learning rate"
+NO_NUMBERS = "has weights that are not finite numbers, so its training failed; train again with a smaller learning rate"
 
 Content = dict[str, Any]
 
@@ -123,7 +123,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "zeros": lambda whole: bytes(len(whole)),
     "zeros from the middle on": lambda whole: whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2),
     "zeros in the weights": lambda whole: whole[:8000] + bytes(64) + whole[8064:],
-    "text": lambda whole: b"no checkpoint",
+    "text": lambda whole: b"not a checkpoint",
 }
 
 

@@ -71,7 +71,7 @@ def test_damaged_tables_are_noticed_and_made_again(
         table.write_text(whole[: whole.index("dog/1.png")], encoding="utf-8")
     else:
         table.write_bytes(DAMAGES[damage](re.sub("[0-9a-f]{10}(?=[0-9a-f]{54},)", "0000000001,", whole, count=1)))
-    with pytest.warns(UserWarning, match=f"the tables in {table.parent} are damaged and made again"):
+    with pytest.warns(UserWarning, match=f"the tables in {table.parent} are damaged and are written again"):
         main(command)
     assert capsys.readouterr().out == said
     assert snapshot(tmp_path) == before
@@ -102,7 +102,7 @@ WRONG = {
     "unknown part": (lambda text: text.replace(",train", ",trian"), "unknown part 'trian'; parts are train, val, test"),
     "part in capitals": (lambda text: text.replace(",test", ",Test"), "unknown part 'Test'"),
     "all for training": (lambda text: text.replace(",val", ",train"), "no image is left for validation; give a run"),
-    "an image twice": (lambda text: text + text.splitlines()[1] + "\n", "'cat/0.png' stands there more than once"),
+    "an image twice": (lambda text: text + text.splitlines()[1] + "\n", "'cat/0.png' is listed more than once"),
     "an image missing": (lambda text: text.replace(text.splitlines()[1] + "\n", ""), "1 is new ('cat/0.png')"),
     "an image that is gone": (lambda text: text + "emu/0.png,emu,ab,train\n", "1 is gone ('emu/0.png')"),
     "an image that has changed": (

@@ -32,7 +32,8 @@ def make_augmentation(augmentation: Augmentation | str, seed: int) -> Augmentati
     made = _function(augmentation) if isinstance(augmentation, str) else augmentation
     if isinstance(made, type) or not callable(made):
         raise InputError(
-            f"--data.augmentation {augmentation} is no augmentation: it cannot be called with images, keys and views"
+            f"--data.augmentation {augmentation} is not an augmentation: it cannot be called with images, keys and "
+            "views"
         )
     return made
 

@@ -111,7 +111,7 @@ def unpack(archive: Path, folder: Path) -> None:
             raise
         except tarfile.FilterError as error:
             raise InputError(
-                f"--data.archive: {archive} holds {error.tarinfo.name!r}, which is no regular file inside the "
+                f"--data.archive: {archive} holds {error.tarinfo.name!r}, which is not a regular file inside the "
                 "archive's own folder; nothing was unpacked, fetch the archive from a source that you trust"
             ) from None
         except OSError as error:
@@ -123,7 +123,7 @@ def unpack(archive: Path, folder: Path) -> None:
 
 
 def _broken(archive: Path) -> InputError:
-    return InputError(f"--data.archive: {archive} is broken, only half downloaded or no tar archive; download it again")
+    return InputError(f"--data.archive: {archive} is damaged, incomplete or not a tar archive; download it again")
 
 
 def _too_large(archive: Path) -> InputError:

@@ -100,6 +100,6 @@ def _no_source(text: str) -> InputError:
     if isinstance(part, type) and issubclass(part, Source):
         return InputError(f"--data.source {path}: give its settings with --data.source.init_args, or in a config file")
     return InputError(
-        f"--data.source {path} is no source of images: it has no method list(cache_dir) that returns a "
+        f"--data.source {path} is not a source of images: it has no method list(cache_dir) that returns a "
         "kth_lightning.Listing"
     )

@@ -61,7 +61,7 @@ class FolderSource(Source):
 def _existing(folder: Path, flag: str) -> Path:
     folder = folder.expanduser().resolve()
     if folder.is_file():
-        raise InputError(f"{flag}: {folder} is a file; name a folder that holds one folder a class")
+        raise InputError(f"{flag}: {folder} is a file; name a folder that holds one folder per class")
     if not folder.is_dir():
         raise InputError(f"{flag}: there is no folder {folder}; check the path")
     return folder

@@ -99,4 +99,4 @@ def _load(path: Path) -> Any:
         return datasets.load_from_disk(str(path))
     except Exception as error:  # what a broken folder makes it stumble over
         reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path} is no data set that was saved with save_to_disk ({reason}); check the path") from None
+        raise InputError(f"{path} is not a data set saved with save_to_disk ({reason}); check the path") from None

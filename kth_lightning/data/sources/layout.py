@@ -200,7 +200,7 @@ class _Finder:
         classes = self._folders(folder) if classes is None else classes
         if not classes:
             found = "has images but no class folders" if _has_images(folder) else "has no class folders"
-            raise InputError(f"{self.flag}: {folder} {found}; put the images into one folder a class")
+            raise InputError(f"{self.flag}: {folder} {found}; put the images into one folder per class")
         self.layout.loose.append(folder)
         for path in classes:
             self._add(path, path.name, subset)

@@ -116,12 +116,12 @@ def _faults(candidate: Candidate) -> Iterator[str]:
     for name in ("file", "mask"):
         path = getattr(candidate, name)
         if not isinstance(path, Path) and (path is not None or name == "file"):
-            yield f"{name} is no pathlib.Path"
+            yield f"{name} is not a pathlib.Path"
         elif path is not None and (not path.is_absolute() or "\0" in str(path)):
-            yield f"{name} is no absolute path"
+            yield f"{name} is not an absolute path"
     for name in ("label", "group"):
         if not isinstance(getattr(candidate, name), str):
-            yield f"{name} is no text"
+            yield f"{name} is not text"
     if not candidate.label:
         yield "label is empty"
     if candidate.subset not in get_args(Subset):

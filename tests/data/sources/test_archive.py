@@ -114,7 +114,7 @@ def test_regular_files_are_unpacked(tmp_path: Path, mode: str) -> None:
 def test_members_that_could_leave_the_folder_are_refused_by_name(tmp_path: Path, member: tarfile.TarInfo) -> None:
     out = tmp_path / "in" / "out"
     out.mkdir(parents=True)
-    with pytest.raises(InputError, match=f"holds '{member.name}', which is no regular file"):
+    with pytest.raises(InputError, match=f"holds '{member.name}', which is not a regular file"):
         unpack(_tar(tmp_path / "a.tar.gz", [member]), out)
     assert list(out.iterdir()) == []
     assert list((tmp_path / "in").iterdir()) == [out]
@@ -127,7 +127,7 @@ def test_broken_archives_are_one_sentence(tmp_path: Path) -> None:
     no_tar = b"<html>not found</html>", gzip.compress(b"no"), b""
     for content in (whole[:100_000], bad_checksum, plain[:100_000], *no_tar):
         (tmp_path / "broken").write_bytes(content)
-        with pytest.raises(InputError, match="is broken, only half downloaded or no tar archive; download it again"):
+        with pytest.raises(InputError, match="is damaged, incomplete or not a tar archive; download it again"):
             unpack(tmp_path / "broken", tmp_path)
 
 

@@ -65,7 +65,7 @@ def test_files_that_it_points_to_are_listed_where_they_lie(tmp_path: Path) -> No
 
 
 def test_what_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no data set that was saved with save_to_disk"):
+    with pytest.raises(InputError, match="is not a data set saved with save_to_disk"):
         HuggingFaceSource(str(tmp_path)).list(tmp_path)
     made(4).save_to_disk(str(tmp_path / "one"))
     with pytest.raises(InputError, match=r"has no column 'x' of labels, only image, label"):

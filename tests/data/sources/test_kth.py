@@ -96,7 +96,7 @@ def test_a_url_is_downloaded_unpacked_and_not_asked_again(archive: Path, tmp_pat
 
 @pytest.mark.parametrize("kind", ["cut", "other", "missing", "folder"])
 def test_a_bad_archive_is_one_sentence_and_leaves_nothing(archive: Path, tmp_path: Path, kind: str) -> None:
-    sentences = {"cut": "half downloaded", "other": "not KTH-ANIMALS", "missing": "no file", "folder": "is a folder"}
+    sentences = {"cut": "incomplete", "other": "not KTH-ANIMALS", "missing": "no file", "folder": "is a folder"}
     if kind == "cut":
         archive.write_bytes(archive.read_bytes()[:-300])
     elif kind == "other":

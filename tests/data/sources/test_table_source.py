@@ -98,7 +98,7 @@ def test_a_row_twice_or_without_a_label_is_left_out_and_said(tmp_path: Path) -> 
         ("path,label,group\n1.png,a,p\n1.png,a,q\n", r"1\.png twice, with the group p and q; leave one out"),
         ("path,label\n", r"lists no image"),
         ("", r"it is empty"),
-        (b"path,label\n1.png,\xff\xfe\n", r'no text in UTF-8; save it as "CSV UTF-8"'),
+        (b"path,label\n1.png,\xff\xfe\n", r'not UTF-8 text; save it as "CSV UTF-8"'),
         ('path,label\n1.png,"a\n', r"cannot be read as CSV or Parquet"),
     ],
 )  # fmt: skip
