@@ -106,7 +106,9 @@ def test_a_fast_dev_run_writes_nothing(
 
 
 def test_overfitting_sees_the_same_batches_in_the_same_order(fit: Callable[..., RunFolder]) -> None:
-    run = fit("--trainer.overfit_batches", 2, "--model.optimizer.lr", 0, "--model.dropout", 0, "--trainer.max_epochs", 3)
+    run = fit(
+        "--trainer.overfit_batches", 2, "--model.optimizer.lr", 0, "--model.dropout", 0, "--trainer.max_epochs", 3
+    )
     history = run.read_history()
     assert [row["step"] for row in history] == [2, 4, 6]
     assert len({row["train/loss"] for row in history}) == 1
