@@ -43,6 +43,7 @@ SMALL = [
     "3",
 ]
 SMALL += ["--trainer.limit_train_batches", "2", "--data.batch_size", "8"]
+QUIET = ["--trainer.logger", "false", "--trainer.enable_progress_bar", "false"]
 CNN = ["--model", "BenchmarkCNN", "--model.filters", "[2,4]", "--model.block_dropout", "[0,0]", "--patience", "9"]
 PRETRAINED = ["--model.backbone", "test_convnext", "--model.weights", "none", "--patience", "9"]
 RUNS = {
@@ -217,7 +218,7 @@ class RunMachine(RuleBasedStateMachine):
         known = self.known[name]
         run, images = known.run, self.pictures()
         root = os.path.relpath(self.images) if relative else str(self.images)
-        args = ["fit", *RUNS[name], *SMALL, "--data.root", root, "--run_dir", str(run.path)]
+        args = ["fit", *RUNS[name], *SMALL, *QUIET, "--data.root", root, "--run_dir", str(run.path)]
         args += ["--data.ignore_new", "true"] if ignore_new and known.began is not None else []
         head = self.known["head"].run.best_checkpoint
         if name == "tuned":
@@ -248,7 +249,16 @@ class RunMachine(RuleBasedStateMachine):
         known = self.known[name]
         if not known.run.metrics.exists():
             return
-        args = ["test", *RUNS[name], *SMALL, "--data.root", str(self.images), "--data.split_seed", str(len(owner))]
+        args = [
+            "test",
+            *RUNS[name],
+            *SMALL,
+            *QUIET,
+            "--data.root",
+            str(self.images),
+            "--data.split_seed",
+            str(len(owner)),
+        ]
         _, said = self.command([*args, "--ckpt_path", str(known.run.best_checkpoint)], known.run)
         tested = self.seen["test"]
         if leaked := tested & known.trained:
@@ -455,21 +465,19 @@ def _compare_little(recipe: Path) -> None:
     from kth_lightning.cli import compare
 
     settings = {"filters": [2, 4], "block_dropout": [0, 0]}
-    recipe.write_text(json.dumps({"model": {"class_path": "BenchmarkCNN", "init_args": settings}}))
+    model = {"class_path": "BenchmarkCNN", "init_args": settings}
+    recipe.write_text(json.dumps({"model": model, "trainer": {"logger": False, "enable_progress_bar": False}}))
     compare._recipe = lambda *args: recipe  # type: ignore[assignment]
 
 
 def _draw_nothing() -> None:
     """Leave out pictures, which are most of the work of a small run and no part of what is looked at here."""
-    import lightning as L
     from matplotlib.figure import Figure
 
-    from kth_lightning.callbacks import run_recorder
-    from kth_lightning.cli import fit
+    from kth_lightning.callbacks import run_report, test_results
 
     def nothing(*args: object, **settings: object) -> None:
         return None
 
     Figure.savefig = nothing  # type: ignore[method-assign, assignment]
-    fit.TensorBoardWriter = lambda *args: L.Callback()  # type: ignore[assignment, misc]
-    run_recorder.draw_mistakes = run_recorder.measure_maps = nothing  # type: ignore[assignment]
+    run_report.draw_mistakes = test_results.measure_maps = nothing  # type: ignore[assignment]
