@@ -4,7 +4,7 @@
 
 Images are added, removed, edited, relabelled and moved, classes and files renamed; runs are started, killed, repeated,
 moved and deleted; checkpoints are tested, folds compared, reports written. What is held to be true stands in
-tests/robustness/run_machine.py: among others, that no test image was ever trained on unless it is said, that nothing
+tests/states/run_machine.py: among others, that no test image was ever trained on unless it is said, that nothing
 finished is lost, and that no figure is made of mixed data. Exits with 0 only if so, else with the steps that led there.
 """
 
@@ -27,11 +27,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1000, help="How many to take, at least.")
     parser.add_argument("--seed", type=int, default=0, help="Another one takes other steps.")
     options = parser.parse_args()
-    sys.path.insert(0, str(ROOT / "tests" / "robustness"))
+    sys.path.insert(0, str(ROOT / "tests" / "states"))
     from run_machine import RunMachine
 
     chosen = settings(
-        max_examples=5,
+        max_examples=max(2, options.steps // AT_ONCE + 1),  # the first of them does the first thing over and over
         stateful_step_count=AT_ONCE,
         phases=[Phase.generate],  # to make the steps fewer would take longer than to read them
         suppress_health_check=list(HealthCheck),

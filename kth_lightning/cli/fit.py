@@ -43,6 +43,7 @@ from kth_lightning.callbacks.tensorboard_logger import RunTensorBoard
 from kth_lightning.callbacks.tensorboard_views import TensorBoardViews
 from kth_lightning.callbacks.test_results import TestResults
 from kth_lightning.cli.allocation import keep_freed_memory
+from kth_lightning.cli.longer_run import continue_from, read_shorter
 from kth_lightning.cli.parser import Parser
 from kth_lightning.cli.precision import choose_precision
 from kth_lightning.cli.quiet import quiet_lightning
@@ -129,6 +130,13 @@ class TrainingCLI(LightningCLI):
             "resumed, a finished one is left unchanged.",
         )
         parser.add_argument(
+            "--continue_from",
+            type=str | None,
+            default=None,
+            help="Run folder of the same settings and another --trainer.max_epochs, to begin where that run ended: the "
+            "result is the same as from the first epoch. For a constant learning rate only.",
+        )
+        parser.add_argument(
             "--monitor",
             type=Literal["val/loss", "val/loss_calibrated"],
             default="val/loss",
@@ -183,12 +191,16 @@ class TrainingCLI(LightningCLI):
             require_numbers(config.ckpt_path, checkpoint)
             if config.data.value_range is None:  # not that of other images, which the weights do not know
                 config.data.value_range = checkpoint["hyper_parameters"].get("value_range")
+        shorter = None
+        if begun is None and self.recorded and config.continue_from is not None:
+            shorter = read_shorter(RunFolder(Path(config.continue_from)))
+        known = begun or shorter
         if config.trainer.precision is None:
-            chosen = begun.chosen_precision if begun else None
+            chosen = known.chosen_precision if known else None
             config.trainer.precision = chosen or choose_precision(str(config.trainer.accelerator))
         settings = config.model.get("init_args", Namespace())
         if self.subcommand == "fit" and _takes_weights(config.model):
-            wanted = settings.weights_sha256 or (begun.weights_sha256 if begun else None)
+            wanted = settings.weights_sha256 or (known.weights_sha256 if known else None)
             found = find_weights(settings.weights, settings.backbone, wanted)
             found.require(settings.weights_sha256)
             settings.weights, settings.weights_sha256 = found.choice, found.sha256 or None
@@ -201,8 +213,12 @@ class TrainingCLI(LightningCLI):
         if begun is None:
             precision_given = given.get("trainer.precision") is not None
             self.start |= {"settings": settings_hash(given, places=False), "precision_given": precision_given}
-        if begun:
+        else:
             begun.require(flat_settings(resolved))
+        if shorter:
+            require_images(shorter.run, config.data)
+            continue_from(shorter, self.run, flat_settings(resolved))
+            self.start["origin"] = shorter.start.get("origin")
         if self.recorded and self.run.splits.exists():
             require_images(self.run, config.data)
             config.data = with_split(config.data, self.run)
@@ -229,13 +245,15 @@ class TrainingCLI(LightningCLI):
             raise InputError(f"--run_dir {self.run.path} is a file; give a folder")
         if not self.run.finished:
             self.held.enter_context(locked(self.run.path))
+        if self.config[self.subcommand].continue_from is not None and not self.run.config.exists():
+            return None  # whatever an interrupted command has copied is copied again
         return Begun.read(self.run)
 
     def _settings(self, config: Namespace) -> dict[str, Any]:
         """Return the configuration that alone repeats the run: all of it but what is written where."""
         whole = Namespace({"subcommand": self.subcommand, self.subcommand: config})
         settings = yaml.safe_load(self.parser.dump(whole, skip_unset=False, skip_link_targets=True))[self.subcommand]
-        for key in ("run_dir", "store_maps_before", "config"):
+        for key in ("run_dir", "continue_from", "store_maps_before", "config"):
             settings.pop(key, None)
         return settings
 

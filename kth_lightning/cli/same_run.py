@@ -75,35 +75,40 @@ class Begun:
         """Return the hash of the pretrained weights; None where there are none."""
         return self.settings.get("model.init_args.weights_sha256")
 
-    def require(self, asked: Mapping[str, Any]) -> None:
+    def require(self, asked: Mapping[str, Any], flag: str = "--run_dir", but: str | None = None) -> None:
         """Refuse other settings than the run's.
 
         Args:
             asked: The settings of the command, flat.
+            flag: By which the run was given.
+            but: A setting that may differ.
 
         Raises:
             InputError: A setting differs that makes another run.
         """
         keys = (key for key in asked.keys() | self.settings.keys() if asked.get(key) != self.settings.get(key))
-        differ = sorted(key for key in keys if not is_one_of(key, HARDWARE) and not self._is_place(key, asked))
+        differ = sorted(
+            key for key in keys if key != but and not is_one_of(key, HARDWARE) and not self._is_place(key, asked)
+        )
         path = self.run.path
         if "model.init_args.weights_sha256" in differ:
             ours, theirs = (str(item.get("model.init_args.weights_sha256"))[:12] for item in (asked, self.settings))
             raise InputError(
-                f"--run_dir {path} holds a run on weights of the hash {theirs} "
+                f"{flag} {path} holds a run on weights of the hash {theirs} "
                 f"({self.settings.get('model.init_args.weights')}), and --model.weights gives those of {ours}; give "
                 "the run's weights to go on with it, or another --run_dir"
             )
         if differ == ["trainer.max_epochs"]:
             raise InputError(
                 f"--run_dir {path} holds a run of --trainer.max_epochs {self.settings.get(differ[0])}, and "
-                f"{asked.get(differ[0])} were asked for: a run keeps the length that it began with, since its learning "
-                "rate may follow it; to train longer or shorter give another --run_dir, where training starts anew"
+                f"{asked.get(differ[0])} were asked for: a run keeps the length that it began with; give another "
+                f"--run_dir, where training starts anew or, with --continue_from {path}, where this run ended if its "
+                "learning rate is constant"
             )
         if differ:
             key = differ[0]
             raise InputError(
-                f"--run_dir {path} holds a run with another --{key}: {self.settings.get(key)} there, {asked.get(key)} "
+                f"{flag} {path} holds a run with another --{key}: {self.settings.get(key)} there, {asked.get(key)} "
                 "here; give another --run_dir, or the same settings to go on with that run"
             )
         self._require_split(asked.get("data.splits"))

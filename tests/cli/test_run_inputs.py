@@ -282,6 +282,40 @@ def test_another_length_is_refused_with_the_way_to_it(data: Path, begun: RunFold
     assert snapshot(begun) == before
 
 
+def test_a_longer_run_begins_where_a_shorter_one_ended_and_is_the_same_as_from_the_start(
+    images: Path, straight: RunFolder, killed: RunFolder, tmp_path: Path, refusal: Refusal
+) -> None:
+    longer = RunFolder(tmp_path / "longer")
+    main(fit(images, longer.path, epochs=EPOCHS + 4))
+    rename_files(images)
+    for shorter in (straight, killed):
+        before = snapshot(shorter)
+        run = RunFolder(tmp_path / shorter.path.name)
+        args = fit(images, run.path, "--continue_from", str(shorter.path), epochs=EPOCHS + 4)
+        main(args)
+        assert history(run) == history(longer)
+        assert run.predictions.read_text() == longer.predictions.read_text()
+        ours, theirs = (torch.load(item.best_checkpoint, weights_only=True)["state_dict"] for item in (run, longer))
+        assert all(torch.equal(ours[key], value) for key, value in theirs.items())
+        assert yaml.safe_load(run.config.read_text())["trainer"]["max_epochs"] == EPOCHS + 4
+        assert snapshot(shorter) == before
+        main(args)
+    seconds = [
+        [row["seconds"] for row in run.read_history()][:2] for run in (straight, RunFolder(tmp_path / "straight"))
+    ]
+    assert seconds[0] == seconds[1]
+    line = refusal(fit(images, tmp_path / "other", "--continue_from", str(straight.path), "--model.lr", "0.5"))
+    assert f"--continue_from {straight.path} holds a run with another --model.init_args.lr" in line
+    main(fit(images, tmp_path / "cosine", "--model.schedule", "cosine", epochs=1))
+    args = fit(images, tmp_path / "other", "--model.schedule", "cosine", "--continue_from", str(tmp_path / "cosine"))
+    assert "its learning rate follows its length" in refusal(args)
+    assert "there is no run" in refusal(fit(images, tmp_path / "other", "--continue_from", str(tmp_path / "none")))
+    grow(images)
+    line = refusal(fit(images, tmp_path / "other", "--continue_from", str(straight.path)))
+    assert f"{straight.path} is finished and was made from other images: 30 are new" in line
+    assert not (tmp_path / "other").exists()
+
+
 def test_weights_are_known_by_their_content(data: Path, tmp_path: Path, refusal: Refusal) -> None:
     import timm
 
