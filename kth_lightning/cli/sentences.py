@@ -92,9 +92,12 @@ def _of_class_path(key: str, message: str) -> str:
         near = get_close_matches(found[1], [*known, "Cosine"] if name == "lr_scheduler" else known, n=3, cutoff=0.5)
         hint = f"did you mean {', '.join(near)}?" if near else "give its import path, such as mine.MyClass"
         return f"--{key} {found[1]}: there is no class of this name; {hint}"
-    wrong = r"Import path does not correspond to a subclass of|to be a subclass of <class"
+    wrong = r"Import path (?:\S+ )?does not correspond to a subclass of|to be a subclass of <class"
     if re.search(wrong, message):
-        given = re.search(r"Expected a path but (\S+)|Expected '(\S+)' to be|Given value: (\S+)", message)
+        given = re.search(
+            r"Import path (?!does)(\S+) does|Expected a path but (\S+)|Expected '(\S+)' to be|Given value: (\S+)",
+            message,
+        )
         path = next((item for item in given.groups() if item), "") if given else ""
         return f"--{key} {path}: this is no subclass of {kind}; give one"
     if name == "metrics" and "Expected a <class 'dict'>" in message:

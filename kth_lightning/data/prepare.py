@@ -187,7 +187,7 @@ def _write_tables(listing: Listing, options: ReadOptions, folder: Path) -> None:
     findings += _duplicates(images)
     write_catalogue(images, folder / "catalogue.csv")
     write_audit(findings, folder / "audit.csv")
-    summary = summarise_images(len(listing.candidates), images, findings[:left_out])
+    summary = summarise_images(images, findings[:left_out])
     (folder / "summary.txt").write_text(summary, encoding="utf-8")
 
 

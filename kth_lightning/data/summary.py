@@ -3,22 +3,21 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from kth_lightning.data.audit import NO_IMAGE, Finding, ways_out
+from kth_lightning.data.audit import Finding, count_left_out, ways_out
 from kth_lightning.data.catalogue import Catalogue, ImageRecord
 
 _MAX_CLASSES_SHOWN = 40
 
 
-def summarise_images(files: int, images: Sequence[ImageRecord], left_out: Sequence[Finding]) -> str:
+def summarise_images(images: Sequence[ImageRecord], left_out: Sequence[Finding]) -> str:
     """Write lines on what is usable, what is not and why, duplicates and class counts.
 
     Args:
-        files: How many the source lists.
         images: The usable ones.
-        left_out: All others.
+        left_out: All other files, those that are no images too.
     """
     counts = Counter(image.label for image in images)
-    files -= sum(finding.kind == NO_IMAGE for finding in left_out)
+    files = count_left_out(left_out, (image.label for image in images))["files"]
     lines = [f"{len(images)} of {files} files usable in {len(counts)} classes"]
     kinds: dict[str, list[str]] = {}
     for finding in left_out:

@@ -61,7 +61,7 @@ def untrained(backbone: str, file: Path) -> Path:
     with torch.no_grad():
         model.head[1].weight.mul_(10)
     content = {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams), "weights_sha256": ""}
-    content |= {"class_path": "kth_lightning.models.FeatureHead", "complete": True}
+    content |= {"class_path": "kth_lightning.models.head.FeatureHead", "format": 1, "complete": True}
     content |= {"pytorch-lightning_version": "2.6.4", "loops": {}, "callbacks": {}}
     torch.save(content | {"optimizer_states": [], "lr_schedulers": []}, file)
     return file

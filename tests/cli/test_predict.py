@@ -133,7 +133,7 @@ def test_bad_settings_are_refused_in_a_sentence_before_any_work(
         (predict(tiny_run, tmp_path / "file" / "out.csv", images), "cannot write"),
         (predict(tiny_run, output, images, "--top_k", 0), "--top_k is at least 1"),
         (predict(tiny_run, output, images, "--batch_size", 0), "--batch_size is at least 1"),
-        ([*predict(tiny_run, output, images), "--ckpt_path", str(checkpoint)], "cut short"),
+        ([*predict(tiny_run, output, images), "--ckpt_path", str(checkpoint)], "is damaged"),
         ([*predict(tiny_run, output, images), "--ckpt_path", str(images / "class0/000.png")], "is not a checkpoint"),
         ([*predict(tiny_run, output, images), "--ckpt_path", str(tmp_path / "none.ckpt")], "there is no file"),
         ([*predict(tiny_run, output, images), "--accelerator", "gpu", "--devices", "99"], "--devices: 99 GPUs"),

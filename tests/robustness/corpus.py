@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from kth_lightning.io.walk import MARK
+
 FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "bmp": "BMP", "tif": "TIFF", "gif": "GIF"}
 
 
@@ -35,6 +37,6 @@ def save(file: Path, seed: int) -> Path:
 
 
 def snapshot(folder: Path) -> dict[str, str]:
-    """Give the hash of every file below a folder."""
-    files = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
+    """Give the hash of every file below a folder, but for the marks of folders that commands write into."""
+    files = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names if name != MARK]
     return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()}

@@ -161,7 +161,7 @@ def test_a_zip_archive_is_refused(refusal: Refused, tmp_path: Path) -> None:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr(f"{TOP}/cat/original/1.png", encoded("png"))
-    assert "no tar archive" in tell(refusal, tmp_path, stream.getvalue(), "animals.zip")
+    assert "not a tar archive" in tell(refusal, tmp_path, stream.getvalue(), "animals.zip")
 
 
 @pytest.mark.parametrize("content", [member("photos/a.png", encoded("png")), bytes(4096)], ids=["photos", "zeros"])
