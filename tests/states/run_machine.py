@@ -58,6 +58,12 @@ CHANGES = (
     "rename_a_class",
 )  # fmt: skip
 
+LITTLE = {
+    "model": {"class_path": "BenchmarkCNN", "init_args": {"filters": [2, 4], "block_dropout": [0, 0]}},
+    "trainer": {"logger": False, "enable_progress_bar": False},
+}
+"""The recipe that is compared."""
+
 _NAMES, _NUMBERS, _FLAGS = st.sampled_from(sorted(RUNS)), st.integers(0, 99), st.booleans()
 
 
@@ -291,18 +297,20 @@ class RunMachine(RuleBasedStateMachine):
 
     def compare(self, kill: int | None, ignore_new: bool, retrain: bool) -> None:
         folder = self.folder / "comparison"
-        runs = [RunFolder(folder / f"fold-{fold}/benchmark") for fold in range(2)]
+        runs = [RunFolder(folder / f"fold-{fold}/little") for fold in range(2)]
         begun = [run for run in runs if run.config.exists()]
-        args = ["compare", "--models", "benchmark", "--folds", "2", *SMALL]
+        recipe = self.folder / "little.yaml"
+        recipe.write_text(json.dumps(LITTLE), encoding="utf-8")
+        args = ["compare", "--models", str(recipe), "--folds", "2", *SMALL]
         args += ["--data.root", str(self.images), "--run_dir", str(folder)]
         args += ["--data.ignore_new", "true"] if ignore_new and begun else []
         args += ["--retrain", "true"] if retrain else []
         images = self.pictures()
         changed = [run for run in begun if self.differs(self.parts[run.path], images, ignore_new)]
-        kept = len(list(folder.glob("replaced/*/*/benchmark")))
+        kept = len(list(folder.glob("replaced/*/*/little")))
         code, said = self.command(args, runs[-1] if begun else runs[0], kill)
         if changed and retrain:
-            assert len(list(folder.glob("replaced/*/*/benchmark"))) == kept + len(changed)
+            assert len(list(folder.glob("replaced/*/*/little"))) == kept + len(changed)
             for run in changed:
                 del self.parts[run.path]
         elif changed:
@@ -428,7 +436,6 @@ def _carry_out(args: list[str], output: Path, witness: Path) -> None:
         sys.stdout = sys.stderr = output.open("w", encoding="utf-8", buffering=1)
         _watch(os.open(witness, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
         _draw_nothing()
-        _compare_little(output.with_name("little.yaml"))
         from kth_lightning.cli.main import main
 
         try:
@@ -463,16 +470,6 @@ def _watch(stream: int) -> None:
 
     Classifier.training_step = watched("train", Classifier.training_step)  # type: ignore[method-assign]
     Classifier.test_step = watched("test", Classifier.test_step)  # type: ignore[method-assign]
-
-
-def _compare_little(recipe: Path) -> None:
-    """Have `compare` train a network of a few weights."""
-    from kth_lightning.cli import compare
-
-    settings = {"filters": [2, 4], "block_dropout": [0, 0]}
-    model = {"class_path": "BenchmarkCNN", "init_args": settings}
-    recipe.write_text(json.dumps({"model": model, "trainer": {"logger": False, "enable_progress_bar": False}}))
-    compare._recipe = lambda *args: recipe  # type: ignore[assignment]
 
 
 def _draw_nothing() -> None:
