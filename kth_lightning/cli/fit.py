@@ -267,7 +267,7 @@ class TrainingCLI(LightningCLI):
         config = self.config[self.subcommand]
         self.origin = self._origin()
         own: dict[str, Any] = {"plugins": self._plugins()}
-        given = self.config_init[self.subcommand].trainer.callbacks or []
+        given = _listed(self.config_init[self.subcommand].trainer.callbacks)
         shown = config.trainer.enable_progress_bar is not False and not any(isinstance(it, ProgressBar) for it in given)
         callbacks: list[L.Callback] = [RunProgress()] if shown else []
         if self.subcommand == "fit":
@@ -298,8 +298,7 @@ class TrainingCLI(LightningCLI):
 
     def _plugins(self) -> list[Any]:
         """List the plugins that were given and, unless one of them writes checkpoints, what writes them whole."""
-        given = self.config_init[self.subcommand].trainer.plugins
-        plugins = list(given) if isinstance(given, list | tuple) else [] if given is None else [given]
+        plugins = _listed(self.config_init[self.subcommand].trainer.plugins)
         return plugins if any(isinstance(item, CheckpointIO) for item in plugins) else [*plugins, AtomicCheckpointIO()]
 
     def _loggers(self) -> list[Logger]:
@@ -316,7 +315,7 @@ class TrainingCLI(LightningCLI):
             last = read_checkpoint(self.run.last_checkpoint)
             resumed_at = last["epoch"] + 1 if by_epoch else last["global_step"]
         self.board = RunTensorBoard(self.run, by_epoch, resumed_at)
-        others = [] if given is True or given is None else list(given) if isinstance(given, Iterable) else [given]
+        others = [] if given is True else _listed(given)
         for logger in others:
             try:
                 getattr(logger, "experiment", None)
@@ -491,6 +490,13 @@ def train(args: list[str] | None = None) -> RunFolder:
         return finished.run
     except MisconfigurationException as error:
         raise InputError(f"--trainer: {str(error).splitlines()[0]}") from None
+
+
+def _listed(given: Any) -> list[Any]:
+    """Return one of the trainer's flags that takes one object, or several, as a list."""
+    if given is None:
+        return []
+    return list(given) if isinstance(given, Iterable) else [given]
 
 
 class _FinishedError(Exception):
