@@ -77,7 +77,7 @@ def figures_of(metrics: MetricCollection, logits: torch.Tensor, labels: torch.Te
     for name, metric in metrics.items(keep_base=True):
         alone = deepcopy(metric).cpu()
         assert isinstance(alone, Metric)
-        alone.sync_on_compute = False
+        alone.distributed_available_fn = lambda: False
         alone.reset()
         alone.update(logits, labels)
         figures[str(name)] = float(alone.compute())
