@@ -1,6 +1,7 @@
 """Take part in the benchmark with this package: `fit` as its command line runs it, with a callback that waits."""
 
 import platform
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +88,9 @@ class TakeTurns(L.Callback):
 class Participant(TrainingCLI):
     """Carry out a command with one more callback, the last."""
 
-    def __init__(self, task: dict[str, Any]) -> None:
+    def __init__(self, task: dict[str, Any], held: ExitStack) -> None:
         self.task = task
-        super().__init__(task["command"])
+        super().__init__(task["command"], held)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Add the callback to those of every run."""
@@ -99,4 +100,5 @@ class Participant(TrainingCLI):
 
 
 if __name__ == "__main__":
-    Participant(read_task())
+    with ExitStack() as run_lock:
+        Participant(read_task(), run_lock)

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from PIL import Image
 
+from kth_lightning.errors import InputError
 from kth_lightning.io.run_folder import RunFolder
 
 CLASSES = 3
@@ -401,7 +402,7 @@ class RunMachine(RuleBasedStateMachine):
             ended, status = os.waitpid(process, os.WNOHANG)
             if ended:
                 break
-            if target is not None and run.last_checkpoint.exists() and len(run.read_history()) >= target:
+            if target is not None and run.last_checkpoint.exists() and _epochs(run) >= target:
                 os.kill(process, signal.SIGKILL)
             time.sleep(0.002)
         said = output.read_text(encoding="utf-8", errors="replace")
@@ -427,6 +428,14 @@ class RunMachine(RuleBasedStateMachine):
 class _Seen(dict):  # type: ignore[type-arg]
     def __missing__(self, key: object) -> set[str]:
         return set()
+
+
+def _epochs(run: RunFolder) -> int:
+    """Count the epochs that a run has told, which may be put aside at any moment."""
+    try:
+        return len(run.read_history())
+    except InputError:
+        return 0
 
 
 def _carry_out(args: list[str], output: Path, witness: Path) -> None:
