@@ -2,7 +2,8 @@
 
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ from kth_lightning.data.audit import read_audit
 from kth_lightning.data.module import ImageData
 from kth_lightning.data.sources.choose import source_name
 from kth_lightning.data.split import Split
+from kth_lightning.drawing.attempt import attempt
 from kth_lightning.drawing.names import class_numbers, picture_names, write_class_numbers
 from kth_lightning.errors import InputError
 from kth_lightning.io.output_folder import make_output_folder
+from kth_lightning.io.terminal import printable
 from kth_lightning.report.colours import colour_densities
 from kth_lightning.report.explore_charts import draw_colours, draw_counts, draw_sheet, draw_sizes
 from kth_lightning.report.explore_page import Page, write_page
@@ -63,15 +66,15 @@ def explore_command(argv: list[str]) -> None:
     output = Path(options.output or Path("explore", name)).expanduser()
     _check_output(output)
     data = parser.instantiate(options).data
-    print(data.prepared.summary)
+    print(printable(data.prepared.summary))
     augmentation = options.data.augmentation
     drawn = augmentation if isinstance(augmentation, str) else augmentation.class_path
     page = _explore(data, title, drawn, output)
     file = output / "explore.html"
     write_page(page, file)
-    print(f"\n{page.lead}")
+    print(printable(f"\n{page.lead}"))
     for warning in page.warnings:
-        print(f"warning: {warning}")
+        print(printable(f"warning: {warning}"))
     print(f"The page is {file} ({file.stat().st_size / 1e6:.1f} MB), its figures lie beside it as PNG files")
 
 
@@ -119,14 +122,16 @@ def _explore(data: ImageData, title: str, augmentation: str, output: Path) -> Pa
     members = [_some(np.flatnonzero(labels == label), _COLOUR_IMAGES // len(shown), rng) for label in shown]
 
     densities = colour_densities(data.catalogue, members)
-    wide, tall = output / "colours.png", output / "colours-narrow.png"
     names = dict(zip(data.class_names, picture_names(data.class_names), strict=True))
     write_class_numbers(data.class_names, output)
-    draw_colours(densities, [names[label] for label in shown], 5, wide)
-    draw_colours(densities, [names[label] for label in shown], 2, tall)
-    draw_counts(counts, {label: names[label] for label in class_names}, output / "counts.png")
+    titles = [names[label] for label in shown]
+    wide = _drawn(output / "colours.png", lambda to: draw_colours(densities, titles, 5, to))
+    tall = _drawn(output / "colours-narrow.png", lambda to: draw_colours(densities, titles, 2, to))
+    bars = _drawn(
+        output / "counts.png", lambda to: draw_counts(counts, {label: names[label] for label in class_names}, to)
+    )
     odd = odd_sizes(images)
-    draw_sizes(images, odd, data.image_size, output / "sizes.png")
+    sizes = _drawn(output / "sizes.png", lambda to: draw_sizes(images, odd, data.image_size, to))
     groups, across = duplicate_groups(data.catalogue)
     sheets: dict[str, list[Row]] = {
         "originals": original_rows(data.catalogue, examples),
@@ -136,11 +141,7 @@ def _explore(data: ImageData, title: str, augmentation: str, output: Path) -> Pa
         "odd": odd_rows(data.catalogue, odd[:_ODD]),
     }
     for name, rows in sheets.items():
-        sheet = output / f"{name}.png"
-        if rows:
-            draw_sheet(rows, names, sheet)
-        else:
-            sheet.unlink(missing_ok=True)  # of an earlier command
+        _drawn(output / f"{name}.png", partial(_sheet, rows, names))
 
     return Page(
         title=title,
@@ -151,10 +152,10 @@ def _explore(data: ImageData, title: str, augmentation: str, output: Path) -> Pa
         counts=counts,
         only_classes=f"{len(shown)} of {data.num_classes} classes are shown." if len(shown) < data.num_classes else "",
         originals=sheets["originals"],
-        colours=(wide, tall),
+        colours=(wide, tall) if wide and tall else None,
         colours_alt=_colours_in_words(densities, shown),
         colours_note=_colours_note(members, labels, shown),
-        counts_chart=output / "counts.png",
+        counts_chart=bars,
         seen=sheets["seen"],
         image_size=data.image_size,
         augmentation=augmentation,
@@ -163,12 +164,25 @@ def _explore(data: ImageData, title: str, augmentation: str, output: Path) -> Pa
         duplicates=sheets["duplicates"],
         duplicate_groups=len(groups),
         across_classes=across,
-        sizes_chart=output / "sizes.png",
+        sizes_chart=sizes,
         odd=sheets["odd"],
         odd_sizes=len(odd),
         small=sum(min(image.width, image.height) < data.image_size for image in images),
         audit=data.prepared.summary,
     )
+
+
+def _sheet(rows: Sequence[Row], names: Mapping[str, str], file: Path) -> None:
+    if rows:
+        draw_sheet(rows, names, file)
+
+
+def _drawn(file: Path, draw: Callable[[Path], None]) -> Path | None:
+    """Draw a picture into a file; a warning, and None, where it cannot be drawn."""
+    with attempt(f"{file.name} is not drawn"):
+        file.unlink(missing_ok=True)  # of an earlier command
+        draw(file)
+    return file if file.is_file() else None
 
 
 def _split(data: ImageData) -> tuple[Split | None, list[str]]:

@@ -11,6 +11,7 @@ from typing import TextIO
 
 from kth_lightning import __version__
 from kth_lightning.errors import InputError
+from kth_lightning.io.terminal import printable
 
 USAGE = """usage: python -m kth_lightning COMMAND [flags]; python -m kth_lightning COMMAND --help
 
@@ -141,12 +142,8 @@ def _is_of_memory(error: MemoryError | RuntimeError) -> bool:
     return isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error)
 
 
-def _one_line(sentence: str) -> str:
-    """Escape what breaks lines or steers a terminal, which the name of a file may have in it."""
-    return "".join(item if item.isprintable() else item.encode("unicode_escape").decode() for item in sentence)
-
-
 def _stop(sentence: str, status: int = 2) -> None:
+    line = printable(sentence).replace("\n", "\\n")
     if os.environ.get("LOCAL_RANK", "0") == "0":
-        print(f"error: {_one_line(sentence)}", file=sys.stderr)
+        print(f"error: {line}", file=sys.stderr)
     sys.exit(status)

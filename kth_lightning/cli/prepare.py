@@ -2,6 +2,7 @@
 
 from kth_lightning.cli.parser import Parser
 from kth_lightning.data.module import ImageData
+from kth_lightning.io.terminal import printable
 
 _ELSEWHERE = {
     "image_size", "interpolation", "batch_size", "val_size", "test_size", "split_seed", "splits", "num_folds", "fold",
@@ -23,4 +24,4 @@ def prepare_command(argv: list[str]) -> None:
         description="Fetch the images, read each one once, and report which are unreadable or duplicates.",
     )
     parser.add_class_arguments(ImageData, "data", skip=set(_ELSEWHERE))
-    print(parser.instantiate(parser.parse_args(argv)).data.prepared.summary)
+    print(printable(parser.instantiate(parser.parse_args(argv)).data.prepared.summary))

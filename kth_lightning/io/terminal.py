@@ -15,4 +15,11 @@ def is_first_process() -> bool:
 def print_rank_zero(text: str) -> None:
     """Print a line on standard error, from the first process of a run alone."""
     if is_first_process():
-        tqdm.write(text, file=sys.stderr)  # above a progress bar, where there is one
+        tqdm.write(printable(text), file=sys.stderr)  # above a progress bar, where there is one
+
+
+def printable(text: str) -> str:
+    """Escape what steers a terminal, which names of files and classes may have in them; lines stay lines."""
+    return "".join(
+        item if item == "\n" or item.isprintable() else item.encode("unicode_escape").decode() for item in text
+    )

@@ -29,10 +29,10 @@ class Page:
         counts: Images of each class in each part of the split; in the one part "all" where there is no split.
         only_classes: Which classes the images and densities show, where not all; else empty.
         originals: Examples at their original shape, a row a class.
-        colours: PNG files of the densities: a wide one, and one for phones.
+        colours: PNG files of the densities: a wide one, and one for phones; None where they could not be drawn.
         colours_alt: What they show, in words.
         colours_note: Which images they are of.
-        counts_chart: PNG file.
+        counts_chart: PNG file; None where it could not be drawn.
         seen: Images as a model sees them.
         image_size: Their side in pixels.
         augmentation: Name of the preset.
@@ -41,7 +41,7 @@ class Page:
         duplicates: A row a group of duplicates.
         duplicate_groups: How many groups there are in all.
         across_classes: How many of them have images of several classes.
-        sizes_chart: PNG file.
+        sizes_chart: Likewise.
         odd: Images of odd sizes, the oddest ones.
         odd_sizes: How many there are in all.
         small: How many have a side smaller than `image_size`.
@@ -56,10 +56,10 @@ class Page:
     counts: Mapping[str, Counter[str]]
     only_classes: str
     originals: Sequence[Row]
-    colours: tuple[Path, Path]
+    colours: tuple[Path, Path] | None
     colours_alt: str
     colours_note: str
-    counts_chart: Path
+    counts_chart: Path | None
     seen: Sequence[Row]
     image_size: int
     augmentation: str
@@ -68,7 +68,7 @@ class Page:
     duplicates: Sequence[Row]
     duplicate_groups: int
     across_classes: int
-    sizes_chart: Path
+    sizes_chart: Path | None
     odd: Sequence[Row]
     odd_sizes: int
     small: int

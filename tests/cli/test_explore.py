@@ -167,6 +167,20 @@ def test_sheets_of_an_earlier_command_do_not_stay(tmp_path: Path, images: Path) 
     assert "augmented" not in _Page(output / "explore.html").images
 
 
+def test_a_chart_that_cannot_be_drawn_costs_a_warning_and_not_the_page(
+    tmp_path: Path, images: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for file in ("counts.png", "colours-narrow.png", "sizes.png"):
+        (tmp_path / "out" / file).mkdir(parents=True)
+    main(["explore", "--data.root", str(images), "--data.image_size", "32", "--output", str(tmp_path / "out")])
+    said = capsys.readouterr().err
+    assert all(f"warning: {file} is not drawn" in said for file in ("counts.png", "colours-narrow.png", "sizes.png"))
+    page = _Page(tmp_path / "out" / "explore.html")
+    assert "could not be drawn" in page.text["counts"]
+    assert "could not be drawn" in page.text["colours"]
+    assert (tmp_path / "out" / "originals.png").is_file()
+
+
 def test_of_very_many_classes_some_are_shown_and_all_are_counted(
     tmp_path: Path, make_folder: Callable[..., Path]
 ) -> None:

@@ -233,3 +233,14 @@ def test_an_image_that_vanishes_before_training_is_named(refusal: Refusal, root:
     (root / "cat/2.png").unlink()
     line = refusal(*tiny_fit(root), "--run_dir", tmp_path / "run")
     assert "class 'cat' has 1 image to draw from and needs 3" in line
+
+
+def test_a_class_name_does_not_steer_the_terminal(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for number in range(3):
+        save(root / "\x1b[31mred" / f"{number}.png", 50 + number)
+    main(["prepare", "--data.root", str(root)])
+    main([*tiny_fit(root), "--run_dir", str(tmp_path / "run")])
+    said = capsys.readouterr()
+    assert "\x1b[31m" not in said.out + said.err
+    assert "\\x1b[31mred" in said.out
+    assert "\\x1b[31mred" in said.err
