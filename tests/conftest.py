@@ -69,6 +69,25 @@ def mnist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture
+def refusal(capsys: pytest.CaptureFixture) -> Callable[..., str]:
+    """Run a command that has to end with status 2 and one line, and return that line."""
+
+    def refuse(*argv: object) -> str:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main([str(word) for word in argv])
+        printed = capsys.readouterr().err
+        assert stopped.value.code == 2
+        assert "Traceback" not in printed
+        (line,) = (item for item in printed.splitlines() if item.startswith("error: "))
+        assert printed.endswith(f"{line}\n")
+        assert len(line) < 700
+        return line
+
+    return refuse
+
+
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     """Start the browser, where there is one."""

@@ -44,20 +44,6 @@ def grow(images: Path) -> None:
             Image.effect_noise((48, 48), 20 + 10 * position + number).save(folder / f"0more{number}.png")
 
 
-@pytest.fixture
-def refusal(capsys: pytest.CaptureFixture) -> Refusal:
-    def refuse(args: list[str]) -> str:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            main(args)
-        assert stopped.value.code == 2
-        line = capsys.readouterr().err.splitlines()[-1]
-        assert line.startswith("error: ")
-        return line
-
-    return refuse
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory, make_folder: Callable[..., Path]) -> Path:
     return make_folder(tmp_path_factory.mktemp("data") / "images", size=48)
@@ -85,11 +71,11 @@ def test_models_that_are_added_when_the_images_have_grown_are_refused_and_nothin
 ) -> None:
     grow(images)
     before = snapshot(folder)
-    line = refusal(compare(images, folder, "--models", "head", "finetune"))
+    line = refusal(*compare(images, folder, "--models", "head", "finetune"))
     assert f"error: {folder}/head is finished and was made from other images: 30 are new" in line
     assert "to go on with those, give --data.ignore_new true" in line
     assert "give another --run_dir, or --retrain true" in line
-    assert refusal(compare(images, folder, "--models", "finetune")) == line
+    assert refusal(*compare(images, folder, "--models", "finetune")) == line
     assert snapshot(folder) == before
 
 
@@ -138,7 +124,7 @@ def test_another_split_is_refused_in_a_folder_that_has_one(
     flags: list[str], named: str, data: Path, folder: Path, refusal: Refusal
 ) -> None:
     before = snapshot(folder)
-    assert named in refusal(compare(data, folder, "--models", "finetune", *flags))
+    assert named in refusal(*compare(data, folder, "--models", "finetune", *flags))
     assert snapshot(folder) == before
 
 
@@ -161,7 +147,7 @@ def test_every_fold_keeps_to_the_images_that_the_first_began_with(
     (entry,) = json.loads((folder / "table.json").read_text())
     assert (entry["n"], entry["runs"]) == (36, 2)
     (images / "class0/000.png").unlink()
-    assert "1 is gone ('class0/000.png')" in refusal(args)
+    assert "1 is gone ('class0/000.png')" in refusal(*args)
 
 
 def test_figures_of_different_test_images_are_never_shown_without_a_word(
@@ -225,7 +211,7 @@ def test_two_commands_do_not_work_in_one_folder_and_a_dead_ones_lock_is_taken_ov
     before = snapshot(folder)
     for path in (folder, folder / "head"):
         process = holder(path)
-        line = refusal(args)
+        line = refusal(*args)
         assert f"another command is at work in {path}; wait until it has ended, or stop it" in line
         assert snapshot(folder) == before
         process.kill()

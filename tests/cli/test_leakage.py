@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from run_parts import parts
 
 from kth_lightning.cli.main import main
 from kth_lightning.io.run_folder import RunFolder
@@ -18,14 +19,6 @@ PRETRAINED += ["--trainer.accelerator", "cpu", "--trainer.max_epochs", "1", "--t
 
 def fit(model: str, images: Path, run: RunFolder, *flags: str) -> list[str]:
     return ["fit", "--model", model, *PRETRAINED, "--data.root", str(images), "--run_dir", str(run.path), *flags]
-
-
-def parts(run: RunFolder) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {"train": set(), "val": set(), "test": set()}
-    with run.splits.open(newline="") as stream:
-        for row in csv.DictReader(stream):
-            found[row["part"]].add(row["sha256"])
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """A run is tied to its images and its split, not to where they lie or what computes."""
 
-import csv
 import json
 import os
 import shutil
@@ -16,6 +15,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from run_parts import parts
 
 from kth_lightning.callbacks import checkpoints
 from kth_lightning.callbacks.checkpoints import LastCheckpoint
@@ -64,28 +64,6 @@ def history(run: RunFolder) -> list[dict[str, float]]:
 
 def snapshot(run: RunFolder) -> dict[Path, bytes]:
     return {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()}
-
-
-def parts(run: RunFolder) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {"train": set(), "val": set(), "test": set()}
-    with run.splits.open(newline="") as stream:
-        for row in csv.DictReader(stream):
-            found[row["part"]].add(row["sha256"])
-    return found
-
-
-@pytest.fixture
-def refusal(capsys: pytest.CaptureFixture) -> Refusal:
-    def refuse(args: list[str]) -> str:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            main(args)
-        assert stopped.value.code == 2
-        line = capsys.readouterr().err.splitlines()[-1]
-        assert line.startswith("error: ")
-        return line
-
-    return refuse
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +135,7 @@ def test_changed_images_stop_a_repeated_command_in_one_sentence_and_touch_nothin
 ) -> None:
     change(images)
     before = snapshot(begun)
-    line = refusal(fit(images, begun.path))
+    line = refusal(*fit(images, begun.path))
     finished = " is finished and" if begun.metrics.exists() else ""
     assert f"error: {begun.path}{finished} was made from other images: " in line
     for words in named:
@@ -241,7 +219,7 @@ def test_images_that_were_put_into_another_part_are_refused(data: Path, tmp_path
             shutil.copy(file, target)
     main(fit(root, run.path, epochs=1))
     shutil.move(root / "train/class0/011.png", root / "test/class0/011.png")
-    line = refusal(fit(root, run.path, epochs=1))
+    line = refusal(*fit(root, run.path, epochs=1))
     assert "1 is put into another part of the split ('train/class0/011.png')" in line
 
 
@@ -254,13 +232,13 @@ def test_the_precision_that_the_hardware_chose_is_the_runs(
     other = "32-true" if chosen == "bf16-mixed" else "bf16-mixed"
     config["trainer"]["precision"] = other  # as if it had begun on another machine
     run.config.write_text(yaml.safe_dump(config))
-    assert "--trainer.precision" in refusal(fit(data, run.path, "--trainer.precision", chosen))
+    assert "--trainer.precision" in refusal(*fit(data, run.path, "--trainer.precision", chosen))
     main(fit(data, run.path))
     assert run.read_metrics()["precision"] == other
     assert yaml.safe_load(run.config.read_text()) == config
     given = RunFolder(tmp_path / "given")
     main(fit(data, given.path, "--trainer.precision", other, epochs=1))
-    assert "another --trainer.precision" in refusal(fit(data, given.path, epochs=1))
+    assert "another --trainer.precision" in refusal(*fit(data, given.path, epochs=1))
 
 
 def test_other_devices_are_said_and_the_run_goes_on(
@@ -276,7 +254,7 @@ def test_other_devices_are_said_and_the_run_goes_on(
 
 def test_another_length_is_refused_with_the_way_to_it(data: Path, begun: RunFolder, refusal: Refusal) -> None:
     before = snapshot(begun)
-    line = refusal(fit(data, begun.path, epochs=EPOCHS + 5))
+    line = refusal(*fit(data, begun.path, epochs=EPOCHS + 5))
     assert f"holds a run of --trainer.max_epochs {EPOCHS}, and {EPOCHS + 5} were asked for" in line
     assert "give another --run_dir" in line
     assert snapshot(begun) == before
@@ -304,14 +282,14 @@ def test_a_longer_run_begins_where_a_shorter_one_ended_and_is_the_same_as_from_t
         [row["seconds"] for row in run.read_history()][:2] for run in (straight, RunFolder(tmp_path / "straight"))
     ]
     assert seconds[0] == seconds[1]
-    line = refusal(fit(images, tmp_path / "other", "--continue_from", str(straight.path), "--model.lr", "0.5"))
-    assert f"--continue_from {straight.path} holds a run with another --model.init_args.lr" in line
+    line = refusal(*fit(images, tmp_path / "other", "--continue_from", str(straight.path), "--model.optimizer.lr", "0.5"))
+    assert f"--continue_from {straight.path} holds a run with another --model.init_args.optimizer.init_args.lr" in line
     main(fit(images, tmp_path / "cosine", "--model.schedule", "cosine", epochs=1))
     args = fit(images, tmp_path / "other", "--model.schedule", "cosine", "--continue_from", str(tmp_path / "cosine"))
-    assert "its learning rate follows its length" in refusal(args)
-    assert "there is no run" in refusal(fit(images, tmp_path / "other", "--continue_from", str(tmp_path / "none")))
+    assert "its learning rate follows its length" in refusal(*args)
+    assert "there is no run" in refusal(*fit(images, tmp_path / "other", "--continue_from", str(tmp_path / "none")))
     grow(images)
-    line = refusal(fit(images, tmp_path / "other", "--continue_from", str(straight.path)))
+    line = refusal(*fit(images, tmp_path / "other", "--continue_from", str(straight.path)))
     assert f"{straight.path} is finished and was made from other images: 30 are new" in line
     assert not (tmp_path / "other").exists()
 
@@ -332,7 +310,7 @@ def test_weights_are_known_by_their_content(data: Path, tmp_path: Path, refusal:
     main(head(tmp_path / "b.pth"))
     assert run.finished
     torch.save(timm.create_model("test_convnext").state_dict(), tmp_path / "a.pth")
-    line = refusal(head(tmp_path / "a.pth"))
+    line = refusal(*head(tmp_path / "a.pth"))
     assert "holds a run on weights of the hash" in line
     assert run.read_metrics()["hashes"]["weights"][:12] in line
 
@@ -376,7 +354,7 @@ def test_a_split_is_given_back_by_content_and_new_images_are_left_out_where_told
     rename_files(images)
     grow(images)
     args = fit(images, tmp_path / "again", "--data.splits", str(straight.splits))
-    line = refusal(args)
+    line = refusal(*args)
     assert f"--data.splits {straight.splits}: made for other images: 30 are new" in line
     assert "leave the flag out for a new split, or give --data.ignore_new true" in line
     assert not (tmp_path / "again").exists()
@@ -385,11 +363,11 @@ def test_a_split_is_given_back_by_content_and_new_images_are_left_out_where_told
     assert parts(again) == parts(straight)
     assert history(again) == history(straight)
     assert again.read_metrics()["hashes"] == straight.read_metrics()["hashes"]
-    line = refusal(fit(images, tmp_path / "third", "--data.ignore_new", "true"))
+    line = refusal(*fit(images, tmp_path / "third", "--data.ignore_new", "true"))
     assert "--data.ignore_new goes with --data.splits" in line
     swapped = straight.splits.read_text().replace(",val\n", ",x\n").replace(",test\n", ",val\n")
     (tmp_path / "other.csv").write_text(swapped.replace(",x\n", ",test\n"))
-    line = refusal(fit(images, again.path, "--data.splits", str(tmp_path / "other.csv"), "--data.ignore_new", "true"))
+    line = refusal(*fit(images, again.path, "--data.splits", str(tmp_path / "other.csv"), "--data.ignore_new", "true"))
     assert f"holds a run with another split than --data.splits {tmp_path}/other.csv" in line
 
 
@@ -414,7 +392,7 @@ def test_a_damaged_beginning_is_refused_and_nothing_is_trained(
     run = RunFolder(Path(shutil.copytree(killed.path, tmp_path / "run")))
     damage(run)
     before = snapshot(run)
-    assert named in refusal(fit(data, run.path))
+    assert named in refusal(*fit(data, run.path))
     assert snapshot(run) == before
 
 
@@ -426,6 +404,6 @@ def test_a_newer_run_folder_is_refused_everywhere(
     run.metrics.write_text(json.dumps(run.read_metrics() | {"format": 2}))
     before = snapshot(run)
     for args in (fit(data, run.path), ["report", str(run.path)]):
-        line = refusal(args)
+        line = refusal(*args)
         assert f"{run.metrics} was written by a newer kth_lightning (its format is 2, and this one knows 1)" in line
     assert snapshot(run) == before

@@ -38,23 +38,6 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[
     sys.modules.pop("mine", None)
 
 
-@pytest.fixture
-def refusal(capsys: pytest.CaptureFixture) -> Callable[..., str]:
-    """Run a command that has to end with status 2 and one line, and return that line."""
-
-    def refuse(*argv: object) -> str:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            main([str(word) for word in argv])
-        printed = capsys.readouterr().err
-        assert stopped.value.code == 2
-        (line,) = (item for item in printed.splitlines() if item.startswith("error: "))
-        assert printed.endswith(f"{line}\n")
-        return line
-
-    return refuse
-
-
 @pytest.fixture(scope="session")
 def tiny_fit() -> Callable[..., list[str]]:
     """Return a command that trains the smallest CNN for two epochs, the same bits every time."""
