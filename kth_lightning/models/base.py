@@ -15,7 +15,7 @@ from kth_lightning.errors import InputError
 from kth_lightning.models.layers import Preprocess, spare_single_values
 from kth_lightning.models.loss import check_loss, row_losses
 from kth_lightning.models.metrics import MetricCallable, extra_metrics, figures_of, own_metrics
-from kth_lightning.models.optimizer import make_optimizer
+from kth_lightning.models.optimizer import ArticleRMSprop, make_optimizer
 from kth_lightning.models.saving import complete, describe
 from kth_lightning.models.schedule import make_scheduler
 from kth_lightning.models.settings import KeepsSettings
@@ -75,7 +75,7 @@ class Classifier(KeepsSettings, LightningModule):
         interpolation: str = "bilinear",
         value_range: list[float] | None = None,
         tta_flip: bool = False,
-        optimizer: OptimizerCallable = lambda params: torch.optim.RMSprop(params, lr=1e-3, alpha=0.9, eps=1e-7),
+        optimizer: OptimizerCallable = lambda params: ArticleRMSprop(params),
         lr_scheduler: LRSchedulerCallable | None = None,
         loss: nn.Module | None = None,
         label_smoothing: float = 0.0,

@@ -6,6 +6,7 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 
 from kth_lightning.errors import InputError
+from kth_lightning.models.optimizer import ArticleSGD
 from kth_lightning.models.pretrained import PretrainedClassifier
 
 
@@ -40,7 +41,7 @@ class FineTuned(PretrainedClassifier):
         weights_sha256: str | None = None,
         preprocessing: Literal["backbone", "blog"] = "backbone",
         dropout: float = 0.7,
-        optimizer: OptimizerCallable = lambda params: torch.optim.SGD(params, lr=1e-4, momentum=0.9),
+        optimizer: OptimizerCallable = lambda params: ArticleSGD(params),
         **kwargs: Any,
     ) -> None:
         if trained_stages < 1:

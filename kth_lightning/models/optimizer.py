@@ -1,11 +1,39 @@
-"""How an optimiser is made from a callable, and what it may not be."""
+"""The article's optimisers, how any is made from a callable, and what it may not be."""
 
 from typing import Any
 
 from lightning.pytorch.cli import OptimizerCallable
-from torch.optim import LBFGS, Optimizer, SparseAdam
+from torch.optim import LBFGS, SGD, Optimizer, RMSprop, SparseAdam
+from torch.optim.optimizer import ParamsT
 
 from kth_lightning.errors import InputError
+
+
+class ArticleRMSprop(RMSprop):
+    """RMSprop as the article's Keras had it: rho .9, epsilon 1e-7.
+
+    They are no arguments, since jsonargparse hands a default's arguments on to any other class that has them: AdamW in
+    its place would get this epsilon.
+
+    Args:
+        params: Parameter groups.
+        lr: Learning rate.
+    """
+
+    def __init__(self, params: ParamsT, lr: float = 1e-3) -> None:
+        super().__init__(params, lr=lr, alpha=0.9, eps=1e-7)
+
+
+class ArticleSGD(SGD):
+    """Gradient descent as the article fine-tunes by it: momentum .9, which is no argument as above.
+
+    Args:
+        params: Parameter groups.
+        lr: Learning rate.
+    """
+
+    def __init__(self, params: ParamsT, lr: float = 1e-4) -> None:
+        super().__init__(params, lr=lr, momentum=0.9)
 
 
 def make_optimizer(optimizer: OptimizerCallable, groups: list[dict[str, Any]]) -> Optimizer:

@@ -412,3 +412,19 @@ def test_a_profiler_that_is_asked_for_reports(images: Path, tmp_path: Path, caps
     main([*args, "--trainer.profiler", "simple"])
     reported = capsys.readouterr().err
     assert "[Callback]DivergenceMonitor.on_train_batch_end" in reported
+
+
+@pytest.mark.parametrize(
+    "flags", [["--config", "configs/best.yaml"], ["--model", "FineTuned", "--model.optimizer", "Adam"]]
+)
+def test_another_optimiser_has_its_own_settings_and_not_those_of_the_default(
+    flags: list[str], capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", *flags, "--print_config"])
+    optimizer = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]["optimizer"]
+    kind = {"torch.optim.AdamW": torch.optim.AdamW, "torch.optim.Adam": torch.optim.Adam}[optimizer["class_path"]]
+    own = kind([torch.nn.Parameter(torch.zeros(1))]).defaults
+    given = {"lr", "weight_decay"}
+    found = {name: value for name, value in optimizer["init_args"].items() if name not in given}
+    assert found == {name: list(own[name]) if name == "betas" else own[name] for name in found}

@@ -282,10 +282,14 @@ def test_a_longer_run_begins_where_a_shorter_one_ended_and_is_the_same_as_from_t
         [row["seconds"] for row in run.read_history()][:2] for run in (straight, RunFolder(tmp_path / "straight"))
     ]
     assert seconds[0] == seconds[1]
-    line = refusal(*fit(images, tmp_path / "other", "--continue_from", str(straight.path), "--model.optimizer.lr", "0.5"))
+    line = refusal(
+        *fit(images, tmp_path / "other", "--continue_from", str(straight.path), "--model.optimizer.lr", "0.5")
+    )
     assert f"--continue_from {straight.path} holds a run with another --model.init_args.optimizer.init_args.lr" in line
     main(fit(images, tmp_path / "cosine", "--model.lr_scheduler", "Cosine", epochs=1))
-    args = fit(images, tmp_path / "other", "--model.lr_scheduler", "Cosine", "--continue_from", str(tmp_path / "cosine"))
+    args = fit(
+        images, tmp_path / "other", "--model.lr_scheduler", "Cosine", "--continue_from", str(tmp_path / "cosine")
+    )
     assert "its learning rate follows its length" in refusal(*args)
     assert "there is no run" in refusal(*fit(images, tmp_path / "other", "--continue_from", str(tmp_path / "none")))
     grow(images)
