@@ -141,15 +141,15 @@ def _first_fault(index: list[Tensor], losses: list[Tensor]) -> Tensor:
     """Return the first step with a loss that is not finite, and some places of its images, filled up with -1."""
     sizes = [len(item) for item in losses]
     bad = torch.cat(losses).isfinite().logical_not().cpu()
-    found = torch.full((1 + _NAMED,), -1)
+    place = torch.full((1 + _NAMED,), -1)
     if not bad.any():
-        found[0] = torch.iinfo(torch.int64).max
-        return found
+        place[0] = torch.iinfo(torch.int64).max
+        return place
     steps = [int(part.any()) for part in bad.split(sizes)]
-    found[0] = step = steps.index(1)
+    place[0] = step = steps.index(1)
     positions = index[step].cpu()[bad.split(sizes)[step]][:_NAMED]
-    found[1 : 1 + len(positions)] = positions
-    return found
+    place[1 : 1 + len(positions)] = positions
+    return place
 
 
 def _rate(trainer: L.Trainer) -> float:

@@ -32,13 +32,13 @@ def measure_maps(model: Classifier, data: ImageData, index: list[int], run: RunF
         `Localisation.summary`, or None where the images have no masks or the network has no maps.
     """
     try:
-        found = localise(model, data.catalogue, index, MOST_MEASURED)
+        localised = localise(model, data.catalogue, index, MOST_MEASURED)
     except InputError:
         return None
-    if found is None:
+    if localised is None:
         return None
-    run.write_localisation(found.rows)
-    return found.summary
+    run.write_localisation(localised.rows)
+    return localised.summary
 
 
 def draw_mistakes(

@@ -28,5 +28,5 @@ def import_model_class(path: str | None) -> type[Classifier] | None:
         return None
     kind = import_part(path, "--model_class")
     if not (isinstance(kind, type) and issubclass(kind, Classifier)):
-        raise InputError(f"--model_class {path}: this is no subclass of Classifier; give the checkpoint's class")
+        raise InputError(f"--model_class {path}: this is not a subclass of Classifier; give the checkpoint's class")
     return kind

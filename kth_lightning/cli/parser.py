@@ -54,7 +54,7 @@ class Parser(LightningArgumentParser):
                 raise cause from None
             *_, place = traceback.extract_tb(cause.__traceback__)
             raise InputError(
-                f"{place.filename}:{place.lineno} fails ({type(cause).__name__}: {reason}); mend it"
+                f"{place.filename}:{place.lineno} fails ({type(cause).__name__}: {reason}); correct it"
             ) from None
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:

@@ -99,7 +99,7 @@ def _of_class_path(key: str, message: str) -> str:
             message,
         )
         path = next((item for item in given.groups() if item), "") if given else ""
-        return f"--{key} {path}: this is no subclass of {kind}; give one"
+        return f"--{key} {path}: this is not a subclass of {kind}; give one"
     if name == "metrics" and "Expected a <class 'dict'>" in message:
         return f"--{key}: give names and classes, such as '{{f1: torchmetrics.classification.MulticlassF1Score}}'"
     return ""

@@ -60,7 +60,7 @@ class BatchShares(Sampler[list[Share]]):
 
     A share is one item of the data set. All shares of a batch have the same length. Lightning must not put a sampler of
     its own in between, which would share images out a second time: `Trainer(use_distributed_sampler=False)`. It says so
-    itself, since this is no subclass of torch's `BatchSampler`.
+    itself, since this is not a subclass of torch's `BatchSampler`.
 
     Args:
         sampler: The order; under this name Lightning finds what to tell the epoch to.

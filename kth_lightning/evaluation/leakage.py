@@ -24,16 +24,16 @@ class Leakage:
         """Say what it means for the figures; nothing where all test images are new."""
         if self.trained is None:
             return [f"{self.source}, which the run started from, does not say which images it was trained on"]
-        found = []
+        sentences = []
         if self.trained:
-            found.append(
+            sentences.append(
                 f"{self.trained} of the {self.images} test images are among those that {self.source}, which the run "
                 "started from, was TRAINED on: the figures of this run say nothing about new images; start from a "
                 "checkpoint of the same split, or from none"
             )
         if self.chosen:
-            found.append(
+            sentences.append(
                 f"{self.chosen} of the {self.images} test images are among those by which {self.source}, which the run "
                 "started from, was chosen"
             )
-        return found
+        return sentences

@@ -85,11 +85,11 @@ def localise(
     if unknown := sorted({*labels} - {*model.class_names}):
         raise InputError(f"--ckpt_path: the checkpoint does not know the class {unknown[0]!r} of the images")
     classes = [model.class_names.index(label) for label in labels]
-    found = explain(model, [catalogue.file(position) for position in masked], classes, catalogue.read_options)
+    explanations = explain(model, [catalogue.file(position) for position in masked], classes, catalogue.read_options)
     of_class: dict[str, list[Score]] = defaultdict(list)
     of_whole: list[Score] = []
     bar = tqdm(masked, desc="evaluating maps", unit="", leave=False)
-    for position, label, explanation in zip(bar, labels, found, strict=True):
+    for position, label, explanation in zip(bar, labels, explanations, strict=True):
         file = catalogue.mask_file(position)
         animals = read_animals(file) if file else None
         if animals is not None and isinstance(explanation, Explanation):

@@ -70,18 +70,18 @@ def leakage_warnings(checkpoint: dict[str, Any], data: ImageData, part: Part) ->
     if seen is None:
         return ["the checkpoint does not say which images it was trained on: its figures may be of those"]
     mine = image_keys(data)
-    found = []
+    sentences = []
     trained = int(torch.isin(mine[part], seen["train"]).sum())
     if trained:
-        found.append(
+        sentences.append(
             f"{trained} of the {len(mine[part])} {name} images are among those that this checkpoint was TRAINED on: "
             "its figures say nothing about new images; give --data.splits with the splits.csv of its run"
         )
     chosen = int(torch.isin(mine[part], seen["val"]).sum()) if part == "test" else 0
     if chosen:
-        found.append(f"{chosen} of the {len(mine[part])} test images are those by which this checkpoint was chosen")
+        sentences.append(f"{chosen} of the {len(mine[part])} test images are those by which this checkpoint was chosen")
     now, then = torch.cat(list(mine.values())), torch.cat(list(checkpoint["images"].values()))
     new, gone = int((~torch.isin(now, then)).sum()), int((~torch.isin(then, now)).sum())
     if new or gone:
-        found.append(f"the data is not what it was in training: {new} images are new and {gone} are gone")
-    return found
+        sentences.append(f"the data is not what it was in training: {new} images are new and {gone} are gone")
+    return sentences

@@ -58,20 +58,20 @@ def explain(
         for start in range(0, len(files), _BATCH):
             read = list(pool.map(lambda file: _read(file, model, options), files[start : start + _BATCH]))
             usable = [position for position, item in enumerate(read) if not isinstance(item, UnreadableImage)]
-            found: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+            mapped: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
             if usable:
                 pixels = np.stack([item[1] for item in read if not isinstance(item, UnreadableImage)])
                 images = torch.from_numpy(pixels).to(model.device).permute(0, 3, 1, 2)
                 wanted = None if classes is None else torch.tensor([[classes[start + position]] for position in usable])
                 logits, maps = activation_maps(model, images, "predicted" if wanted is None else wanted)
-                found = dict(
+                mapped = dict(
                     zip(usable, zip(logits.softmax(1).cpu(), maps[:, 0].nan_to_num().cpu(), strict=True), strict=True)
                 )
             for position, item in enumerate(read):
                 if isinstance(item, UnreadableImage):
                     yield item
                 else:
-                    probabilities, map_ = found[position]
+                    probabilities, map_ = mapped[position]
                     yield Explanation(item[0], probabilities.numpy(), map_.numpy())
 
 

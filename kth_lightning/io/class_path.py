@@ -55,4 +55,4 @@ def _import_module(name: str, path: str, flag: str) -> ModuleType:
 
 def _failed(name: str, path: str, flag: str, error: Exception) -> InputError:
     reason = " ".join(str(error).split())[:200]
-    return InputError(f"{flag} {path}: importing {name} fails ({type(error).__name__}: {reason}); mend it")
+    return InputError(f"{flag} {path}: importing {name} fails ({type(error).__name__}: {reason}); correct it")

@@ -46,11 +46,11 @@ class PretrainedClassifier(Classifier):
         super().__init__(num_classes, **kwargs)
         require_share("dropout", dropout)
         check_backbone(backbone)
-        found = find_weights(weights, backbone)
-        found.require(weights_sha256)
-        network = build_backbone(backbone, found, self.image_size)
-        self.weights = found
-        self.preprocess = Preprocess(BLOG_PREPROCESSING if preprocessing == "blog" else found.preprocessing(backbone))
+        source = find_weights(weights, backbone)
+        source.require(weights_sha256)
+        network = build_backbone(backbone, source, self.image_size)
+        self.weights = source
+        self.preprocess = Preprocess(BLOG_PREPROCESSING if preprocessing == "blog" else source.preprocessing(backbone))
         trunk, stages = network.cut(backbone, trained_stages)
         self.trunk, self.stages = (trunk, stages) if trained_stages else (nn.Sequential(trunk, stages), nn.Identity())
         self.mean = network.mean

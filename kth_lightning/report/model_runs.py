@@ -88,8 +88,8 @@ class ModelRuns:
     @property
     def temperatures(self) -> list[float]:
         """Give the fitted temperature of each run; none where a run has none."""
-        found = [run["temperature"] for run in self.metrics if run.get("temperature")]
-        return found if len(found) == len(self.metrics) else []
+        fitted = [run["temperature"] for run in self.metrics if run.get("temperature")]
+        return fitted if len(fitted) == len(self.metrics) else []
 
     @property
     def calibrated(self) -> npt.NDArray[np.float64] | None:
@@ -148,8 +148,8 @@ def find_models(folder: Path) -> tuple[list[ModelRuns], list[str]]:
     return models, unfinished
 
 
-def _check_classes(first: RunFolder, expected: Predictions, run: RunFolder, found: Predictions) -> None:
-    if found.class_names != expected.class_names:
+def _check_classes(first: RunFolder, expected: Predictions, run: RunFolder, predictions: Predictions) -> None:
+    if predictions.class_names != expected.class_names:
         raise InputError(f"{run.predictions} has other classes than {first.predictions}; give the folder of one run")
 
 

@@ -132,15 +132,15 @@ def _images_left_out(models: Sequence[ModelRuns]) -> list[str]:
 
 
 def _trained(model: ModelRuns, entry: Mapping[str, Any]) -> list[Trained]:
-    found = []
+    points = []
     if entry["seconds_total"]["value"] is not None:
         acc = entry["acc"]
-        found.append(Trained(model.part.model, entry["seconds_total"]["value"], acc["value"], acc["low"], acc["high"]))
+        points.append(Trained(model.part.model, entry["seconds_total"]["value"], acc["value"], acc["low"], acc["high"]))
     if article := entry.get("article"):
         low, high = accuracy_interval(round(article["acc"] * article["n"]), article["n"])
         name = f"{model.part.model}, article"
-        found.append(Trained(name, article["seconds_total"], article["acc"], low, high, reference=True))
-    return found
+        points.append(Trained(name, article["seconds_total"], article["acc"], low, high, reference=True))
+    return points
 
 
 def _accuracy_first(row: Sequence[str]) -> list[str]:
@@ -224,10 +224,10 @@ def _confused(matrix: npt.NDArray[np.int64], names: Sequence[str]) -> list[Views
     order = [position for position in np.argsort(-errors, axis=None, kind="stable") if errors.flat[position]][
         :PAIRS_SHOWN
     ]
-    found = []
+    pairs = []
     for position in order:
         true, predicted = divmod(int(position), len(names))
-        found.append(
+        pairs.append(
             {
                 "label": names[true],
                 "prediction": names[predicted],
@@ -235,7 +235,7 @@ def _confused(matrix: npt.NDArray[np.int64], names: Sequence[str]) -> list[Views
                 "of": int(matrix[true].sum()),
             }
         )
-    return found
+    return pairs
 
 
 def _confusion(matrix: npt.NDArray[np.int64], names: Sequence[str]) -> Views:
@@ -259,17 +259,17 @@ def _confusion(matrix: npt.NDArray[np.int64], names: Sequence[str]) -> Views:
 
 def _classes(model: ModelRuns) -> list[Views]:
     """List the classes, the worst first and those without a test image last."""
-    found = per_class(model.labels, model.probabilities)
+    scores = per_class(model.labels, model.probabilities)
     given = np.bincount(model.probabilities.argmax(axis=1), minlength=len(model.class_names))
-    order = np.lexsort((-found.support, found.f1, found.support == 0))
+    order = np.lexsort((-scores.support, scores.f1, scores.support == 0))
     return [
         {
             "name": model.class_names[position],
-            "support": int(found.support[position]),
-            "precision": _percent(found.precision[position] if given[position] else None),
-            "recall": _percent(found.recall[position] if found.support[position] else None),
-            "f1": _percent(found.f1[position] if found.support[position] else None),
-            "share": f"{found.f1[position]:.3f}",
+            "support": int(scores.support[position]),
+            "precision": _percent(scores.precision[position] if given[position] else None),
+            "recall": _percent(scores.recall[position] if scores.support[position] else None),
+            "f1": _percent(scores.f1[position] if scores.support[position] else None),
+            "share": f"{scores.f1[position]:.3f}",
         }
         for position in order
     ]
@@ -310,7 +310,7 @@ def _reliability_view(model: ModelRuns) -> Views | None:
 def _localisation(model: ModelRuns) -> list[Views]:
     """List how well the maps of each class lie on it, over all runs, the worst first."""
     rows = [row for run in model.part.runs for row in run.read_localisation() if row["n"] > 0]
-    found = []
+    classes = []
     for name in dict.fromkeys(row["class"] for row in rows):
         mine = [row for row in rows if row["class"] == name]
         weights = [row["n"] for row in mine]
@@ -318,8 +318,8 @@ def _localisation(model: ModelRuns) -> list[Views]:
             score: float(np.average([row[score] for row in mine], weights=weights))
             for score in ("pointing", "iou_mask", "iou_box")
         }
-        found.append({"name": name, "n": int(sum(weights)), **means})
-    return sorted(found, key=lambda row: (row["pointing"], row["iou_mask"]))
+        classes.append({"name": name, "n": int(sum(weights)), **means})
+    return sorted(classes, key=lambda row: (row["pointing"], row["iou_mask"]))
 
 
 def _curves(model: ModelRuns) -> list[Views]:
@@ -378,7 +378,7 @@ def _recipe(model: ModelRuns) -> dict[str, str]:
 
 
 def _environment(model: ModelRuns) -> dict[str, str]:
-    found: dict[str, dict[str, None]] = {}
+    values_of: dict[str, dict[str, None]] = {}
     for metrics, config in zip(model.metrics, model.configs, strict=True):
         hashes = metrics.get("hashes") or {}
         for name, value in {
@@ -390,8 +390,8 @@ def _environment(model: ModelRuns) -> dict[str, str]:
             **{f"{name}, sha256": str(value)[:12] for name, value in hashes.items() if value},
         }.items():
             if value is not None:
-                found.setdefault(name, {})[str(value)] = None
-    return {name: ", ".join(values) for name, values in found.items()}
+                values_of.setdefault(name, {})[str(value)] = None
+    return {name: ", ".join(values) for name, values in values_of.items()}
 
 
 def _side_by_side(columns: Sequence[Mapping[str, str]]) -> list[tuple[str, list[str]]]:

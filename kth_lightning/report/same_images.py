@@ -42,8 +42,10 @@ def inputs(run: RunFolder, metrics: Mapping[str, Any]) -> dict[str, Any]:
     hashes = metrics.get("hashes") or {}
     test = hashes.get("test")
     if test is None:
-        found = run.read_predictions()
-        lines = sorted(f"{path} {label}" for path, label in zip(found.paths, found.labels.tolist(), strict=True))
+        predictions = run.read_predictions()
+        lines = sorted(
+            f"{path} {label}" for path, label in zip(predictions.paths, predictions.labels.tolist(), strict=True)
+        )
         test = hashlib.sha256("\n".join(lines).encode()).hexdigest()
     return {"data": hashes.get("data"), "test": test, "leakage": metrics.get("leakage")}
 
@@ -61,27 +63,27 @@ def cautions(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     Args:
         entries: As `table.figures` makes them.
     """
-    found = []
+    warnings = []
     for entry in entries:
         if _is_mixed(entry):
-            found.append(
+            warnings.append(
                 f"{CAUTION}: the runs of {entry['model']} were made from different images, so their mean is of no one "
                 "test set; train them again on the same images (compare --retrain true)"
             )
     if len(entries) > 1 and not same_test_images(entries):
         counts = ", ".join(f"{entry['model']} {entry['n']}" for entry in entries)
-        found.append(
+        warnings.append(
             f"{CAUTION}: these models were NOT tested on the same images ({counts}), so their figures cannot be "
             "compared; train them again on the same images (compare --retrain true)"
         )
     elif len({item["data"] for entry in entries for item in entry["inputs"]}) > 1:
-        found.append("The models were tested on the same images, but not trained on the same ones.")
+        warnings.append("The models were tested on the same images, but not trained on the same ones.")
     for entry in entries:
         found_in = [item["leakage"] for item in entry["inputs"] if isinstance(item["leakage"], dict)]
         leaks = [Leakage(*(item.get(field.name) for field in fields(Leakage))) for item in found_in]  # type: ignore[arg-type]
         sentences = dict.fromkeys(sentence for leak in leaks for sentence in leak.sentences)
-        found += [f"{CAUTION}: {entry['model']}: {sentence}" for sentence in sentences]
-    return found
+        warnings += [f"{CAUTION}: {entry['model']}: {sentence}" for sentence in sentences]
+    return warnings
 
 
 def _is_mixed(entry: Mapping[str, Any]) -> bool:

@@ -106,16 +106,16 @@ def figures(part: Part, reference: bool) -> dict[str, Any]:
         entry[name] = _mean([run[name] for run in metrics])
     entry["inputs"] = [inputs(run, item) for run, item in zip(part.runs, metrics, strict=True)]
     entry["loss_calibrated"] = _mean([run["test"].get("loss_calibrated") for run in metrics])
-    if found := [run["test"]["localisation"] for run in metrics if run["test"].get("localisation")]:
-        bounds = found[0] if len(metrics) == 1 else {}
-        entry["localisation"] = {"n": sum(item["n"] for item in found)} | {
-            name: _mean([item[name]["value"] for item in found])
+    if localisations := [run["test"]["localisation"] for run in metrics if run["test"].get("localisation")]:
+        bounds = localisations[0] if len(metrics) == 1 else {}
+        entry["localisation"] = {"n": sum(item["n"] for item in localisations)} | {
+            name: _mean([item[name]["value"] for item in localisations])
             | {end: bounds.get(name, {}).get(end) for end in ("low", "high")}
             for name in LOCALISATION
             if name != "n"
         }
         entry["localisation"]["whole_picture"] = {
-            name: _mean([item.get("whole_picture", {}).get(name) for item in found])["value"]
+            name: _mean([item.get("whole_picture", {}).get(name) for item in localisations])["value"]
             for name in LOCALISATION
             if name != "n"
         }
@@ -200,13 +200,13 @@ def localisation_rows(entries: Sequence[dict[str, Any]]) -> list[list[str]]:
     rows: list[list[str]] = []
     whole: dict[str, float | None] = {}
     for entry in entries:
-        if found := entry.get("localisation"):
-            pointing = found["pointing"]
+        if localisation := entry.get("localisation"):
+            pointing = localisation["pointing"]
             interval = "" if pointing["low"] is None else _interval(pointing["low"], pointing["high"])
             share = "–" if pointing["value"] is None else f"{100 * pointing['value']:.1f} %{interval}"
-            overlaps = [_number(found[name]["value"], ".3f") for name in ("iou_mask", "iou_box")]
-            rows.append([entry["model"], str(found["n"]), share, *overlaps])
-            whole = whole or found["whole_picture"]
+            overlaps = [_number(localisation[name]["value"], ".3f") for name in ("iou_mask", "iou_box")]
+            rows.append([entry["model"], str(localisation["n"]), share, *overlaps])
+            whole = whole or localisation["whole_picture"]
     if whole and whole["pointing"] is not None:
         overlaps = [_number(whole[name], ".3f") for name in ("iou_mask", "iou_box")]
         rows.append(["(whole image)", rows[0][1], f"{100 * whole['pointing']:.1f} %", *overlaps])

@@ -183,14 +183,14 @@ def test_editing_ones_trunk_gives_other_features(mine: Callable[[str], None], im
     [
         ("Tailless", "--model: Tailless defines no tail"),
         ("Alone", "--model: Alone has a class_names of its own, which must be that of the data; give its __init__"),
-        ("Faulty", "fails (NameError: name 'number_of_classes' is not defined); mend it"),
+        ("Faulty", "fails (NameError: name 'number_of_classes' is not defined); correct it"),
         (
             "TooWide",
             "--model: the tail of TooWide gives logits of shape [20, 4]; for 3 classes it must give [images, 3]",
         ),
         ("Idle", "--model: there is no parameter to train"),
         ("Method", "--model: Method has a method trunk; make it a module, and set it in __init__"),
-        ("Focal", "--model mine.Focal: this is no subclass of Classifier"),
+        ("Focal", "--model mine.Focal: this is not a subclass of Classifier"),
         ("Nets", "--model mine.Nets: the module mine has no 'Nets'; did you mean mine.Net?"),
     ],
 )

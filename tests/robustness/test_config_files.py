@@ -38,11 +38,11 @@ SETTINGS = {
     ),
     "a model that is a function": (
         "model:\n  class_path: os.system\n",
-        "this is no subclass of Classifier",
+        "this is not a subclass of Classifier",
     ),
     "a model that is another class": (
         "model:\n  class_path: torch.nn.Linear\n",
-        "this is no subclass of",
+        "this is not a subclass of",
     ),
     "a text for a number": ("data:\n  batch_size: many\n", "--data.batch_size: Expected a int"),
     "a list for a number": ("data:\n  batch_size: [1]\n", "--data.batch_size: Expected a int"),
