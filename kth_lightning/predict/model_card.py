@@ -1,5 +1,6 @@
 """The model card beside an exported file, with Hugging Face's fields."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from kth_lightning.evaluation.statistics import Estimate
 from kth_lightning.io.csv_text import read_csv
 from kth_lightning.io.flat_settings import told_settings
 from kth_lightning.io.run_folder import RunFolder
+from kth_lightning.io.terminal import printable
 from kth_lightning.predict.predictor import Predictor
 
 _TEMPLATE = Path(__file__).parent / "templates" / "model_card.md"
@@ -110,7 +112,7 @@ def model_card(exported: Path, predictor: Predictor, run: RunFolder | None, chec
         calibration="The probabilities are as trained, not calibrated."
         if predictor.temperature == 1
         else f"The logits are divided by {predictor.temperature:.3g}, which calibrates the probabilities.",
-        class_names=predictor.class_names,
+        class_names=[_plain(name) for name in predictor.class_names],
         checked=checked,
         difference=f"{difference:.1g}",
         figures=_table(figures),
@@ -125,6 +127,11 @@ def model_card(exported: Path, predictor: Predictor, run: RunFolder | None, chec
         ],
     )
     return str(card)
+
+
+def _plain(name: str) -> str:
+    """Write a class name so that Markdown shows it as it is, on one line."""
+    return re.sub(r"([\\`*_\[\]<>|$~#&])", r"\\\1", printable(" ".join(name.split())))
 
 
 def _metrics(run: RunFolder) -> dict[str, Any]:

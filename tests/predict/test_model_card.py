@@ -11,6 +11,7 @@ from PIL import Image
 from kth_lightning import Predictor
 from kth_lightning.cli.main import main
 from kth_lightning.io.run_folder import RunFolder
+from kth_lightning.predict.model_card import model_card
 
 
 def export(checkpoint: Path, output: Path) -> ModelCard:
@@ -53,6 +54,12 @@ def test_the_text_tells_data_recipe_figures_with_intervals_and_limits(exported: 
     for heading in ("# animals", "## Use", "## Figures", "## Data", "## Recipe", "## Limits", "## Licences"):
         assert heading in card.text.splitlines()
     assert str(yaml.safe_load(tiny_run.config.read_text())["data"]["root"]) not in card.content
+
+
+def test_class_names_are_shown_as_they_are(exported: Path, tiny_run: RunFolder) -> None:
+    predictor = Predictor(tiny_run.best_checkpoint)
+    predictor.class_names[:] = ["$a_b$", "two\nlines", "<b>*"]
+    assert r"in this order: \$a\_b\$, two lines, \<b\>\*." in model_card(exported, predictor, tiny_run, "no image", 0.0)
 
 
 @pytest.mark.parametrize("name", ["animals.onnx", "animals.pt2"])
