@@ -121,6 +121,20 @@ def largest_difference(
     return float(np.max(differences)), len(differences)
 
 
+@contextmanager
+def _without_doubles(model: type) -> Iterator[None]:
+    """Tell a model's class from those that torch's exporter derives from it, which bear its name and stay.
+
+    A later command of the same process would else find several classes of the name that a configuration gives.
+    """
+    try:
+        yield
+    finally:
+        for derived in model.__subclasses__():
+            if (derived.__module__, derived.__qualname__) == (model.__module__, model.__qualname__):
+                derived.__qualname__ = f"torch_export.<locals>.{model.__name__}"
+
+
 def _write(predictor: Predictor, file: Path) -> Exported:
     """Export to a file and read it back, ready to run."""
     graph = ImageClassifier(predictor.model, predictor.temperature).eval()
@@ -134,7 +148,7 @@ def _write(predictor: Predictor, file: Path) -> Exported:
     }
     example = (torch.zeros(2, 40, 48, 3, dtype=torch.uint8),)
     names = {0: "batch", 1: "height", 2: "width"}
-    with torch.no_grad(), _quiet():
+    with torch.no_grad(), _quiet(), _without_doubles(type(predictor.model)):
         if file.suffix == ".pt2":
             sizes = {position: torch.export.Dim(name) for position, name in names.items()}
             program = torch.export.export(graph, example, dynamic_shapes={"images": sizes}, strict=False)

@@ -39,7 +39,8 @@ def sentence_of(message: str, flags: Sequence[str]) -> str:
     if found := re.search(r"^\s*- (?:the class of )?--([\w.]+)(.*)", message, re.MULTILINE):
         flag = f"--{key}.{inner if inner.endswith(found[1]) else found[1]}"
         whose = "the class of " if "- the class of --" in message else ""
-        return f"{whose}{flag}{found[2].replace(f'--{found[1]}.', f'{flag}.')}"[:400]
+        reason = found[2].replace(f"--{found[1]}.", f"{flag}.").replace(". Got value:", "; given was")
+        return f"{whose}{flag}{reason}"[:400]
     if found := re.search(r"Option '([^']+)' is not accepted|has no setting '([^']+)'", message):
         name, owner = found[1] or found[2], ".".join(filter(None, (key, inner.rpartition(".")[0])))
         said = "the model" if owner in ("", "model") else f"the class of --{owner}"

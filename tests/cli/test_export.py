@@ -84,6 +84,19 @@ def test_onnx_gives_pytorchs_probabilities_for_any_size_and_batch(
     assert np.ptp(np.concatenate(spread), axis=0).max() > 0.02
 
 
+@pytest.mark.parametrize("kind", ["onnx", "pt2"])
+def test_a_later_command_of_the_process_knows_the_model_by_its_name(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    checkpoint = untrained("tf_efficientnet_lite0", tmp_path / "head.ckpt")
+    main(["export", "--ckpt_path", str(checkpoint), "--output", str(tmp_path / f"model.{kind}")])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main(["fit", "--model", "FeatureHead", "--print_config"])
+    assert ended.value.code == 0
+    assert "kth_lightning.FeatureHead" in capsys.readouterr().out
+
+
 def test_the_files_carry_their_labels_and_may_be_calibrated(
     tiny_run: RunFolder,
     images: Path,
