@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kth_lightning.models.dataflow import Step, record
-from kth_lightning.models.stages import Passed, has_matrix, stage_beginnings
+from kth_lightning.models.stages import has_matrix, stage_beginnings
 
 
 def find_places(network: nn.Module, run: Callable[[Tensor], Any], images: Tensor) -> list[Step]:
@@ -75,7 +75,7 @@ class _Part(nn.Module):
     """Run a network's own code from the call of one module to that of another.
 
     Args:
-        network: With nothing but zeros from the modules before.
+        network: With nothing but zeros from the modules before and behind.
         method: Name of the network's method.
         enter: The call whose first tensor is given; None for the images.
         leave: The call whose first tensor is returned; None for what the method returns.
@@ -90,6 +90,7 @@ class _Part(nn.Module):
         self.method = method
         self.image_size = image_size
         self.enters = enter is not None
+        self.leaves = leave is not None
         self.data: Tensor | None = None
         if enter is not None:
             network.get_submodule(enter.name).register_forward_pre_hook(self._enter)
@@ -102,26 +103,15 @@ class _Part(nn.Module):
         if self.enters:
             images = data.new_zeros(1, 1, 1, 1).expand(data.shape[0], 3, self.image_size, self.image_size)
         self.data = data
-        try:
-            return getattr(self.network, self.method)(images)
-        except _LeftError as left:
-            return left.data
-        finally:
-            self.data = None
+        output = getattr(self.network, self.method)(images)
+        output, self.data = (self.data if self.leaves else output), None
+        return output
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return (self.data, *args[1:])
 
     def _leave(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        raise _LeftError(args[0])
-
-
-class _LeftError(Exception):
-    """Carry what a part of a network returns past the code behind it."""
-
-    def __init__(self, data: Tensor) -> None:
-        super().__init__()
-        self.data = data
+        self.data = args[0]  # the network's own code goes on behind, with zeros
 
 
 class _Zeros(nn.Module):
@@ -138,15 +128,17 @@ class _Zeros(nn.Module):
         for name, value in vars(step.module).items():  # such as the size of a grid, which the network's code asks for
             if not hasattr(self, name):
                 setattr(self, name, value)
-        self.given = _map_tensors(step.given, lambda tensor: tensor.detach().to("meta"))
+        self.given = _map_tensors(step.given, lambda tensor: tensor.shape)
 
     def forward(self, data: Tensor, *args: Any, **kwargs: Any) -> Any:
         """Make the zeros."""
 
-        def zeros(tensor: Tensor) -> Tensor:
-            return data.new_zeros(tensor.shape[0] * data.shape[0] // self.rows, *tensor.shape[1:])
+        def zeros(given: Any) -> Any:
+            if isinstance(given, torch.Size):
+                return data.new_zeros(given[0] * data.shape[0] // self.rows, *given[1:])
+            return type(given)(map(zeros, given)) if isinstance(given, list | tuple) else given
 
-        return _map_tensors(self.given, zeros)
+        return zeros(self.given)
 
 
 def _reduce(network: nn.Module, steps: Sequence[Step], enter: Step | None, leave: Step | None) -> nn.Module:
@@ -156,10 +148,10 @@ def _reduce(network: nn.Module, steps: Sequence[Step], enter: Step | None, leave
         calls[step.module].append(step)
     memo: dict[int, Any] = {}
     for module, its in calls.items():
-        if leave is not None and all(step.begin >= leave.begin for step in its):
-            memo[id(module)] = Passed()
-        elif enter is not None and len(its) == 1 and its[0].end < enter.begin and _depends(its[0].first):
-            memo[id(module)] = _Zeros(its[0])
+        step = its[0]
+        outside = (enter and step.end < enter.begin) or (leave and step.begin >= leave.begin)
+        if outside and len(its) == 1 and _depends(step.first):
+            memo[id(module)] = _Zeros(step)
     return copy.deepcopy(network, memo)
 
 
