@@ -66,6 +66,7 @@ class Parser(LightningArgumentParser):
         raise InputError(sentence_of(message, self._flags())) from None
 
     def _flags(self) -> list[str]:
+        # Neither jsonargparse nor argparse has a public list of flags; tests/test_private_names.py watches the names.
         choices = getattr(self._subcommands_action, "choices", {})
         return [action.dest for parser in (self, *choices.values()) for action in parser._actions]
 

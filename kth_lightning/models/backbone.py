@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from kth_lightning.errors import InputError
 from kth_lightning.models.dataflow import Step, record, row_before
 from kth_lightning.models.layers import ChannelsFirst, GlobalMean, TokensToMaps
+from kth_lightning.models.segments import find_places, part_at
 from kth_lightning.models.stages import Ending, Passed, part_network
 from kth_lightning.models.weights import Weights, check_backbone
 
@@ -49,8 +50,8 @@ class Backbone:
         """
         if trained and len(self.stages) == 1:
             raise InputError(
-                f"--model.backbone: {name} cannot be cut into stages, since it is no plain row of them or timm names "
-                "none; give another, or train a FeatureHead on it"
+                f"--model.backbone: {name} cannot be cut into stages, since several tensors pass wherever timm says "
+                "that one ends, or timm does not say; give another, such as convnext_tiny, or train a FeatureHead on it"
             )
         if not 0 <= trained <= len(self.stages):
             raise InputError(f"--model.trained_stages: {name} has {len(self.stages)} stages; {trained} was asked for")
@@ -82,10 +83,17 @@ def build_backbone(name: str, weights: Weights, image_size: int) -> Backbone:
     row = row_before(maps, steps)
     plain = bool(row) and row[0].taken is images
     pool, mean = _pooling(network, maps) if isinstance(maps, Tensor) else (None, None)
-    if pool is None and not plain:
-        stages, pool, maps = [network], nn.Identity(), network(images).detach()
-    else:
-        stages, pool = part_network(network, row, plain, steps), pool or Ending(network)
+    whole = pool is None and not plain
+    if whole:
+        pool, maps, row = nn.Identity(), network(images).detach(), []
+    method = "forward" if whole else "forward_features"
+    places = [] if plain else find_places(network, getattr(network, method), images)
+    if row and places and row[0].begin <= places[0].begin:
+        places = []  # the row has all of them
+    stages = part_at(network, method, places, image_size) if places else []
+    if not stages:
+        stages = [network] if whole else part_network(network, row, plain, steps)
+    pool = pool or Ending(network)
     with torch.no_grad():
         width = pool.eval()(maps).shape[1]
     for module in (*stages, pool):

@@ -15,6 +15,7 @@ class Step:
     Attributes:
         name: The module's, in the network.
         module: It.
+        first: The tensor that it was given first; None where that was something else.
         taken: The one tensor that it was given; None where it was given several, or settings beside it.
         given: What it returned.
         begin: When it was called, in the order of all beginnings and ends.
@@ -23,6 +24,7 @@ class Step:
 
     name: str
     module: nn.Module
+    first: Tensor | None
     taken: Tensor | None
     given: Any
     begin: int
@@ -35,7 +37,7 @@ def record(network: nn.Module, run: Callable[[Tensor], Tensor], images: Tensor) 
     Args:
         network: In evaluation mode.
         run: One of its methods.
-        images: What to run it on.
+        images: What to run it on; with a gradient, what depends on them has one too.
 
     Returns:
         The calls, in the order of their ends, and what came of them. All tensors in between are kept as long.
@@ -49,9 +51,9 @@ def record(network: nn.Module, run: Callable[[Tensor], Tensor], images: Tensor) 
 
     def note(name: str) -> Callable[..., None]:
         def end(module: nn.Module, args: Any, kwargs: Any, given: Any) -> None:
-            alone = len(args) == 1 and isinstance(args[0], Tensor)
-            plain = alone and all(value is None or value is False for value in kwargs.values())
-            steps.append(Step(name, module, args[0] if plain else None, given, begun.pop(), next(clock)))
+            first = args[0] if args and isinstance(args[0], Tensor) else None
+            plain = len(args) == 1 and all(value is None or value is False for value in kwargs.values())
+            steps.append(Step(name, module, first, first if plain else None, given, begun.pop(), next(clock)))
 
         return end
 
@@ -61,7 +63,7 @@ def record(network: nn.Module, run: Callable[[Tensor], Tensor], images: Tensor) 
             hooks.append(module.register_forward_pre_hook(begin))
             hooks.append(module.register_forward_hook(note(name), with_kwargs=True))
     try:
-        with torch.no_grad():
+        with torch.set_grad_enabled(images.requires_grad):
             output = run(images)
     finally:
         for hook in hooks:

@@ -17,7 +17,7 @@ class FineTuned(PretrainedClassifier):
 
     Args:
         num_classes: Length of the logits.
-        backbone: A name of timm's VGG, ResNet, EfficientNet or ConvNeXt families.
+        backbone: Any name of timm's whose network can be cut: nearly all.
         trained_stages: Number of the backbone's last stages that are trained.
         init_head_from: Checkpoint of a `FeatureHead` on the same weights and classes to start the head from.
         backbone_lr_scale: Learning rate of the stages divided by that of the head.
@@ -86,7 +86,7 @@ class FineTuned(PretrainedClassifier):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the head, at the learning rate, and the stages, at theirs."""
-        stages = list(self.stages.parameters())
+        stages = [item for item in self.stages.parameters() if item.requires_grad]  # timm freezes some itself
         of_stages = set(map(id, stages))
         others = [item for item in self.parameters() if item.requires_grad and id(item) not in of_stages]
         return [{"params": others}, {"params": stages, "lr_scale": self.backbone_lr_scale}]

@@ -1,6 +1,6 @@
 """Where timm says that a network's stages end, and the network parted there."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -37,6 +37,27 @@ def part_network(network: Any, row: Sequence[Step], plain: bool, steps: Sequence
     if not plain:
         stages.insert(0, [Beginning(network)])
     return [stage[0] if len(stage) == 1 else nn.Sequential(*stage) for stage in _with_matrices(stages)]
+
+
+def stage_beginnings(network: Any, steps: Sequence[Step]) -> tuple[list[Step], list[int]]:
+    """Find where stages begin in a network that is no row of modules, by what `part_network` goes by.
+
+    Args:
+        network: As timm made it.
+        steps: Those calls of its modules that its maps come through.
+
+    Returns:
+        Calls that no stage begins inside of, in the order of the data, and the positions of those that one begins with.
+    """
+    ends = [info["module"] for info in getattr(network, "feature_info", [])]
+    groups = _coarse_groups(network)
+    units: list[Step] = []
+    for step in sorted(steps, key=lambda item: item.begin):
+        covered = bool(units) and step.begin < units[-1].end
+        if not covered and not isinstance(step.module, nn.Identity) and not _is_split(step, ends, groups):
+            units.append(step)
+    cuts = {place for place in range(1, len(units)) if _is_cut(units, place, ends, groups)}
+    return units, sorted({_behind_weightless(units, place) for place in cuts} - {len(units)})
 
 
 class Passed(nn.Module):
@@ -80,22 +101,28 @@ class Ending(nn.Module):
 
 
 def _coarse_groups(network: Any) -> dict[str, int]:
-    """Return the number of each parameter's coarse group by its name; none where timm tells no coarse from fine."""
+    """Return the number of each parameter's coarse group by its name; none where timm names only finer places."""
     try:
         coarse, fine = network.group_matcher(coarse=True), network.group_matcher(coarse=False)
-    except (AttributeError, NotImplementedError, TypeError):
+    except (AssertionError, AttributeError, NotImplementedError, TypeError):
         return {}
-    return {} if coarse == fine else group_parameters(network, coarse, reverse=True)
+    modules = dict(network.named_modules())
+    named = any(info["module"] in modules for info in getattr(network, "feature_info", []))
+    return {} if named and coarse == fine else group_parameters(network, coarse, reverse=True)
 
 
 def _split(row: Sequence[Step], steps: Sequence[Step], ends: Sequence[str], groups: dict[str, int]) -> list[Step]:
     """Take the modules of a row apart that stages end in, as far as they are plain rows themselves."""
     units: list[Step] = []
     for step in row:
-        inside = any(end.startswith(f"{step.name}.") for end in ends) or len(_groups_of(step, groups)) > 1
-        parts = row_inside(step, steps) if inside else [step]
+        parts = row_inside(step, steps) if _is_split(step, ends, groups) else [step]
         units += [step] if parts == [step] else _split(parts, steps, ends, groups)
     return units
+
+
+def _is_split(step: Step, ends: Sequence[str], groups: dict[str, int]) -> bool:
+    """Tell whether a stage ends inside a module."""
+    return any(end.startswith(f"{step.name}.") for end in ends) or len(_groups_of(step, groups)) > 1
 
 
 def _groups_of(step: Step, groups: dict[str, int]) -> set[int]:
@@ -124,12 +151,13 @@ def _with_matrices(stages: list[list[nn.Module]]) -> list[list[nn.Module]]:
     """Join a stage that has but scales and shifts to its neighbour."""
     joined: list[list[nn.Module]] = []
     for stage in stages:
-        if joined and not (_has_matrix(stage) and _has_matrix(joined[-1])):
+        if joined and not (has_matrix(stage) and has_matrix(joined[-1])):
             joined[-1] += stage
         else:
             joined.append(list(stage))
     return joined
 
 
-def _has_matrix(stage: list[nn.Module]) -> bool:
+def has_matrix(stage: Iterable[nn.Module]) -> bool:
+    """Tell whether modules have more weights than scales and shifts."""
     return any(item.ndim > 1 for module in stage for item in module.parameters())

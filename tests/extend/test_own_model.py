@@ -1,7 +1,10 @@
 import csv
 import importlib
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 import torch
 from lightning import Trainer
 
+import kth_lightning
 from kth_lightning import Classifier, ImageData, Predictor
 from kth_lightning.cli.main import main
 from kth_lightning.errors import InputError
@@ -109,6 +113,18 @@ def command(images: Path, run: Path, *flags: str) -> list[str]:
     args = ["fit", "--data.root", str(images), "--data.image_size", "32", "--data.views", "1", "--run_dir", str(run)]
     args += ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.precision", "32"]
     return [*args, "--trainer.max_epochs", "2", *flags]
+
+
+def package_at_hand() -> dict[str, str]:
+    """Return an environment in which a command, in whatever folder, is that of this package."""
+    return os.environ | {"PYTHONPATH": str(Path(kth_lightning.__file__).parents[1])}
+
+
+def epochs(run: RunFolder) -> list[dict[str, str]]:
+    if not run.history.exists():
+        return []
+    rows = csv.DictReader(run.history.read_text(encoding="utf-8").splitlines())
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
 
 def test_a_network_with_parts_of_ones_own_goes_the_whole_way(
@@ -228,6 +244,31 @@ def test_lightnings_trainer_alone_trains_it_and_its_checkpoint_predicts(
     with torch.no_grad():
         expected = model.eval()(image[None]).softmax(1).max().item()
     assert predictor(image).probability == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_killed_run_of_it_goes_on_to_the_same_bits(mine: Callable[[str], None], images: Path, tmp_path: Path) -> None:
+    mine(NET)
+    straight, killed = (RunFolder(tmp_path / name) for name in ("straight", "killed"))
+    flags = ["--model", "mine.Net", "--model.loss", "mine.Focal", "--model.optimizer", "Adam", "--data.views", "3"]
+    flags += ["--model.optimizer.lr", "0.01", "--trainer.max_epochs", "6", "--trainer.deterministic", "true"]
+    main(command(images, straight.path, *flags))
+    args = [sys.executable, "-m", "kth_lightning", *command(images, killed.path, *flags)]
+    process = subprocess.Popen(
+        args, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path / "somebody", env=package_at_hand()
+    )
+    while not killed.last_checkpoint.exists() or len(epochs(killed)) < 2:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not killed.finished
+    main(command(images, killed.path, *flags))
+    assert epochs(killed) == epochs(straight)
+    assert len(epochs(killed)) == 6
+    assert killed.predictions.read_bytes() == straight.predictions.read_bytes()
+    ours, theirs = (torch.load(run.last_checkpoint, weights_only=True)["state_dict"] for run in (killed, straight))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[key], value) for key, value in theirs.items())
 
 
 @pytest.mark.slow

@@ -9,15 +9,19 @@ from torch import Tensor, nn
 
 from kth_lightning.errors import InputError
 from kth_lightning.models import FeatureHead, FineTuned
+from kth_lightning.testing import check_classifier
 
 STAGES = {
     **{"test_resnet": 5, "test_convnext": 5, "test_efficientnet": 7, "vgg11_bn": 5, "test_nfnet": 6},
     **{"resnet18": 5, "tf_efficientnet_lite0": 9, "mobilenetv3_small_050": 7, "regnetx_002": 5, "densenet121": 8},
-    **{"test_mambaout": 5, "swin_tiny_patch4_window7_224": 5},
+    **{"test_mambaout": 5, "swin_tiny_patch4_window7_224": 5, "efficientvim_m1": 2},
 }
 """Networks whose pooled features are timm's own, and how many stages timm names in them."""
 
 TOKENS = ["test_vit", "vit_tiny_patch16_224", "vit_small_patch14_dinov2", "deit_tiny_distilled_patch16_224"]
+ROPE = "vit_tiny_patch16_dinov3_qkvb"
+"""A vision transformer whose blocks take a second tensor, which depends on the images' size alone."""
+
 WHOLE = ["crossvit_tiny_240"]
 
 
@@ -86,7 +90,7 @@ def test_a_vision_transformer_is_pooled_over_its_patches(name: str, images: Tens
         torch.testing.assert_close(model.features(sized), expected, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [*STAGES, "test_vit", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize("name", [*STAGES, "test_vit", "vit_tiny_patch16_224", ROPE])
 def test_the_cut_changes_no_logits(name: str, images: Tensor, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"weights": saved(network_of(name), tmp_path), "image_size": images.shape[-1]}
     whole = FeatureHead(3, name, **settings).eval()
@@ -102,6 +106,17 @@ def test_the_cut_changes_no_logits(name: str, images: Tensor, tmp_path: Path) ->
             FineTuned(3, name, trained_stages=99, **settings)
 
 
+@pytest.mark.parametrize("name", [ROPE, "efficientvim_m1"])
+def test_a_network_whose_modules_take_more_than_one_tensor_is_fine_tuned(name: str) -> None:
+    check_classifier(FineTuned, backbone=name, weights="none")
+    model = FineTuned(3, name, weights="none", image_size=64)
+    network = timm.create_model(name, num_classes=0)
+    trained = sum(item.numel() for item in model.stages.parameters())
+    kept = sum(item.numel() for item in model.trunk.parameters())
+    assert min(trained, kept) > 0
+    assert trained + kept < 1.1 * sum(item.numel() for item in network.parameters())
+
+
 def test_stages_are_cut_where_the_articles_network_was() -> None:
     trunk, stages = (FineTuned(3, weights="none").get_submodule(part) for part in ("trunk", "stages"))
     assert [type(layer).__name__ for layer in stages[0]] == ["Conv2d", "ReLU"] * 4 + ["MaxPool2d"]
@@ -115,7 +130,7 @@ def test_a_convnext_with_its_norm_before_the_pooling_works(images: Tensor) -> No
 
 
 def test_a_network_that_is_no_row_of_stages_is_refused_by_the_fine_tuned_model() -> None:
-    with pytest.raises(InputError, match=r"crossvit_tiny_240 cannot be cut into stages"):
+    with pytest.raises(InputError, match=r"crossvit_tiny_240 cannot be cut into stages, since several tensors"):
         FineTuned(3, "crossvit_tiny_240", weights="none", image_size=240)
 
 

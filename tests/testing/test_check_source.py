@@ -1,19 +1,65 @@
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from torchvision.datasets import MNIST
 
-from kth_lightning import Candidate, FolderSource, Listing, SampleSource, TableSource
+from kth_lightning import (
+    Candidate,
+    FolderSource,
+    HuggingFaceSource,
+    KthSource,
+    Listing,
+    SampleSource,
+    Source,
+    TableSource,
+    TorchvisionSource,
+)
 from kth_lightning.testing import check_source
 
 
-def test_built_in_sources_keep_the_promises(images: Path, tmp_path: Path) -> None:
-    check_source(FolderSource(images))
-    check_source(SampleSource(90))
-    table = tmp_path / "t.csv"
+def folder(images: Path, mnist: Path, tmp_path: Path) -> Source:
+    return FolderSource(images)
+
+
+def sample(images: Path, mnist: Path, tmp_path: Path) -> Source:
+    return SampleSource(90)
+
+
+def table(images: Path, mnist: Path, tmp_path: Path) -> Source:
     rows = [f"{images}/class{label}/{number:03}.png,{label}" for label in range(3) for number in range(20)]
-    table.write_text("path,label\n" + "\n".join(rows))
-    check_source(TableSource(str(table)))
+    (tmp_path / "t.csv").write_text("path,label\n" + "\n".join(rows))
+    return TableSource(str(tmp_path / "t.csv"))
+
+
+def torchvision(images: Path, mnist: Path, tmp_path: Path) -> Source:
+    return TorchvisionSource(MNIST(str(mnist)), test=MNIST(str(mnist), train=False))
+
+
+def hugging_face(images: Path, mnist: Path, tmp_path: Path) -> Source:
+    datasets = pytest.importorskip("datasets")
+    saved = datasets.load_dataset("imagefolder", data_dir=str(images), cache_dir=str(tmp_path / "hf"))
+    saved.save_to_disk(str(tmp_path / "saved"))
+    return HuggingFaceSource(str(tmp_path / "saved"))
+
+
+def archive(images: Path, mnist: Path, tmp_path: Path) -> Source:
+    if "KTH_ANIMALS_ARCHIVE" not in os.environ:
+        pytest.skip("KTH_ANIMALS_ARCHIVE names no archive")
+    return KthSource(os.environ["KTH_ANIMALS_ARCHIVE"])
+
+
+@pytest.mark.parametrize(
+    "source",
+    [folder, sample, table, torchvision, hugging_face, pytest.param(archive, marks=pytest.mark.slow)],
+    ids=lambda source: source.__name__,
+)
+def test_built_in_sources_keep_the_promises(
+    source: Callable[..., Source], images: Path, mnist: Path, tmp_path: Path
+) -> None:
+    check_source(source(images, mnist, tmp_path))
 
 
 class Broken:

@@ -134,7 +134,10 @@ def _too_large(archive: Path) -> InputError:
 
 
 class _Member(tarfile.TarInfo):
-    """A member whose extended header is looked at before tarfile reads it: no public method comes between."""
+    """A member whose extended header is looked at before tarfile reads it.
+
+    No public method comes between; tests/test_private_names.py watches the name.
+    """
 
     def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
         if self.type in _EXTENDED and not 0 <= self.size <= _MAX_HEADER:
