@@ -18,7 +18,7 @@ from kth_lightning.models.metrics import MetricCallable, extra_metrics, figures_
 from kth_lightning.models.optimizer import ArticleRMSprop, make_optimizer
 from kth_lightning.models.saving import complete, describe
 from kth_lightning.models.schedule import make_scheduler
-from kth_lightning.models.settings import KeepsSettings
+from kth_lightning.io.kept_settings import KeepsSettings
 from kth_lightning.models.weights import BLOG_PREPROCESSING
 
 
