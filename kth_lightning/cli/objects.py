@@ -10,19 +10,20 @@ import torch
 from jsonargparse import Namespace
 from torch import nn
 
+import kth_lightning
 from kth_lightning.cli.settings import LINKS
 from kth_lightning.data.module import ImageData
 from kth_lightning.errors import InputError
 from kth_lightning.io.class_path import class_path
-from kth_lightning.io.kept_settings import is_plain
+from kth_lightning.io.kept_settings import is_plain, plain
 from kth_lightning.models import Classifier
 from kth_lightning.models.optimizer import make_optimizer
 
-_REMARK = """# Made from Python. The first weights came with the model that was given: this file alone repeats the run where that was
-# made right after lightning.seed_everything({seed}).
+_REMARK = """# Made from Python: the first weights came with the model that was given. This file alone repeats the run where that
+# was made right after lightning.seed_everything({seed}).
 """
 
-_REMARK_OF_OBJECTS = """# What stands in <> was an object that no class path makes. Only Python can give it; the command refuses it here.
+_REMARK_OF_OBJECTS = """# What stands in <> was an object that no class path makes: Python alone can give it again.
 """
 
 
@@ -38,7 +39,7 @@ class Objects:
         settings: What can be told as the command's settings.
 
     Raises:
-        InputError: One is of a class that `fit` cannot take.
+        InputError: One is of a class that `fit` cannot take, or the model was made for other images.
     """
 
     def __init__(self, model: Classifier, data: ImageData, trainer: Mapping[str, Any]) -> None:
@@ -48,13 +49,14 @@ class Objects:
             raise InputError(f"fit takes a kth_lightning.ImageData as its data, and was given a {class_path(data)}")
         self.model = model
         self.data = data
+        self.require_agreement(data)
         self._trainer = {name: value for name, value in trainer.items() if not is_plain(value)}
         self._told: dict[tuple[str, ...], str | list[str]] = {}
         self.settings: dict[str, Any] = {
             "seed_everything": data.seed,
-            "trainer": {name: value for name, value in trainer.items() if name not in self._trainer},
+            "trainer": {name: plain(value) for name, value in trainer.items() if name not in self._trainer},
             "model": {
-                "class_path": class_path(type(model)),
+                "class_path": _public_path(type(model)),
                 "init_args": self._as_settings(model, "model", "init_args"),
             },
             "data": self._as_settings(data, "data"),
@@ -130,14 +132,20 @@ class _NoFormError(Exception):
 def _form(value: Any) -> Any:
     """Tell a class, a function, or either with arguments filled in, as a configuration names it."""
     if is_plain(value):
-        return value
+        return plain(value)
     if isinstance(value, Mapping):
         return {name: _form(item) for name, item in value.items()}
     if isinstance(value, partial) and not value.args and is_plain(value.keywords) and isinstance(value.func, type):
-        return {"class_path": _form(value.func)["class_path"], "init_args": value.keywords}
+        return _form(value.func) | {"init_args": plain(value.keywords)}
     if isinstance(value, type | FunctionType) and "<" not in value.__qualname__:
-        return {"class_path": class_path(value)} if isinstance(value, type) else class_path(value)
+        return {"class_path": _public_path(value)} if isinstance(value, type) else class_path(value)
     raise _NoFormError
+
+
+def _public_path(named: type) -> str:
+    """Return the path by which people import a class."""
+    name = named.__name__
+    return f"kth_lightning.{name}" if getattr(kth_lightning, name, None) is named else class_path(named)
 
 
 def _describe(value: Any, name: str) -> str:
@@ -145,8 +153,8 @@ def _describe(value: Any, name: str) -> str:
     if name == "optimizer":
         value = make_optimizer(value, [{"params": [nn.Parameter(torch.zeros(1, 1))]}])
     attributes = value.defaults if name == "optimizer" else getattr(value, "__dict__", {})
-    plain = {key: item for key, item in attributes.items() if key[0] != "_" and is_plain(item) and key != "training"}
-    return f"<{class_path(value)}({', '.join(f'{key}={item!r}' for key, item in plain.items())})>"
+    shown = {key: item for key, item in attributes.items() if key[0] != "_" and is_plain(item) and key != "training"}
+    return f"<{class_path(value)}({', '.join(f'{key}={item!r}' for key, item in shown.items())})>"
 
 
 def _by_class(value: Any) -> str | list[str]:

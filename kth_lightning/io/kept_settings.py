@@ -25,7 +25,7 @@ class KeepsSettings:
         arguments = _given(cls.__init__, (self, *args), kwargs)
         object.__setattr__(self, "arguments", arguments)
         object.__setattr__(
-            self, "settings", {name: _plain(value) for name, value in arguments.items() if is_plain(value)}
+            self, "settings", {name: plain(value) for name, value in arguments.items() if is_plain(value)}
         )
         return self
 
@@ -54,12 +54,12 @@ def is_plain(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float | str | PurePath)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Rebuild a value of Python's own types: numpy's numbers and enumerations pass for them, and are none in a file."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
