@@ -132,7 +132,7 @@ def test_images_that_were_added_are_refused_in_the_commands_sentence_or_left_out
     split = run.splits.read_bytes()
     shutil.copy(growing / "class0/000.png", growing / "class0/new.png")
     (growing / "class0/new.png").write_bytes((growing / "class0/new.png").read_bytes() + b"\0")
-    with pytest.raises(InputError, match="1 image") as refused:
+    with pytest.raises(InputError, match="1 is new") as refused:
         train(growing, run.path)
     assert refusal("fit", "--config", run.config, "--run_dir", run.path) == f"error: {refused.value}"
     run.metrics.unlink()
