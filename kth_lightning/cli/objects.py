@@ -19,8 +19,8 @@ from kth_lightning.io.kept_settings import is_plain, plain
 from kth_lightning.models import Classifier
 from kth_lightning.models.optimizer import make_optimizer
 
-_REMARK = """# Made from Python: the first weights came with the model that was given. This file alone repeats the run where that
-# was made right after lightning.seed_everything({seed}).
+_REMARK = """# Made from Python: the first weights came with the model that was given.
+# This file alone repeats the run where that was made right after lightning.seed_everything({seed}).
 """
 
 _REMARK_OF_OBJECTS = """# What stands in <> was an object that no class path makes: Python alone can give it again.
