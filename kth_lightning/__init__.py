@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from kth_lightning.cli.fit_objects import fit as fit
     from kth_lightning.data.augmentation.augmentation import Augmentation as Augmentation
     from kth_lightning.data.augmentation.transform import TransformAugmentation as TransformAugmentation
     from kth_lightning.data.module import ImageData as ImageData
@@ -44,6 +45,7 @@ _PUBLIC = {
     "TableSource": "data.sources.table",
     "TorchvisionSource": "data.sources.torch_dataset",
     "TransformAugmentation": "data.augmentation.transform",
+    "fit": "cli.fit_objects",
 }
 """Public names, and the module of each."""
 

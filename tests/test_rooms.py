@@ -15,6 +15,7 @@ FLOORS = (
     ("evaluation", "explain"),
     ("report", "predict"),
     ("callbacks",),
+    ("run",),
     ("cli", "testing"),
 )
 

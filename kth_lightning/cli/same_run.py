@@ -1,6 +1,6 @@
 """What a run folder's run began with, and whether the run that is asked for is that one."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,9 @@ from kth_lightning.io.split_file import read_split, split_hashes
 from kth_lightning.io.terminal import print_rank_zero
 from kth_lightning.models.origin import origin_digest
 from kth_lightning.report.page import write_report
+
+MakeImages = Callable[[Namespace], ImageData]
+"""From data settings to images."""
 
 _ANEW = "give another --run_dir, or delete this one to start anew"
 
@@ -152,16 +155,23 @@ def with_split(data: Namespace, run: RunFolder) -> Namespace:
     return settings
 
 
-def find_difference(run: RunFolder, data: Namespace) -> Difference:
+def make_images(data: Namespace) -> ImageData:
+    """Make the images that data settings mean."""
+    parser = Parser()
+    parser.add_class_arguments(ImageData, "data")
+    images: ImageData = parser.instantiate(Namespace(data=data)).data
+    return images
+
+
+def find_difference(run: RunFolder, data: Namespace, make: MakeImages = make_images) -> Difference:
     """Find out what has become of the images that a run began with.
 
     Args:
         run: Its splits.csv tells them.
         data: Data settings that say where images are now.
+        make: Makes images of such settings.
     """
-    parser = Parser()
-    parser.add_class_arguments(ImageData, "data")
-    images: ImageData = parser.instantiate(Namespace(data=with_split(data, run))).data
+    images = make(with_split(data, run))
     try:
         catalogue, split = images.catalogue, images.split
     except ChangedImagesError as error:
@@ -170,17 +180,18 @@ def find_difference(run: RunFolder, data: Namespace) -> Difference:
     return Difference() if drawn else Difference(moved=misplaced(catalogue, split))
 
 
-def require_images(run: RunFolder, data: Namespace) -> None:
+def require_images(run: RunFolder, data: Namespace, make: MakeImages) -> None:
     """Refuse other images than those that a run began with.
 
     Args:
         run: Its splits.csv tells them.
         data: Data settings that say where images are now.
+        make: Makes images of such settings.
 
     Raises:
         InputError: Images are new, gone, changed, relabelled, or put into another part of the split.
     """
-    difference = find_difference(run, data)
+    difference = find_difference(run, data, make)
     if not difference:
         return
     raise InputError(

@@ -2,9 +2,11 @@
 
 import inspect
 import math
+import os
 
 import lightning as L
 from jsonargparse import Namespace
+from lightning.pytorch.accelerators import CPUAccelerator
 
 from kth_lightning.data.module import ImageData
 from kth_lightning.errors import InputError
@@ -115,6 +117,25 @@ def check_validation(trainer: L.Trainer, images: int, batch_size: int) -> None:
                 f"the run ends after {asked} steps and its first validation comes after {steps}: train longer, or "
                 "validate earlier (--trainer.val_check_interval)"
             )
+
+
+def check_cores(trainer: L.Trainer, sync_batchnorm: bool) -> None:
+    """Refuse more processes on the CPU than it has cores, and what they cannot do there.
+
+    Args:
+        trainer: As it will train.
+        sync_batchnorm: Whether it is to share batch normalisation over processes.
+
+    Raises:
+        InputError: It is such a trainer.
+    """
+    if not isinstance(trainer.accelerator, CPUAccelerator):
+        return
+    cores = os.cpu_count() or 1
+    if trainer.num_devices > cores:
+        raise InputError(f"--trainer.devices {trainer.num_devices}: there are {cores} CPU cores; give no more")
+    if sync_batchnorm:
+        raise InputError("--trainer.sync_batchnorm: PyTorch has it on GPUs only; leave it out")
 
 
 def check_links(model: Classifier, data: ImageData) -> None:

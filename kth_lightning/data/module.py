@@ -28,6 +28,7 @@ from kth_lightning.data.sources.source import Source
 from kth_lightning.data.split import Part, Size, Split, make_split, parted_groups
 from kth_lightning.data.split_table import ChangedImagesError, match_split
 from kth_lightning.errors import InputError
+from kth_lightning.io.kept_settings import KeepsSettings
 from kth_lightning.io.split_file import read_split
 from kth_lightning.stores.store import CLEAN, MIRRORED, Store
 
@@ -36,7 +37,7 @@ _MAX_VIEWS = 10_000
 _MAX_NUMBER = 2**32 - 1
 
 
-class ImageData(LightningDataModule):
+class ImageData(KeepsSettings, LightningDataModule):
     """Images as batches: split, fetched from a store, augmented on the device.
 
     It works with any `Trainer(use_distributed_sampler=False)`: every process takes its share of each batch by itself.

@@ -12,13 +12,13 @@ from torchmetrics import MeanMetric, Metric, MetricCollection
 
 from kth_lightning.data.batch import PADDING, Batch
 from kth_lightning.errors import InputError
+from kth_lightning.io.kept_settings import KeepsSettings
 from kth_lightning.models.layers import Preprocess, spare_single_values
 from kth_lightning.models.loss import check_loss, row_losses
 from kth_lightning.models.metrics import MetricCallable, extra_metrics, figures_of, own_metrics
 from kth_lightning.models.optimizer import ArticleRMSprop, make_optimizer
 from kth_lightning.models.saving import complete, describe
 from kth_lightning.models.schedule import make_scheduler
-from kth_lightning.models.settings import KeepsSettings
 from kth_lightning.models.weights import BLOG_PREPROCESSING
 
 

@@ -1,4 +1,4 @@
-"""The settings of a classifier that its checkpoint keeps: what its class was called with, as far as it is plain."""
+"""What an object's class was called with, and what of that is plain enough for a file."""
 
 import inspect
 from collections.abc import Mapping
@@ -9,20 +9,24 @@ from typing import Any, Self
 class KeepsSettings:
     """Mixin that remembers what a class was called with, its own defaults included.
 
-    Numbers, text, None, and lists and dicts of them are kept, since a checkpoint of them is read without executing
-    anything. An optimiser, a loss or another object is left out: prediction needs none.
-
     Attributes:
-        settings: By name; calling the class with them makes the same network again.
+        arguments: By name; calling the class with them makes such an object again.
+        settings: Those that are numbers, text, None, or lists and dicts of them: a checkpoint of them is read without
+            executing anything. An optimiser, a loss or another object is left out, for prediction needs none.
     """
 
+    arguments: dict[str, Any]
     settings: dict[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Look at the arguments before any `__init__` of the subclasses changes or passes them on."""
         self = super().__new__(cls)
         # Before nn.Module's own __init__, whose __setattr__ would miss what that sets up.
-        object.__setattr__(self, "settings", _given(cls.__init__, (self, *args), kwargs))
+        arguments = _given(cls.__init__, (self, *args), kwargs)
+        object.__setattr__(self, "arguments", arguments)
+        object.__setattr__(
+            self, "settings", {name: plain(value) for name, value in arguments.items() if is_plain(value)}
+        )
         return self
 
 
@@ -34,27 +38,28 @@ def _given(init: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[
         return {}
     bound.apply_defaults()
     _, *names = bound.arguments
-    settings: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
     for name in names:
         value = bound.arguments[name]
-        settings |= value if signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD else {name: value}
-    return {name: _plain(value) for name, value in settings.items() if _is_plain(value)}
+        arguments |= value if signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD else {name: value}
+    return arguments
 
 
-def _is_plain(value: Any) -> bool:
+def is_plain(value: Any) -> bool:
+    """Tell whether a value is made of numbers, text, None, lists and dicts alone."""
     if isinstance(value, Mapping):
-        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
+        return all(isinstance(key, str) and is_plain(item) for key, item in value.items())
     if isinstance(value, list | tuple):
-        return all(_is_plain(item) for item in value)
+        return all(is_plain(item) for item in value)
     return value is None or isinstance(value, bool | int | float | str | PurePath)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Rebuild a value of Python's own types: numpy's numbers and enumerations pass for them, and are none in a file."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
