@@ -130,6 +130,7 @@ def _without_doubles(model: type) -> Iterator[None]:
     try:
         yield
     finally:
+        derived: type
         for derived in model.__subclasses__():
             if (derived.__module__, derived.__qualname__) == (model.__module__, model.__qualname__):
                 derived.__qualname__ = f"torch_export.<locals>.{model.__name__}"
