@@ -114,7 +114,8 @@ class _Tail(L.LightningModule):
         super().__init__()
         assert isinstance(model, Classifier)
         for name, layer in model.named_children():
-            if name != "trunk":
+            # Metrics have neither, and are many modules to walk through at every step.
+            if name != "trunk" and [*layer.parameters(), *layer.buffers()]:
                 self.add_module(name, layer)
         for name, parameter in model.named_parameters(recurse=False):
             self.register_parameter(name, parameter)
