@@ -44,9 +44,11 @@ from kth_lightning.callbacks.tensorboard_views import TensorBoardViews
 from kth_lightning.callbacks.test_results import TestResults
 from kth_lightning.cli.allocation import keep_freed_memory
 from kth_lightning.cli.longer_run import continue_from, read_shorter
+from kth_lightning.cli.outcome import print_outcome
 from kth_lightning.cli.parser import Parser
 from kth_lightning.cli.precision import choose_precision
 from kth_lightning.cli.quiet import quiet_lightning
+from kth_lightning.cli.recipes import with_default_recipe
 from kth_lightning.cli.run_name import default_run_dir, runs_alike, settings_hash
 from kth_lightning.cli.same_run import Begun, find_difference, is_finished, require_images, with_split
 from kth_lightning.cli.settings import LINKS, check_links, check_seed, check_settings, check_validation
@@ -474,8 +476,19 @@ class TrainingCLI(LightningCLI):
             trainer.callbacks, trainer.loggers = callbacks, loggers  # type: ignore[attr-defined]
 
 
-def train(args: list[str] | None = None) -> RunFolder:
-    """Carry out `fit`, `validate` or `test` and return the run folder.
+def fit_command(args: list[str]) -> None:
+    """Carry out `fit` and print what came of it; a run without a recipe takes that for one's own images.
+
+    Args:
+        args: As on the command line, the command first.
+    """
+    args = with_default_recipe(args)
+    if run := train(args):
+        print_outcome(run)
+
+
+def train(args: list[str] | None = None) -> RunFolder | None:
+    """Carry out `fit`, `validate` or `test` and return the run folder that was written.
 
     Args:
         args: As on the command line, the command first; sys.argv where left out.
@@ -485,7 +498,8 @@ def train(args: list[str] | None = None) -> RunFolder:
     """
     try:
         with ExitStack() as held:
-            return TrainingCLI(args, held).run
+            cli = TrainingCLI(args, held)
+            return cli.run if cli.recorded else None
     except _FinishedError as finished:
         return finished.run
     except MisconfigurationException as error:
