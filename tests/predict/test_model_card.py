@@ -42,7 +42,13 @@ def test_the_text_tells_data_recipe_figures_with_intervals_and_limits(exported: 
     (row,) = [line for line in card.text.splitlines() if line.startswith("| accuracy")]
     cells = [float(cell) for cell in row.strip("|").split("|")[1:]]
     assert cells == pytest.approx([test["acc"][key] for key in ("value", "low", "high")], abs=1e-3)
-    for part in ("42 images to train on, 14 to 14 a class", "9 to test", "optimizer ArticleRMSprop", "seed 0", "32 x 32"):
+    for part in (
+        "42 images to train on, 14 to 14 a class",
+        "9 to test",
+        "optimizer ArticleRMSprop",
+        "seed 0",
+        "32 x 32",
+    ):
         assert part in card.text
     for heading in ("# animals", "## Use", "## Figures", "## Data", "## Recipe", "## Limits", "## Licences"):
         assert heading in card.text.splitlines()
