@@ -42,12 +42,15 @@ def main() -> None:
     with sync_playwright() as started, _tensorboard(sample) as address:
         chromium = started.chromium.launch(executable_path=browser, args=["--no-sandbox"])
         for scheme in SCHEMES:
-            page = chromium.new_page(viewport={"width": 1100, "height": 820}, color_scheme=scheme)
+            page = chromium.new_page(viewport={"width": 1100, "height": 900}, color_scheme=scheme)
             page.goto((sample / "report.html").as_uri())
             _photograph(page, f"report-{scheme}")
-            page.goto(f"{address}/?darkMode={str(scheme == 'dark').lower()}#timeseries")
-            page.get_by_text("val/acc", exact=True).first.wait_for(timeout=60_000)
-            page.wait_for_timeout(5_000)  # until the curves are drawn
+            page.set_viewport_size({"width": 1240, "height": 610})
+            shown = f"darkMode={str(scheme == 'dark').lower()}&smoothing=0&tagFilter=^val/(acc$|activation_maps)"
+            page.goto(f"{address}/?{shown}#timeseries")
+            page.get_by_text("val/acc", exact=False).first.wait_for(timeout=60_000)
+            page.get_by_role("button", name="Settings").last.click()  # which closes them
+            page.wait_for_timeout(5_000)  # until curves and images are drawn
             _photograph(page, f"tensorboard-{scheme}")
             page.close()
         chromium.close()
@@ -95,9 +98,7 @@ def _photograph(page: Any, name: str) -> None:
 def _save(image: Image.Image, name: str) -> None:
     """Write a PNG file of few colours, which is a third as large and looks the same."""
     file = OUTPUT / f"{name}.png"
-    few = image.convert("RGB").quantize(
-        256, dither=Image.Dither.FLOYDSTEINBERG if name == "maps" else Image.Dither.NONE
-    )
+    few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
     few.save(file, optimize=True)
     if file.stat().st_size > LARGEST:
         sys.exit(f"error: {file} has {file.stat().st_size:,} bytes, more than {LARGEST:,}; photograph less")

@@ -5,7 +5,11 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+from kth_lightning.testing import check_classifier
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def test_the_lines_of_python_train_test_and_predict(
@@ -26,3 +30,19 @@ def test_the_lines_of_python_train_test_and_predict(
     monkeypatch.chdir(tmp_path)
     runpy.run_path("lines.py")
     assert capsys.readouterr().out.splitlines()[-1] in ("class0", "class1", "class2")
+
+
+def test_the_network_of_the_page_keeps_its_promises(mine: Callable[[str], None]) -> None:
+    (code,) = re.findall(r"```python\n(import torch.*?)```", README, re.DOTALL)
+    mine(code)
+    import mine as module  # type: ignore[import-not-found]
+
+    check_classifier(module.MyNet)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_that_a_page_links_to_is_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)#]+)[^)]*\)|(?:src|srcset)=\"([^\"]+)\"", text)
+    files = [link or picture for link, picture in targets if not (link or picture).startswith("http")]
+    assert not [name for name in files if not (page.parent / name).exists()]
