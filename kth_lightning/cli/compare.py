@@ -14,8 +14,9 @@ from jsonargparse import Namespace
 import kth_lightning
 from kth_lightning.cli.compare_split import Planned, begun_runs, settle_split
 from kth_lightning.cli.fit import train
+from kth_lightning.cli.outcome import print_outcome
 from kth_lightning.cli.parser import Parser
-from kth_lightning.cli.recipes import Recipe, find_recipes
+from kth_lightning.cli.recipes import DEFAULT, Recipe, find_recipes
 from kth_lightning.cli.run_name import default_run_dir, runs_alike, settings_hash
 from kth_lightning.cli.same_run import find_difference
 from kth_lightning.data.module import ImageData
@@ -52,6 +53,7 @@ def compare(argv: list[str]) -> None:
     parser = _parser()
     options = parser.parse_args(argv)
     source = source_name(vars(options.data))
+    options.models = options.models or _default_models(source, options.recipe)
     settings = _settings_of(parser, options)
     folder = Path(options.run_dir) if options.run_dir else _default_folder(settings, options.data)
     recipes = find_recipes(options.models, options.recipe == "blog", source == "sample")
@@ -81,15 +83,22 @@ def _compare(
         if not begun:
             program = f"kth_lightning {kth_lightning.__version__}"
             RunFolder(folder).write_start({"program": program, "settings": settings_hash(settings, places=False)})
-    for recipe, item in planned:
+    for recipe, item in sorted(planned, key=lambda pair: pair[0].name != DEFAULT):
         args = ["fit", "--config", str(item.recipe), *item.flags, "--run_dir", str(item.run.path)]
         args += ["--store_maps_before", str(cut)] if (cut := _shared_cut(recipe, recipes)) else []
         if head := _head_of(recipe, recipes):
             beginning = RunFolder(item.run.path.with_name(head.name)).best_checkpoint
             args += ["--model.init_args.init_head_from", str(beginning)]
         _fit(args, options)
+        if recipe.name == DEFAULT and len(recipes) > 1:
+            print_outcome(item.run)
     runs = [Part(recipe.name, [item.run for other, item in planned if other is recipe]) for recipe in recipes]
     print(write_table(runs, folder, reference=source_name(vars(options.data)) == "kth"))
+
+
+def _default_models(source: str, recipe: str) -> list[str]:
+    """Name the article's models, and the best one where the images are neither the article's nor the sample."""
+    return list(MODELS) if source in ("kth", "sample") or recipe == "blog" else [DEFAULT, *MODELS]
 
 
 def _parser() -> Parser:
@@ -101,8 +110,9 @@ def _parser() -> Parser:
         "--models",
         nargs="+",
         type=str,
-        default=list(MODELS),
-        help="Names of recipes, and files of one's own recipes; the article's three models by default.",
+        default=None,
+        help="Names of recipes, and files of one's own recipes; the article's three models by default, and before them "
+        "`best` on one's own images.",
     )
     parser.add_argument(
         "--recipe",

@@ -21,7 +21,9 @@ from kth_lightning.callbacks.progress import RunProgress
 from kth_lightning.callbacks.run_inputs import RunInputs
 from kth_lightning.cli.longer_run import continue_from, read_shorter
 from kth_lightning.cli.objects import Objects
+from kth_lightning.cli.outcome import print_outcome
 from kth_lightning.cli.precision import choose_precision
+from kth_lightning.cli.recipes import with_default_recipe
 from kth_lightning.cli.run_name import settings_hash
 from kth_lightning.cli.same_run import is_finished, make_images, require_images, with_split
 from kth_lightning.cli.settings import check_cores, check_links, check_settings, check_validation
@@ -234,8 +236,19 @@ class TrainingCLI(TrainingFlags):
         return supervised(self.trainer, profiled=self.config_init[self.subcommand].trainer.profiler is not None)
 
 
-def train(args: ArgsType = None, objects: Objects | None = None) -> RunFolder:
-    """Carry out `fit`, `validate` or `test` and return the run folder.
+def fit_command(args: list[str]) -> None:
+    """Carry out `fit` and print what came of it; a run without a recipe takes that for one's own images.
+
+    Args:
+        args: As on the command line, the command first.
+    """
+    args = with_default_recipe(args)
+    if run := train(args):
+        print_outcome(run)
+
+
+def train(args: ArgsType = None, objects: Objects | None = None) -> RunFolder | None:
+    """Carry out `fit`, `validate` or `test` and return the run folder that was written.
 
     Args:
         args: As on the command line, the command first; sys.argv where left out; or the settings by name.
@@ -246,7 +259,8 @@ def train(args: ArgsType = None, objects: Objects | None = None) -> RunFolder:
     """
     try:
         with ExitStack() as held:
-            return TrainingCLI(args, held, objects).run
+            cli = TrainingCLI(args, held, objects)
+            return cli.run if cli.recorded else None
     except _FinishedError as finished:
         return finished.run
     except MisconfigurationException as error:

@@ -1,6 +1,7 @@
 """The command `fit` for objects in Python."""
 
 from os import PathLike
+from pathlib import Path
 from typing import Any, Literal
 
 from kth_lightning.cli.fit import train
@@ -41,7 +42,8 @@ def fit(
         **trainer: Further arguments of Lightning's `Trainer`.
 
     Returns:
-        The run folder; `Predictor(run.best_checkpoint)` predicts, and `run.read_metrics()` has the figures.
+        The run folder, to which `fast_dev_run` writes nothing; `Predictor(run.best_checkpoint)` predicts, and
+        `run.read_metrics()` has the figures.
 
     Raises:
         InputError: A setting, the data or the weights cannot be used, or the folder holds another run.
@@ -55,4 +57,4 @@ def fit(
         "ema_decay": ema_decay,
     }
     settings["data"]["ignore_new"] = ignore_new or data.ignore_new
-    return train({"subcommand": "fit", "fit": settings}, objects)
+    return train({"subcommand": "fit", "fit": settings}, objects) or RunFolder(Path(run_dir))

@@ -27,14 +27,14 @@ USAGE = """usage: python -m kth_lightning COMMAND [flags]; python -m kth_lightni
   export    write a checkpoint as ONNX or torch.export file, preprocessing included
   stores    list or delete cached images, pixels and features
 
-Your own images, a folder for each class:  python -m kth_lightning compare --data.root DIR"""
+Your own images, a folder for each class:  python -m kth_lightning fit --data.root DIR"""
 
 
 _COMMANDS = {
     "compare": "cli.compare:compare",
     "prepare": "cli.prepare:prepare_command",
     "explore": "cli.explore:explore_command",
-    "fit": "cli.fit:train",
+    "fit": "cli.fit:fit_command",
     "validate": "cli.fit:train",
     "test": "cli.fit:train",
     "report": "cli.report:report_command",
@@ -119,7 +119,7 @@ def _command(name: str) -> Callable[[list[str]], object]:
     module, function = _COMMANDS[name].split(":")
     # Torch and Lightning take seconds to import; help and mistakes should not.
     run = getattr(importlib.import_module(f"kth_lightning.{module}"), function)
-    return run if function == "train" else lambda argv: run(argv[1:])
+    return run if module == "cli.fit" else lambda argv: run(argv[1:])
 
 
 def _of_system(error: OSError) -> str:

@@ -12,10 +12,14 @@ import yaml
 import kth_lightning
 from kth_lightning.cli.config_file import check_configs
 from kth_lightning.errors import InputError
+from kth_lightning.io.terminal import print_rank_zero
 from kth_lightning.report.registry import MODELS
 
 _TAKEN = re.compile(r"(seed|fold)-\d+|replaced|figures")
 """Names that a folder of `compare` uses otherwise."""
+
+DEFAULT = "best"
+"""Name of the recipe for one's own images."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,20 @@ class Recipe:
         return backbone, weights, preprocessing
 
 
+def with_default_recipe(argv: Sequence[str]) -> list[str]:
+    """Add the recipe for one's own images to a command line of `fit` that names no model, and say so.
+
+    Args:
+        argv: The command, then its flags.
+    """
+    flags = {word.partition("=")[0] for word in argv}
+    if flags & {"--config", "-c", "-h", "--help"} or any(flag.split(".")[0] == "--model" for flag in flags):
+        return list(argv)
+    file = _folder() / f"{DEFAULT}.yaml"
+    print_rank_zero(f"recipe: {DEFAULT} ({file}); --config FILE takes another")
+    return [argv[0], "--config", str(file), *argv[1:]]
+
+
 def find_recipes(words: Sequence[str], article: bool, small: bool) -> list[Recipe]:
     """Read the recipes that are asked for, the article's models first and fine-tuned networks last.
 
@@ -73,9 +91,7 @@ def find_recipes(words: Sequence[str], article: bool, small: bool) -> list[Recip
 def _named(word: str, article: bool, small: bool) -> Path:
     if Path(word).suffix in (".yaml", ".yml"):
         return Path(word)
-    package = Path(kth_lightning.__file__).parent
-    # A wheel carries the recipes inside the package; in a checkout they stand beside it.
-    configs = next(folder for folder in (package / "configs", package.parent / "configs") if folder.is_dir())
+    configs = _folder()
     names = sorted(file.stem for file in configs.glob("*.yaml") if "class_path" in file.read_text(encoding="utf-8"))
     if word not in names:
         near = get_close_matches(word, names, n=1)
@@ -85,6 +101,12 @@ def _named(word: str, article: bool, small: bool) -> Path:
     if article and not file.exists():
         raise InputError(f"--models {word}: the article has no such recipe; leave --recipe blog out")
     return file if file.exists() else configs / f"{word}.yaml"
+
+
+def _folder() -> Path:
+    package = Path(kth_lightning.__file__).parent
+    # A wheel carries the recipes inside the package; in a checkout they stand beside it.
+    return next(folder for folder in (package / "configs", package.parent / "configs") if folder.is_dir())
 
 
 def _read(file: Path) -> Recipe:

@@ -229,7 +229,8 @@ def is_finished(run: RunFolder) -> bool:
         return False
     metrics = run.read_metrics()
     try:
-        accuracy = float(metrics["test"]["acc"]["value"])
+        for figure in ("value", "low", "high"):
+            float(metrics["test"]["acc"][figure])
         split = metrics["hashes"]["split"]
     except (KeyError, TypeError, ValueError):
         raise InputError(f"{run.metrics} is damaged; delete it and repeat the command, which tests anew") from None
@@ -237,5 +238,5 @@ def is_finished(run: RunFolder) -> bool:
         raise InputError(f"{run.splits} is not the split that {run.metrics} tells of; put it back, or {_ANEW}")
     if not run.report.exists():
         write_report(run.path)
-    print_rank_zero(f"{run.path} is finished (test accuracy {accuracy:.1%}); delete it to train it again")
+    print_rank_zero(f"{run.path} is finished; delete it to train it again")
     return True

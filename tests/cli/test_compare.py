@@ -12,6 +12,9 @@ ROOT = Path(__file__).parents[2]
 SMALL = ["--data.image_size", "64", "--data.views", "1", "--trainer.max_epochs", "2", "--trainer.accelerator", "cpu"]
 
 
+THREE = ["--models", "benchmark", "head", "finetune"]
+
+
 def compare(images: Path, run_dir: Path, *flags: str) -> list[str]:
     return ["compare", "--data.root", str(images), "--run_dir", str(run_dir), *SMALL, *flags]
 
@@ -20,7 +23,7 @@ def test_compare_trains_the_three_on_one_split_and_writes_the_table(
     images: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     cache = tmp_path / "cache"
-    args = compare(images, tmp_path, "--trainer.devices", "1", "--data.cache_dir", str(cache))
+    args = compare(images, tmp_path, *THREE, "--trainer.devices", "1", "--data.cache_dir", str(cache))
     main(args)
     printed = capsys.readouterr().out
     table = (tmp_path / "table.md").read_text()
@@ -115,7 +118,7 @@ def test_seeds_train_from_other_beginnings_on_the_same_split(images: Path, tmp_p
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_config_yaml_of_every_part_repeats_it_bit_for_bit(precision: str, images: Path, tmp_path: Path) -> None:
     flags = ["--trainer.devices", "1", "--trainer.precision", precision, "--data.image_size", "32"]
-    main(compare(images, tmp_path, *flags))
+    main(compare(images, tmp_path, *THREE, *flags))
     for model in ("benchmark", "head", "finetune"):
         run, again = RunFolder(tmp_path / model), RunFolder(tmp_path / "again" / model)
         main(["fit", "--config", str(run.config), "--run_dir", str(again.path)])
@@ -147,6 +150,6 @@ def test_bad_settings_get_one_sentence(
     flags: list[str], named: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     with pytest.raises(SystemExit) as stopped:
-        main(compare(images, tmp_path, *flags))
+        main(compare(images, tmp_path, *THREE, *flags))
     assert stopped.value.code == 2
     assert named in capsys.readouterr().err.strip().splitlines()[-1]

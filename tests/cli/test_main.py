@@ -1,5 +1,7 @@
 import csv
 import os
+import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from kth_lightning import __version__
 from kth_lightning.cli.main import main
 from kth_lightning.io.run_folder import RunFolder
 
+ROOT = Path(__file__).parents[2]
 ARCHIVE = os.environ.get("KTH_ANIMALS_ARCHIVE")
 needs_archive = pytest.mark.skipif(not ARCHIVE, reason="KTH_ANIMALS_ARCHIVE does not name the archive")
 
@@ -21,6 +24,13 @@ def test_help_names_every_verb(capsys: pytest.CaptureFixture) -> None:
 def test_version(capsys: pytest.CaptureFixture) -> None:
     main(["--version"])
     assert __version__ in capsys.readouterr().out
+
+
+def test_the_package_brings_a_console_script_and_its_types() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    module, function = project["scripts"]["kth-lightning"].split(":")
+    assert getattr(import_module(module), function) is main
+    assert (ROOT / "kth_lightning" / "py.typed").is_file()
 
 
 def test_prepare_prints_the_summary_of_a_folder(images: Path, capsys: pytest.CaptureFixture) -> None:

@@ -8,8 +8,11 @@ from lightning import Trainer
 
 from kth_lightning import FeatureHead, ImageData, Predictor
 from kth_lightning.io.run_folder import RunFolder
+from kth_lightning.testing import check_classifier
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def test_the_lines_of_python_train_test_and_predict(
@@ -50,3 +53,19 @@ def test_lightnings_own_trainer_trains_and_tests_and_the_predictor_takes_its_che
     trainer.test(model, data)
     checkpoint = trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
     assert Predictor(checkpoint)(root / "class1/000.png").label in data.class_names
+
+
+def test_the_network_of_the_page_keeps_its_promises(mine: Callable[[str], None]) -> None:
+    (code,) = re.findall(r"```python\n(import torch.*?)```", README, re.DOTALL)
+    mine(code)
+    import mine as module  # type: ignore[import-not-found]
+
+    check_classifier(module.MyNet)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_that_a_page_links_to_is_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)#]+)[^)]*\)|(?:src|srcset)=\"([^\"]+)\"", text)
+    files = [link or picture for link, picture in targets if not (link or picture).startswith("http")]
+    assert not [name for name in files if not (page.parent / name).exists()]

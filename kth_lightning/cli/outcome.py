@@ -1,0 +1,56 @@
+"""What `fit` says when a run is finished."""
+
+import shlex
+
+import numpy as np
+import yaml
+
+from kth_lightning.evaluation.statistics import per_class
+from kth_lightning.io.run_folder import Predictions, RunFolder
+from kth_lightning.io.terminal import is_first_process, printable
+
+_CLASSES_NAMED = 3
+
+
+def print_outcome(run: RunFolder) -> None:
+    """Print what a finished run is worth, where its report lies, and how to use its checkpoint.
+
+    Args:
+        run: Its folder.
+    """
+    if not is_first_process():
+        return
+    metrics = run.read_metrics()
+    accuracy = metrics["test"]["acc"]
+    lines = [
+        f"accuracy: {100 * accuracy['value']:.1f} % of {metrics['test']['n']} test images "
+        f"(95 % interval {100 * accuracy['low']:.1f} to {100 * accuracy['high']:.1f} %)"
+    ]
+    if lost := (metrics.get("left_out") or {}).get("left_out"):
+        lines.append(f"left out: {lost} of {metrics['left_out']['files']} files")
+    lines.append(f"most mistakes: {_worst(run.read_predictions())}")
+    if run.report.exists():
+        lines.append(f"report: {run.report}")
+    lines.append(f"next: {_predict_command(run)}")
+    print(printable("\n".join(lines)))
+
+
+def _worst(predictions: Predictions) -> str:
+    """Name the classes with the lowest share of right answers."""
+    figures = per_class(predictions.labels, predictions.probabilities)
+    order = [place for place in np.argsort(figures.recall, kind="stable") if figures.support[place]]
+    worst = [
+        f"{predictions.class_names[place]} ({figures.support[place]:.0f} test images, "
+        f"{figures.recall[place] * figures.support[place]:.0f} right)"
+        for place in order[:_CLASSES_NAMED]
+        if figures.recall[place] < 1
+    ]
+    return ", ".join(worst) or "none, every test image is classified correctly"
+
+
+def _predict_command(run: RunFolder) -> str:
+    words = ["python", "-m", "kth_lightning", "predict", "PATH", "--ckpt_path", str(run.best_checkpoint)]
+    class_path = yaml.safe_load(run.config.read_text(encoding="utf-8"))["model"]["class_path"]
+    if not class_path.startswith("kth_lightning."):
+        words += ["--model_class", class_path]
+    return shlex.join([*words, "--output", "predictions.csv"])
