@@ -4,6 +4,7 @@ import copy
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -56,19 +57,29 @@ def part_at(network: nn.Module, method: str, places: Sequence[Step], image_size:
         Modules that one after the other do what the method does; none where they do not, such as where what a module
         is given beside its first tensor is no matter of the images' size alone.
     """
-    names = [place.name for place in places]
-    with _followed(network, torch.zeros(2, 3, image_size, image_size)) as followed:
+    images = torch.randn(2, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
+    try:
+        parts, output = _make_parts(network, method, [place.name for place in places], images)
+    except Exception:  # whatever a network stumbles over that was not written to be run in parts
+        return []
+    with torch.no_grad():
+        same = torch.allclose(output, getattr(network, method)(images), rtol=1e-3, atol=1e-5)
+    return parts if same else []
+
+
+def _make_parts(
+    network: nn.Module, method: str, names: Sequence[str], images: Tensor
+) -> tuple[list[nn.Module], Tensor]:
+    """Make the parts, and return what comes of images in them too."""
+    with _followed(network, torch.zeros_like(images)) as followed:
         steps, _ = record(network, getattr(network, method), followed)
     bounds = [None, *sorted((step for step in steps if step.name in names), key=lambda step: step.begin), None]
-    images = torch.randn(2, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
-    data, parts = images, []
+    data, parts = images, list[nn.Module]()
     for enter, leave in pairwise(bounds):
-        part = _Part(_reduce(network, steps, enter, leave), method, enter, leave, image_size)
+        part = _Part(_reduce(network, steps, enter, leave), method, enter, leave, images.shape[-1])
         data = _use_only_what_counts(part, data)
         parts.append(part)
-    with torch.no_grad():
-        same = torch.allclose(data, getattr(network, method)(images), rtol=1e-3, atol=1e-5)
-    return list(parts) if same else []
+    return parts, data
 
 
 class _Part(nn.Module):
@@ -114,6 +125,13 @@ class _Part(nn.Module):
         self.data = args[0]  # the network's own code goes on behind, with zeros
 
 
+@dataclass(frozen=True)
+class _Shape:
+    """Stand for a tensor of this shape; a plain one may be what a module returns beside its data."""
+
+    sizes: tuple[int, ...]
+
+
 class _Zeros(nn.Module):
     """Return zeros of the shape that a module's data had, for as many images as come, and have its plain attributes.
 
@@ -128,14 +146,14 @@ class _Zeros(nn.Module):
         for name, value in vars(step.module).items():  # such as the size of a grid, which the network's code asks for
             if not hasattr(self, name):
                 setattr(self, name, value)
-        self.given = _map_tensors(step.given, lambda tensor: tensor.shape)
+        self.given = _map_tensors(step.given, lambda tensor: _Shape(tuple(tensor.shape)))
 
     def forward(self, data: Tensor, *args: Any, **kwargs: Any) -> Any:
         """Make the zeros."""
 
         def zeros(given: Any) -> Any:
-            if isinstance(given, torch.Size):
-                return data.new_zeros(given[0] * data.shape[0] // self.rows, *given[1:])
+            if isinstance(given, _Shape):
+                return data.new_zeros(given.sizes[0] * data.shape[0] // self.rows, *given.sizes[1:])
             return type(given)(map(zeros, given)) if isinstance(given, list | tuple) else given
 
         return zeros(self.given)

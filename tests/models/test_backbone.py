@@ -117,6 +117,12 @@ def test_a_network_whose_modules_take_more_than_one_tensor_is_fine_tuned(name: s
     assert trained + kept < 1.1 * sum(item.numel() for item in network.parameters())
 
 
+def test_a_network_whose_modules_return_a_size_beside_their_data_is_fine_tuned() -> None:
+    model = FineTuned(3, "mvitv2_tiny", weights="none", image_size=224).eval()
+    assert min(sum(item.numel() for item in part.parameters()) for part in (model.trunk, model.stages)) > 0
+    assert model(torch.zeros(1, 3, 224, 224)).shape == (1, 3)
+
+
 def test_stages_are_cut_where_the_articles_network_was() -> None:
     trunk, stages = (FineTuned(3, weights="none").get_submodule(part) for part in ("trunk", "stages"))
     assert [type(layer).__name__ for layer in stages[0]] == ["Conv2d", "ReLU"] * 4 + ["MaxPool2d"]
