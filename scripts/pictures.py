@@ -35,7 +35,7 @@ def main() -> None:
     sample, maps = work / "sample", work / "maps"
     _run("compare", "--run_dir", str(sample))
     if not maps.exists():
-        checkpoint = str(sample / "finetune" / "checkpoints" / "best.ckpt")
+        checkpoint = str(sample / "head" / "checkpoints" / "best.ckpt")
         _run("explain", "--test_set", "true", "--ckpt_path", checkpoint, "--output", str(maps))
     OUTPUT.mkdir(parents=True, exist_ok=True)
     _save(_side_by_side(maps), "maps")
