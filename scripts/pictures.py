@@ -42,7 +42,7 @@ def main() -> None:
     with sync_playwright() as started, _tensorboard(sample) as address:
         chromium = started.chromium.launch(executable_path=browser, args=["--no-sandbox"])
         for scheme in SCHEMES:
-            page = chromium.new_page(viewport={"width": 1100, "height": 900}, color_scheme=scheme)
+            page = chromium.new_page(viewport={"width": 1100, "height": 620}, color_scheme=scheme)
             page.goto((sample / "report.html").as_uri())
             _photograph(page, f"report-{scheme}")
             page.set_viewport_size({"width": 1240, "height": 610})
