@@ -35,14 +35,14 @@ def main() -> None:
     sample, maps = work / "sample", work / "maps"
     _run("compare", "--run_dir", str(sample))
     if not maps.exists():
-        checkpoint = str(sample / "finetune" / "checkpoints" / "best.ckpt")
+        checkpoint = str(sample / "head" / "checkpoints" / "best.ckpt")
         _run("explain", "--test_set", "true", "--ckpt_path", checkpoint, "--output", str(maps))
     OUTPUT.mkdir(parents=True, exist_ok=True)
     _save(_side_by_side(maps), "maps")
     with sync_playwright() as started, _tensorboard(sample) as address:
         chromium = started.chromium.launch(executable_path=browser, args=["--no-sandbox"])
         for scheme in SCHEMES:
-            page = chromium.new_page(viewport={"width": 1100, "height": 900}, color_scheme=scheme)
+            page = chromium.new_page(viewport={"width": 1100, "height": 620}, color_scheme=scheme)
             page.goto((sample / "report.html").as_uri())
             _photograph(page, f"report-{scheme}")
             page.set_viewport_size({"width": 1240, "height": 610})
