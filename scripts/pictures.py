@@ -2,8 +2,8 @@
 
     python scripts/pictures.py [WORK_FOLDER]
 
-It runs `compare` and `explain` as anybody would, unless the work folder has them already, and photographs their pages
-in Chromium, which must be on PATH; the extras `sample`, `offline-weights` and `dev` must be installed.
+It runs `compare`, `fit` and `explain` as anybody would, unless the work folder has them already, and photographs their
+pages in Chromium, which must be on PATH; the extras `sample`, `offline-weights` and `dev` must be installed.
 """
 
 import csv
@@ -32,10 +32,11 @@ def main() -> None:
     if browser is None:
         sys.exit("error: the pictures need Chromium; install it, so that `chromium` is on PATH")
     work = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp()).resolve()
-    sample, maps = work / "sample", work / "maps"
+    sample, best, maps = work / "sample", work / "best", work / "maps"
     _run("compare", "--run_dir", str(sample))
+    _run("fit", "--run_dir", str(best))
     if not maps.exists():
-        checkpoint = str(sample / "head" / "checkpoints" / "best.ckpt")
+        checkpoint = str(best / "checkpoints" / "best.ckpt")
         _run("explain", "--test_set", "true", "--ckpt_path", checkpoint, "--output", str(maps))
     OUTPUT.mkdir(parents=True, exist_ok=True)
     _save(_side_by_side(maps), "maps")
