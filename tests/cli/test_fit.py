@@ -376,7 +376,7 @@ def test_bad_settings_get_one_sentence(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("argv", [["frobnicate"], ["fit"], ["fit", "--config", "BROKEN"]], ids=str)
+@pytest.mark.parametrize("argv", [["frobnicate"], ["fit", "--data.rooot", "x"], ["fit", "--config", "BROKEN"]], ids=str)
 def test_the_real_command_answers_a_mistake_in_one_line(argv: list[str], tmp_path: Path) -> None:
     (tmp_path / "broken.yaml").write_text("model: [\n")
     result = run_command([str(tmp_path / "broken.yaml") if word == "BROKEN" else word for word in argv])

@@ -251,18 +251,21 @@ def test_a_killed_run_of_it_goes_on_to_the_same_bits(mine: Callable[[str], None]
     straight, killed = (RunFolder(tmp_path / name) for name in ("straight", "killed"))
     flags = ["--model", "mine.Net", "--model.loss", "mine.Focal", "--model.optimizer", "Adam", "--data.views", "3"]
     flags += ["--model.optimizer.lr", "0.01", "--trainer.max_epochs", "6", "--trainer.deterministic", "true"]
-    main(command(images, straight.path, *flags))
-    args = [sys.executable, "-m", "kth_lightning", *command(images, killed.path, *flags)]
-    process = subprocess.Popen(
-        args, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path / "somebody", env=package_at_hand()
-    )
+
+    def begin(run: RunFolder) -> subprocess.Popen[bytes]:
+        args = [sys.executable, "-m", "kth_lightning", *command(images, run.path, *flags)]
+        hidden = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        return subprocess.Popen(args, cwd=tmp_path / "somebody", env=package_at_hand(), **hidden)
+
+    assert begin(straight).wait(timeout=300) == 0
+    process = begin(killed)
     while not killed.last_checkpoint.exists() or len(epochs(killed)) < 2:
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not killed.finished
-    main(command(images, killed.path, *flags))
+    assert begin(killed).wait(timeout=300) == 0
     assert epochs(killed) == epochs(straight)
     assert len(epochs(killed)) == 6
     assert killed.predictions.read_bytes() == straight.predictions.read_bytes()

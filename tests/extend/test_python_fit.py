@@ -121,7 +121,7 @@ def test_a_finished_run_is_said_returned_and_left_alone(
     before = {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()}
     capsys.readouterr()
     assert train(images, run.path) == run
-    assert "is finished (test accuracy" in capsys.readouterr().err
+    assert "is finished; delete it to train it again" in capsys.readouterr().err
     assert {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()} == before
 
 
