@@ -90,7 +90,7 @@ def _compare(
             beginning = RunFolder(item.run.path.with_name(head.name)).best_checkpoint
             args += ["--model.init_args.init_head_from", str(beginning)]
         _fit(args, options)
-        if recipe.name == DEFAULT and len(recipes) > 1:
+        if recipe.name == DEFAULT and len(planned) == len(recipes) > 1:  # that of one fold is not the answer
             print_outcome(item.run)
     runs = [Part(recipe.name, [item.run for other, item in planned if other is recipe]) for recipe in recipes]
     print(write_table(runs, folder, reference=source_name(vars(options.data)) == "kth"))

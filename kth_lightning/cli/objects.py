@@ -111,13 +111,15 @@ class Objects:
         Raises:
             InputError: It was.
         """
-        weights = None if data.class_weights is None else torch.tensor(data.class_weights).tolist()
-        own = self.model.class_weights
-        for name in LINKS:
-            theirs = weights if name == "class_weights" else getattr(data, name)
+        weights = data.class_weights
+        linked = {name: getattr(data, name) for name in LINKS}
+        linked["class_weights"] = (
+            None if weights is None else torch.tensor(weights).tolist()
+        )  # to float32, as the model's
+        for name, theirs in linked.items():
             ours = getattr(self.model, name)
-            if name == "class_weights":
-                ours = own.tolist() if isinstance(own, torch.Tensor) else None
+            if isinstance(ours, torch.Tensor):
+                ours = ours.tolist()
             if (list(ours) if isinstance(ours, tuple) else ours) != theirs:
                 raise InputError(
                     f"the {type(self.model).__name__} was made with a {name} that is not that of the images; give it "

@@ -217,11 +217,11 @@ def _passed_by(run: Callable[[Tensor], Any], images: Tensor, modules: Sequence[n
     finally:
         for hook in hooks:
             hook.remove()
-    found: set[int] = set()
+    passed: set[int] = set()
     for number, reached in enumerate([*given, sum(tensor.sum() for tensor in output)]):
         gradients = torch.autograd.grad(reached.sum(), renewed[: number + 1], allow_unused=True, retain_graph=True)
-        found.update(*(range(origin, number) for origin, one in enumerate(gradients) if one is not None))
-    return found
+        passed.update(*(range(origin, number) for origin, one in enumerate(gradients) if one is not None))
+    return passed
 
 
 def _rows(tensor: Tensor | None) -> int:
@@ -229,9 +229,9 @@ def _rows(tensor: Tensor | None) -> int:
 
 
 def _depends(value: Any) -> bool:
-    found: list[Tensor] = []
-    _map_tensors(value, found.append)
-    return any(tensor.requires_grad for tensor in found)
+    tensors: list[Tensor] = []
+    _map_tensors(value, tensors.append)
+    return any(tensor.requires_grad for tensor in tensors)
 
 
 def _map_tensors(value: Any, change: Callable[[Tensor], Any]) -> Any:
