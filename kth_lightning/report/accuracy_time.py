@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
 from matplotlib.transforms import Bbox
@@ -58,7 +59,8 @@ def time_figure(models: Sequence[Trained]) -> Figure:
         )
         label = axes.annotate(
             shortened(model.name), (model.seconds, model.acc), (7, 0), textcoords="offset points", va="center",
-            fontsize=10, color="0.3" if model.reference else "black",
+            fontsize=10, color="0.3" if model.reference else "black", zorder=5,
+            path_effects=[withStroke(linewidth=3, foreground="white")],  # where it lies on another model's interval
         )  # fmt: skip
         labels.append(label)
     seconds = [model.seconds for model in models]
