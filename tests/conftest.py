@@ -19,7 +19,8 @@ ROOT = Path(__file__).parent.parent
 def pytest_configure() -> None:
     """Give each of several test processes one thread: those of two processes on the same cores wait for each other."""
     if "PYTEST_XDIST_WORKER" in os.environ:
-        os.environ["OMP_NUM_THREADS"] = "1"
+        os.environ["OMP_NUM_THREADS"] = "1"  # of the commands that tests start
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -89,7 +89,8 @@ class TensorBoardViews(L.Callback):
         with warnings.catch_warnings(), as_in_evaluation(trainer, model):
             # Tracing warns of all that it will fix, and is deprecated; TensorBoard's graph has no other way.
             warnings.simplefilter("ignore")
-            self.board.experiment.add_graph(model, image)
+            traced = torch.jit.trace(model, image, check_trace=False)  # TensorBoard's own trace runs the network again
+            self.board.experiment.add_graph(traced, image)
 
     @_harmless
     def _show_embedding(self, trainer: L.Trainer, model: Classifier) -> None:
