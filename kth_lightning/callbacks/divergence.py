@@ -141,15 +141,15 @@ def _first_fault(index: list[Tensor], losses: list[Tensor]) -> Tensor:
     """Return the first step with a loss that is not finite, and some places of its images, filled up with -1."""
     sizes = [len(item) for item in losses]
     bad = torch.cat(losses).isfinite().logical_not().cpu()
-    place = torch.full((1 + _NAMED,), -1)
+    fault = torch.full((1 + _NAMED,), -1)
     if not bad.any():
-        place[0] = torch.iinfo(torch.int64).max
-        return place
+        fault[0] = torch.iinfo(torch.int64).max
+        return fault
     steps = [int(part.any()) for part in bad.split(sizes)]
-    place[0] = step = steps.index(1)
+    fault[0] = step = steps.index(1)
     positions = index[step].cpu()[bad.split(sizes)[step]][:_NAMED]
-    place[1 : 1 + len(positions)] = positions
-    return place
+    fault[1 : 1 + len(positions)] = positions
+    return fault
 
 
 def _rate(trainer: L.Trainer) -> float:

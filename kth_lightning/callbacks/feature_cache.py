@@ -26,7 +26,7 @@ _BATCH = 32
 _AT_ONCE = 256  # rows a file
 
 _Compute = Callable[[Tensor, Tensor], Tensor]
-"""From places in the catalogue int64 [B] and views int64 [B] to features [B, ...]."""
+"""From indices in the catalogue int64 [B] and views int64 [B] to features [B, ...]."""
 
 
 class FeatureCache(L.Callback):

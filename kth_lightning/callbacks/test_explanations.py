@@ -25,7 +25,7 @@ def measure_maps(model: Classifier, data: ImageData, index: list[int], run: RunF
     Args:
         model: On whatever device.
         data: The images.
-        index: Places of the test images in the catalogue, N of them.
+        index: Indices of the test images in the catalogue, N of them.
         run: The folder to write into.
 
     Returns:
@@ -54,8 +54,8 @@ def draw_mistakes(
     Args:
         model: On whatever device.
         data: The images.
-        index: Places of the test images in the catalogue, N of them.
-        labels: Places of the true classes, int64 [N].
+        index: Indices of the test images in the catalogue, N of them.
+        labels: Indices of the true classes, int64 [N].
         probabilities: Shape [N, C].
         run: The folder to write into.
     """

@@ -82,7 +82,7 @@ def _compare(
         settle_split(folder, [item for _, item in planned], options.retrain)
         if not begun:
             program = f"kth_lightning {kth_lightning.__version__}"
-            RunFolder(folder).write_start({"program": program, "settings": settings_hash(settings, places=False)})
+            RunFolder(folder).write_start({"program": program, "settings": settings_hash(settings, paths=False)})
     for recipe, item in sorted(planned, key=lambda pair: pair[0].name != DEFAULT):
         args = ["fit", "--config", str(item.recipe), *item.flags, "--run_dir", str(item.run.path)]
         args += ["--store_maps_before", str(cut)] if (cut := _shared_cut(recipe, recipes)) else []

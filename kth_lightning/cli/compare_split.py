@@ -67,9 +67,9 @@ def settle_split(folder: Path, planned: Sequence[Planned], retrain: bool) -> Non
     begun = begun_runs(folder)
     _check_layout(folder, planned, begun)
     ignore_new = settings[0].ignore_new
-    places = {part.run.path.parent: _images(item) for part, item in zip(planned, settings, strict=True)}
-    whole = next(iter(places.values())).prepared
-    for data in places.values():
+    images_of = {part.run.path.parent: _images(item) for part, item in zip(planned, settings, strict=True)}
+    whole = next(iter(images_of.values())).prepared
+    for data in images_of.values():
         data.prepared = whole  # listed once
 
     tables: dict[RunFolder, list[SplitRow]] = {}
@@ -88,7 +88,7 @@ def settle_split(folder: Path, planned: Sequence[Planned], retrain: bool) -> Non
     model = next((tables[run] for run in begun if run not in stale), None)
     if ignore_new and model is None and settings[0].splits is None and not stale:
         raise InputError("--data.ignore_new goes with --data.splits, or with a comparison that has begun; leave it out")
-    drawn = {place: _drawn(data, model) for place, data in places.items()}
+    drawn = {folder: _drawn(data, model) for folder, data in images_of.items()}
     for run in begun:
         if run not in stale and (split := drawn.get(run.path.parent)):
             asked = split_hashes(split_rows(*split))
@@ -108,8 +108,8 @@ def settle_split(folder: Path, planned: Sequence[Planned], retrain: bool) -> Non
 
 def begun_runs(folder: Path) -> list[RunFolder]:
     """List the parts of a comparison that have begun, whole or damaged."""
-    places = ("*", "fold-*/*", "seed-*/*", "seed-*/fold-*/*")
-    return [run for place in places for run in map(RunFolder, sorted(folder.glob(place))) if has_begun(run)]
+    patterns = ("*", "fold-*/*", "seed-*/*", "seed-*/fold-*/*")
+    return [run for pattern in patterns for run in map(RunFolder, sorted(folder.glob(pattern))) if has_begun(run)]
 
 
 def _settings(part: Planned) -> Namespace:
@@ -146,13 +146,13 @@ def _check_layout(folder: Path, planned: Sequence[Planned], begun: Sequence[RunF
     """Refuse to add parts to a comparison of other folds, or with seeds to one without: they would be mixed."""
     asked = {part.run.path.parent for part in planned}
 
-    def kind(place: Path) -> list[str]:
+    def kind(parent: Path) -> list[str]:
         # A further seed trains on the same split, a further fold on another.
-        return re.sub(r"seed-\d+", "seed", place.relative_to(folder).as_posix()).split("/")
+        return re.sub(r"seed-\d+", "seed", parent.relative_to(folder).as_posix()).split("/")
 
     for run in begun:
-        place = run.path.parent
-        if place not in asked and kind(place) not in [kind(item) for item in asked]:
+        parent = run.path.parent
+        if parent not in asked and kind(parent) not in [kind(item) for item in asked]:
             raise InputError(
                 f"{folder} holds a comparison over other folds or seeds ({run.path.relative_to(folder)}); give the "
                 "same --folds, and --seeds where that has some, or another --run_dir"

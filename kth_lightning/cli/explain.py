@@ -54,16 +54,16 @@ def explain_command(argv: list[str]) -> None:
     if bool(options.paths) == options.test_set:
         raise InputError("give images to explain, or --test_set true for the test images of the checkpoint's run")
     output = Path(options.output).expanduser().absolute()
-    found = None if options.test_set else FoundImages(options.paths)
-    if found and all(_is_ours(file, output) for file in found):
+    listed = None if options.test_set else FoundImages(options.paths)
+    if listed and all(_is_ours(file, output) for file in listed):
         raise InputError(
             f"{options.paths[0]} has no images except overlays that this command wrote; name another folder"
         )
     device = choose_devices(options.accelerator, 1)[0]
     model = load_classifier(options.ckpt_path, device, import_model_class(options.model_class))
     data = None
-    if found:
-        files = [file for file in found if not _is_ours(file, output)]
+    if listed:
+        files = [file for file in listed if not _is_ours(file, output)]
         how = read_options(model, options.value_range, options.max_pixels)
     else:
         parser.set_defaults(_data_of_run(Path(options.ckpt_path)) | {"data.value_range": model.value_range})
@@ -74,7 +74,7 @@ def explain_command(argv: list[str]) -> None:
         make_output_folder(output, "--output")
     except OSError as error:
         raise InputError(f"--output: cannot make the folder {output} ({error.strerror}); give another") from None
-    print(_draw(model, files, options.top_k, output, how) + (found.passed_over_note() if found else ""))
+    print(_draw(model, files, options.top_k, output, how) + (listed.passed_over_note() if listed else ""))
     if data is not None:
         print(_measure(model, data, output))
 
@@ -159,13 +159,13 @@ def _text(path: Path) -> str:
 
 
 def _measure(model: Classifier, data: ImageData, output: Path) -> str:
-    found = localise(model, data.catalogue, data.split.indices("test").tolist())
-    if found is None:
+    localisation = localise(model, data.catalogue, data.split.indices("test").tolist())
+    if localisation is None:
         return "the test images have no masks, so the maps cannot be evaluated"
-    names = list(found.rows[0])
-    rows = [[row[name] for name in names] for row in found.rows]
+    names = list(localisation.rows[0])
+    rows = [[row[name] for name in names] for row in localisation.rows]
     write_atomically(csv_text([names, *rows]), output / "localisation.csv")
-    summary, whole = found.summary, found.summary["whole_picture"]
+    summary, whole = localisation.summary, localisation.summary["whole_picture"]
     lines = [
         f"maps of the true class on {summary['n']} test images with masks (95 % interval; value of a uniform map):"
     ]

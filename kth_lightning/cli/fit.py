@@ -94,7 +94,7 @@ class TrainingCLI(TrainingFlags):
         self.start: dict[str, Any] = {"program": f"kth_lightning {__version__}"}
         if begun is None:
             precision_given = given.get("trainer.precision") is not None
-            self.start |= {"settings": settings_hash(given, places=False), "precision_given": precision_given}
+            self.start |= {"settings": settings_hash(given, paths=False), "precision_given": precision_given}
         else:
             begun.require(flat_settings(resolved))
         if shorter:
@@ -124,12 +124,12 @@ class TrainingCLI(TrainingFlags):
         """Find the weights that a backbone begins with, and have the configuration tell them by their content."""
         if self.objects:
             assert isinstance(self.objects.model, PretrainedClassifier)
-            found = self.objects.model.weights
+            weights = self.objects.model.weights
         else:
-            found = find_weights(settings.weights, settings.backbone, settings.weights_sha256 or known)
-        found.require(settings.weights_sha256)
-        settings.weights, settings.weights_sha256 = found.choice, found.sha256 or None
-        print_rank_zero(f"weights of {settings.backbone}: {found.origin} (sha256 {found.sha256[:12] or '-'})")
+            weights = find_weights(settings.weights, settings.backbone, settings.weights_sha256 or known)
+        weights.require(settings.weights_sha256)
+        settings.weights, settings.weights_sha256 = weights.choice, weights.sha256 or None
+        print_rank_zero(f"weights of {settings.backbone}: {weights.origin} (sha256 {weights.sha256[:12] or '-'})")
 
     def instantiate_classes(self) -> None:
         """Make the data, the model and the trainer, and see that the model goes with the data."""

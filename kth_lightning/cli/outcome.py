@@ -38,19 +38,19 @@ def print_outcome(run: RunFolder) -> None:
 def _worst(predictions: Predictions) -> str:
     """Name the classes with the lowest share of right answers."""
     figures = per_class(predictions.labels, predictions.probabilities)
-    order = [place for place in np.argsort(figures.recall, kind="stable") if figures.support[place]]
+    order = [index for index in np.argsort(figures.recall, kind="stable") if figures.support[index]]
     worst = [
-        f"{predictions.class_names[place]} ({figures.support[place]:.0f} test images, "
-        f"{figures.recall[place] * figures.support[place]:.0f} right)"
-        for place in order[:_CLASSES_NAMED]
-        if figures.recall[place] < 1
+        f"{predictions.class_names[index]} ({figures.support[index]:.0f} test images, "
+        f"{figures.recall[index] * figures.support[index]:.0f} right)"
+        for index in order[:_CLASSES_NAMED]
+        if figures.recall[index] < 1
     ]
     return ", ".join(worst) or "none, every test image is classified correctly"
 
 
 def _predict_command(run: RunFolder) -> str:
-    words = ["python", "-m", "kth_lightning", "predict", "PATH", "--ckpt_path", str(run.best_checkpoint)]
+    command = ["python", "-m", "kth_lightning", "predict", "PATH", "--ckpt_path", str(run.best_checkpoint)]
     class_path = yaml.safe_load(run.config.read_text(encoding="utf-8"))["model"]["class_path"]
     if not class_path.startswith("kth_lightning."):
-        words += ["--model_class", class_path]
-    return shlex.join([*words, "--output", "predictions.csv"])
+        command += ["--model_class", class_path]
+    return shlex.join([*command, "--output", "predictions.csv"])

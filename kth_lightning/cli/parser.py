@@ -52,9 +52,9 @@ class Parser(LightningArgumentParser):
                 ) from None
             if isinstance(cause, RuntimeError):
                 raise cause from None
-            *_, place = traceback.extract_tb(cause.__traceback__)
+            *_, frame = traceback.extract_tb(cause.__traceback__)
             raise InputError(
-                f"{place.filename}:{place.lineno} fails ({type(cause).__name__}: {reason}); correct it"
+                f"{frame.filename}:{frame.lineno} fails ({type(cause).__name__}: {reason}); correct it"
             ) from None
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:

@@ -34,8 +34,8 @@ def predict_command(argv: list[str]) -> None:
     output = Path(options.output).expanduser()
     if output.suffix.lower() not in (".csv", ".jsonl") or output.is_dir():
         raise InputError(f"--output: {output} does not end in .csv or .jsonl; give a file name that does")
-    found = FoundImages(options.paths)
-    total = sum(1 for _ in tqdm(found, desc="listing", unit=" images", delay=1, leave=False))
+    listed = FoundImages(options.paths)
+    total = sum(1 for _ in tqdm(listed, desc="listing", unit=" images", delay=1, leave=False))
     devices = choose_devices(options.accelerator, options.devices)
     kind = import_model_class(options.model_class)
     predictor = Predictor(options.ckpt_path, devices, options.calibrated, options.value_range, options.max_pixels, kind)
@@ -44,8 +44,8 @@ def predict_command(argv: list[str]) -> None:
     except OSError as error:
         raise InputError(f"--output: cannot write {output} ({error.strerror}); give another place") from None
     with closing(table):
-        done = table.resume(found)
-        paths, images = tee(islice(found, done, None))
+        done = table.resume(listed)
+        paths, images = tee(islice(listed, done, None))
         predictions = predictor.stream(images, options.top_k, options.batch_size)
         with tqdm(desc="predicting", total=total, initial=done, unit=" images", delay=1, leave=False) as bar:
             for path, prediction in zip(paths, predictions, strict=False):
@@ -54,7 +54,7 @@ def predict_command(argv: list[str]) -> None:
         table.finish()
     errors = f", {table.errors} could not be read, such as {table.first_error}" if table.errors else ""
     print(
-        f"{table.rows - table.errors} of {table.rows} images classified{errors}{found.passed_over_note()}; "
+        f"{table.rows - table.errors} of {table.rows} images classified{errors}{listed.passed_over_note()}; "
         f"the table is {output}"
     )
 

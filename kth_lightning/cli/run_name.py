@@ -27,12 +27,12 @@ def is_one_of(key: str, names: tuple[str, ...]) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
-def settings_hash(settings: Mapping[str, Any], places: bool) -> str:
+def settings_hash(settings: Mapping[str, Any], paths: bool) -> str:
     """Return a hash of the settings that make a run, as they were given, whatever computes it.
 
     Args:
         settings: Flat.
-        places: Whether other places of images and weights make another hash, however they are spelled.
+        paths: Whether other places of images and weights make another hash, however they are spelled.
     """
     kept = {}
     for key, value in settings.items():
@@ -40,7 +40,7 @@ def settings_hash(settings: Mapping[str, Any], places: bool) -> str:
             continue
         if key == "data.splits" and value is not None:
             kept[key] = split_hashes(read_split(Path(value).expanduser()))["split"]
-        elif places or not is_one_of(key, PLACES):
+        elif paths or not is_one_of(key, PLACES):
             kept[key] = _spelled(value) if is_one_of(key, PLACES) else value
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -52,7 +52,7 @@ def default_run_dir(class_path: str, settings: Mapping[str, Any]) -> Path:
         class_path: Of the model.
         settings: As they were given, flat.
     """
-    return Path("runs") / f"{_kind(class_path)}-{settings_hash(settings, places=True)[:10]}"
+    return Path("runs") / f"{_kind(class_path)}-{settings_hash(settings, paths=True)[:10]}"
 
 
 def runs_alike(class_path: str, settings: Mapping[str, Any]) -> list[RunFolder]:
@@ -62,7 +62,7 @@ def runs_alike(class_path: str, settings: Mapping[str, Any]) -> list[RunFolder]:
         class_path: Of the model.
         settings: As they were given, flat.
     """
-    wanted = settings_hash(settings, places=False)
+    wanted = settings_hash(settings, paths=False)
     runs = (RunFolder(path) for path in sorted(Path("runs").glob(f"{_kind(class_path)}-*")))
     return [run for run in runs if _start(run).get("settings") == wanted]
 

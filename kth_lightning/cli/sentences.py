@@ -34,28 +34,28 @@ def sentence_of(message: str, flags: Sequence[str]) -> str:
     Raises:
         InputError: A class path cannot be imported, which says more than the message.
     """
-    key = found[1] if (found := re.match(r'Parser key "([^"]+)"', message)) else ""
-    inner = found[1] if (found := re.search(r"Given value: NestedArg\(key='([\w.]+)'", message)) else ""
-    if found := re.search(r"^\s*- (?:the class of )?--([\w.]+)(.*)", message, re.MULTILINE):
-        flag = f"--{key}.{inner if inner.endswith(found[1]) else found[1]}"
+    key = match[1] if (match := re.match(r'Parser key "([^"]+)"', message)) else ""
+    inner = match[1] if (match := re.search(r"Given value: NestedArg\(key='([\w.]+)'", message)) else ""
+    if match := re.search(r"^\s*- (?:the class of )?--([\w.]+)(.*)", message, re.MULTILINE):
+        flag = f"--{key}.{inner if inner.endswith(match[1]) else match[1]}"
         whose = "the class of " if "- the class of --" in message else ""
-        reason = found[2].replace(f"--{found[1]}.", f"{flag}.").replace(". Got value:", "; given was")
+        reason = match[2].replace(f"--{match[1]}.", f"{flag}.").replace(". Got value:", "; given was")
         return f"{whose}{flag}{reason}"[:400]
-    if found := re.search(r"Option '([^']+)' is not accepted|has no setting '([^']+)'", message):
-        name, owner = found[1] or found[2], ".".join(filter(None, (key, inner.rpartition(".")[0])))
+    if match := re.search(r"Option '([^']+)' is not accepted|has no setting '([^']+)'", message):
+        name, owner = match[1] or match[2], ".".join(filter(None, (key, inner.rpartition(".")[0])))
         said = "the model" if owner in ("", "model") else f"the class of --{owner}"
         if said == "the model" and name in ("lr", "momentum", "weight_decay"):
             return f"the model has no setting {name!r}; did you mean --model.optimizer.{name}?"
         return f"{said} has no setting {name!r}; --print_config behind the command shows all of them"
-    if key and (found := re.search(r"arguments are required: ([\w, ]+)", message)):
-        missing = ", ".join(f"--{key}.init_args.{name.strip()}" for name in found[1].split(","))
+    if key and (match := re.search(r"arguments are required: ([\w, ]+)", message)):
+        missing = ", ".join(f"--{key}.init_args.{name.strip()}" for name in match[1].split(","))
         return f"--{key}: its class needs more settings: {missing}"
     if key and (said := _of_class_path(key, message)):
         return said
-    if found := re.search(r"(?:does not accept option|[Uu]nrecognized arguments:) '?(?:--)?([^'\s=]+)", message):
-        near = get_close_matches(found[1], flags, n=1)
+    if match := re.search(r"(?:does not accept option|[Uu]nrecognized arguments:) '?(?:--)?([^'\s=]+)", message):
+        near = get_close_matches(match[1], flags, n=1)
         hint = f"did you mean --{near[0]}?" if near else "--help lists all of them"
-        return f"there is no setting --{found[1]}, on the command line or in a config file; {hint}"
+        return f"there is no setting --{match[1]}, on the command line or in a config file; {hint}"
     if "fit.model" in message:
         return "a model is missing; give a recipe, such as --config configs/head.yaml"
     lines = [line.strip(" -") for line in message.splitlines()]
@@ -73,26 +73,26 @@ def sentence_of(message: str, flags: Sequence[str]) -> str:
 def _of_class_path(key: str, message: str) -> str:
     """Say what is wrong with a class path; nothing where it is something else."""
     missing = r"(?:No module named|module '[^']+' has no)"
-    if found := re.search(rf"class_path '([^']+)':\s+{missing}", message):
-        import_part(found[1], f"--{key}")
-    if found := re.search(
+    if match := re.search(rf"class_path '([^']+)':\s+{missing}", message):
+        import_part(match[1], f"--{key}")
+    if match := re.search(
         rf"callable class: {missing}.*?(?:Got value: |given was |Given value: )([\w.]+)", message, re.S
     ):
-        import_part(found[1], f"--{key}")
+        import_part(match[1], f"--{key}")
     if key.startswith("data.") and (
-        found := re.search(r"path (\S+) does not correspond to a subclass of (\w+)", message)
+        match := re.search(r"path (\S+) does not correspond to a subclass of (\w+)", message)
     ):
-        return f"--{key} {found[1]} is not a {found[2]}; give one of kth_lightning's, or a class with its methods"
+        return f"--{key} {match[1]} is not a {match[2]}; give one of kth_lightning's, or a class with its methods"
     name = key.rpartition(".")[2]
     if name not in _KNOWN:
         return ""
-    place, part, kind = _KNOWN[name]
-    if found := re.search(r"Expected a dot import path string: (\S+)", message):
-        names = vars(import_module(place)).items()
+    module, part, kind = _KNOWN[name]
+    if match := re.search(r"Expected a dot import path string: (\S+)", message):
+        names = vars(import_module(module)).items()
         known = [item for item, named in names if isinstance(named, type) and part in item]
-        near = get_close_matches(found[1], [*known, "Cosine"] if name == "lr_scheduler" else known, n=3, cutoff=0.5)
+        near = get_close_matches(match[1], [*known, "Cosine"] if name == "lr_scheduler" else known, n=3, cutoff=0.5)
         hint = f"did you mean {', '.join(near)}?" if near else "give its import path, such as mine.MyClass"
-        return f"--{key} {found[1]}: there is no class of this name; {hint}"
+        return f"--{key} {match[1]}: there is no class of this name; {hint}"
     wrong = r"Import path (?:\S+ )?does not correspond to a subclass of|to be a subclass of <class"
     if re.search(wrong, message):
         given = re.search(

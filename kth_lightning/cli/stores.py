@@ -53,14 +53,14 @@ def stores_command(argv: list[str]) -> None:
     parser.add_argument("--cache_dir", type=str | None, default=None, help="Cache folder; the user's by default.")
     options = parser.parse_args(argv)
     folder = cache_folder(options.cache_dir)
-    found = list(_stores(folder))
+    listed = list(_stores(folder))
     if options.clear:
-        cleared = [store for store in found if store.kind in options.clear]
+        cleared = [store for store in listed if store.kind in options.clear]
         for store in cleared:
             shutil.rmtree(store.path) if store.path.is_dir() else store.path.unlink(missing_ok=True)
         print(f"deleted {_count(cleared)} of {', '.join(options.clear)} in {folder}")
         return
-    if found:
+    if listed:
         rows = [
             (
                 store.kind,
@@ -69,11 +69,11 @@ def stores_command(argv: list[str]) -> None:
                 _bytes(store.size),
                 f"{datetime.fromtimestamp(store.written):%F %R}",
             )
-            for store in found
+            for store in listed
         ]
         print(tabulate.tabulate(rows, ["kind", "name", "holds", "size", "written"], "github", disable_numparse=True))
         print()
-    print(f"{_count(found)} in {folder}; stores --clear {' '.join(KINDS)} deletes them, or some of them")
+    print(f"{_count(listed)} in {folder}; stores --clear {' '.join(KINDS)} deletes them, or some of them")
 
 
 def _stores(folder: Path) -> Iterator[_Store]:

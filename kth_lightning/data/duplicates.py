@@ -80,8 +80,8 @@ def _near_pairs(fingerprints: Sequence[Fingerprint]) -> list[tuple[int, int]]:
     pairs: list[tuple[int, int]] = []
     for start in tqdm(range(0, len(fingerprints), _QUERIES), desc="Comparing images", delay=1, leave=False):
         queries = tree.indices[start : start + _QUERIES]  # neighbours in the tree, three times as fast as any others
-        found = KDTree(frequencies[queries]).sparse_distance_matrix(tree, radius, output_type="ndarray")
-        left, right = queries[found["i"]], found["j"]
+        near = KDTree(frequencies[queries]).sparse_distance_matrix(tree, radius, output_type="ndarray")
+        left, right = queries[near["i"]], near["j"]
         for at in range(0, len(left), _PAIRS):
             i, j = left[at : at + _PAIRS], right[at : at + _PAIRS]
             keep = (i < j) & (np.bitwise_count(bits[i] ^ bits[j]).sum(axis=1) <= _MAX_BITS)

@@ -31,7 +31,7 @@ class Split:
     parts: tuple[Part, ...]
 
     def indices(self, part: Part) -> np.ndarray:
-        """Return the places in the catalogue of a part's images, int64 [N], rising."""
+        """Return the indices in the catalogue of a part's images, int64 [N], rising."""
         return np.flatnonzero(np.array(self.parts) == part)
 
     def counts(self, catalogue: Catalogue) -> dict[str, Counter[str]]:
@@ -184,8 +184,8 @@ def _share_out(
     groups: dict[int, list[int]] = defaultdict(list)
     for position in free:
         groups[int(catalogue.inseparable[position])].append(position)
-    found = list(groups.values())
-    order = sorted((found[item] for item in rng.permutation(len(found))), key=len, reverse=True)
+    members = list(groups.values())
+    order = sorted((members[item] for item in rng.permutation(len(members))), key=len, reverse=True)
     left = [dict(quota) for quota in quotas]
     chosen: dict[int, int] = {}
     waiting = Counter(label for group in order for label in {catalogue.images[position].label for position in group})
@@ -227,7 +227,7 @@ def parted_groups(catalogue: Catalogue, split: Split) -> list[str]:
     for image, part in zip(catalogue.images, split.parts, strict=True):
         if image.group and part != "unused":
             parts[image.group].add(part)
-    return sorted(group for group, found in parts.items() if len(found) > 1)
+    return sorted(group for group, own in parts.items() if len(own) > 1)
 
 
 def _check_groups(catalogue: Catalogue) -> None:

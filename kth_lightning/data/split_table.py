@@ -103,12 +103,12 @@ def match_split(
         difference.new = []
     if difference:
         raise ChangedImagesError(f"{name}: made for other images: {difference}", difference)
-    found = [catalogue.images[position] for position in positions]
+    images = [catalogue.images[position] for position in positions]
     named = tuple(
         image if image.path == row.path else replace(image, path=row.path)
-        for image, row in zip(found, rows, strict=True)
+        for image, row in zip(images, rows, strict=True)
     )
-    located = {row.path: image.path for image, row in zip(found, rows, strict=True) if image.path != row.path}
+    located = {row.path: image.path for image, row in zip(images, rows, strict=True) if image.path != row.path}
     matched = replace(catalogue, images=named, located=located)
     split = Split(tuple(cast(Part, row.part) for row in rows))
     check_parts(matched, split, {"val"}, name)
@@ -121,27 +121,27 @@ def compare_images(catalogue: Catalogue, rows: Sequence[SplitRow]) -> tuple[list
     Images of equal content and class stand for each other; those that kept their path stay what they were.
 
     Returns:
-        The place in the catalogue of every row's image, shorter than the rows where some are missing.
+        The index in the catalogue of every row's image, shorter than the rows where some are missing.
     """
-    places: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
+    positions: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
     for position, image in enumerate(catalogue.images):
-        places[image.sha256, image.label][image.path] = position
+        positions[image.sha256, image.label][image.path] = position
     chosen: dict[int, int] = {}
     waiting: list[int] = []
     for number, row in enumerate(rows):
-        same = places[row.sha256, row.label]
+        same = positions[row.sha256, row.label]
         if row.path in same:
             chosen[number] = same.pop(row.path)
         else:
             waiting.append(number)
     missing = []
     for number in waiting:
-        rest = places[rows[number].sha256, rows[number].label]
+        rest = positions[rows[number].sha256, rows[number].label]
         if rest:
             chosen[number] = rest.pop(next(iter(rest)))
         else:
             missing.append(rows[number])
-    left = sorted(position for rest in places.values() for position in rest.values())
+    left = sorted(position for rest in positions.values() for position in rest.values())
     return [chosen[number] for number in sorted(chosen)], _difference(catalogue, rows, missing, left)
 
 

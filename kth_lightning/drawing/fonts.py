@@ -25,14 +25,14 @@ def families(text: str) -> list[str]:
     Fonts beside the base are looked for once a character, in the extra's font and then in the system's, which are all
     read (half a second for 270 of them); matplotlib knows those that are returned.
     """
-    found = _family_of(text)
-    return list(dict.fromkeys([BASE, *filter(None, map(found.get, text))]))
+    family_of = _family_of(text)
+    return list(dict.fromkeys([BASE, *filter(None, map(family_of.get, text))]))
 
 
 def missing(text: str) -> set[str]:
     """Return the characters of a text that no font here can draw, such as control characters."""
-    found = _family_of(text)
-    return {character for character in text if found[character] is None}
+    family_of = _family_of(text)
+    return {character for character in text if family_of[character] is None}
 
 
 def _family_of(text: str) -> dict[str, str | None]:
@@ -90,8 +90,8 @@ def _is_graphic(character: str) -> bool:
 
 
 def _extra_fonts() -> Iterator[Path]:
-    found = find_spec(_EXTRA)
-    for folder in (found.submodule_search_locations or []) if found else []:
+    spec = find_spec(_EXTRA)
+    for folder in (spec.submodule_search_locations or []) if spec else []:
         yield from sorted(Path(folder).rglob("*.ttc"))
 
 

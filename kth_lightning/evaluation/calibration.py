@@ -24,7 +24,7 @@ def fit_temperature(labels: npt.NDArray[np.int64], logits: npt.NDArray[np.floati
     finite.
 
     Args:
-        labels: Places of the true classes of the validation images, shape [N].
+        labels: Indices of the true classes of the validation images, shape [N].
         logits: Shape [N, C].
     """
     logits = logits.astype(np.float64)
@@ -59,7 +59,7 @@ def reliability(
     A confidence on a border belongs to the bin above it, 1 to the last.
 
     Args:
-        labels: Places of the true classes, shape [N].
+        labels: Indices of the true classes, shape [N].
         probabilities: Shape [N, C].
         bins: Number of bins B between 0 and 1.
 
@@ -85,7 +85,7 @@ def expected_calibration_error(
     and keeps its bins to itself.
 
     Args:
-        labels: Places of the true classes, shape [N], N at least 1.
+        labels: Indices of the true classes, shape [N], N at least 1.
         probabilities: Shape [N, C].
         bins: Number of bins between 0 and 1.
     """

@@ -69,7 +69,7 @@ def localise(
     Args:
         model: On whatever device.
         catalogue: The images.
-        index: Places in the catalogue; those without a mask are left out.
+        index: Indices in the catalogue; those without a mask are left out.
         most: Of more images with masks than this, as many are drawn and measured; all where it is left out.
 
     Returns:

@@ -27,7 +27,7 @@ def cross_entropies(labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np
     A probability of 0 counts as float32's smallest normal number, which costs 87.3 nats.
 
     Args:
-        labels: Places of the true classes, shape [N].
+        labels: Indices of the true classes, shape [N].
         probabilities: Shape [N, C].
     """
     of_truth = probabilities[np.arange(len(labels)), labels].astype(np.float64)
@@ -80,7 +80,7 @@ def per_class(labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float
     """Measure each class alone.
 
     Args:
-        labels: Places of the true classes, shape [N].
+        labels: Indices of the true classes, shape [N].
         probabilities: Shape [N, C].
     """
     matrix = confusion_matrix(labels, probabilities.argmax(axis=1), probabilities.shape[1])
@@ -136,7 +136,7 @@ def summarise(labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float
     The accuracy's interval is Wilson's; the others are percentile bootstraps over the images with a fixed seed.
 
     Args:
-        labels: Places of the true classes, shape [N], N at least 1.
+        labels: Indices of the true classes, shape [N], N at least 1.
         probabilities: Shape [N, C].
 
     Returns:

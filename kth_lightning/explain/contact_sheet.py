@@ -31,7 +31,7 @@ def contact_sheet(images: np.ndarray, captions: list[str]) -> np.ndarray:
     for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
         left, top = number % COLUMNS * width + gap, number // COLUMNS * height + gap
         sheet.paste(Image.fromarray(image), (left, top))
-        for row, words in enumerate(caption.split("\n")):
+        for row, caption_line in enumerate(caption.split("\n")):
             position = (left + TILE / 2, top + TILE + 3 + row * line)
-            write_text(sheet, position, fitted(words, TILE, text), text, align="center")
+            write_text(sheet, position, fitted(caption_line, TILE, text), text, align="center")
     return np.asarray(sheet)

@@ -102,8 +102,8 @@ def _matches(pattern: Path) -> Iterator[Path]:
 
 def _nothing(path: str, others: Counter[str]) -> str:
     if path and Path(path).expanduser().is_dir():
-        found = f", but {described(others)}" if others else ""
-        return f"{path} has no image in it{found}; name another folder"
+        remark = f", but {described(others)}" if others else ""
+        return f"{path} has no image in it{remark}; name another folder"
     if glob.has_magic(path):
         return f"no file matches {path}; check the pattern"
     return f"there is no file or folder {path!r}; check the path"

@@ -43,7 +43,7 @@ class Predictions:
     Attributes:
         paths: As in the catalogue, N of them.
         class_names: C of them.
-        labels: Places of the true classes in `class_names`, shape [N].
+        labels: Indices of the true classes in `class_names`, shape [N].
         probabilities: Shape [N, C].
     """
 
@@ -77,10 +77,10 @@ class Mistake:
 class NewerFormatError(InputError):
     """Refuse a run folder that a later version wrote, which may mean other things by the same words."""
 
-    def __init__(self, file: Path, found: int) -> None:
+    def __init__(self, file: Path, number: int) -> None:
         super().__init__(
-            f"{file} was written by a newer kth_lightning (its format is {found}, and this one knows {FORMAT}); update "
-            "kth_lightning, or give another folder"
+            f"{file} was written by a newer kth_lightning (its format is {number}, and this one knows {FORMAT}); "
+            "update kth_lightning, or give another folder"
         )
 
 
@@ -250,7 +250,7 @@ class RunFolder:
 
         Args:
             paths: As in the catalogue, N of them.
-            labels: Places of the true classes in `class_names`, shape [N].
+            labels: Indices of the true classes in `class_names`, shape [N].
             class_names: C of them.
             probabilities: Shape [N, C].
         """
@@ -335,11 +335,11 @@ def _read_json(file: Path) -> dict[str, Any]:
         raise _damaged(file, error) from None
     if not isinstance(content, dict):
         raise _damaged(file, "no JSON object")
-    found = content.get("format", FORMAT)
-    if isinstance(found, int) and found > FORMAT:
-        raise NewerFormatError(file, found)
-    if found != FORMAT:
-        raise _damaged(file, f"format {found!r}")
+    number = content.get("format", FORMAT)
+    if isinstance(number, int) and number > FORMAT:
+        raise NewerFormatError(file, number)
+    if number != FORMAT:
+        raise _damaged(file, f"format {number!r}")
     return content
 
 

@@ -116,8 +116,8 @@ def _load(network: nn.Module, weights: Weights, name: str) -> None:
         for key, tensor in network.state_dict(keep_vars=True).items()
         if not key.endswith("num_batches_tracked")  # older files have none
     }
-    found = weights.load(name)
-    wrong = [key for key, tensor in wanted.items() if getattr(found.get(key), "shape", None) != tensor.shape]
+    state = weights.load(name)
+    wrong = [key for key, tensor in wanted.items() if getattr(state.get(key), "shape", None) != tensor.shape]
     if wrong:
         raise InputError(
             f"--model.weights: {weights.origin} does not fit {name}: {len(wrong)} of its {len(wanted)} tensors are "
@@ -126,7 +126,7 @@ def _load(network: nn.Module, weights: Weights, name: str) -> None:
         )
     with torch.no_grad():
         for key, tensor in wanted.items():
-            tensor.copy_(found[key])
+            tensor.copy_(state[key])
 
 
 def _fixed_size(name: str) -> int | None:

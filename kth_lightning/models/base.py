@@ -261,8 +261,8 @@ class Classifier(KeepsSettings, LightningModule):
         loss.update(kept["losses"][real])  # torchmetrics drops weights where NaN is to stay NaN
         # Each is summed over the processes by torchmetrics before it is divided.
         self.log_dict({f"{stage}/loss": loss.compute(), **metrics.compute(), **extra.compute()})
-        for each in (metrics, extra, loss):
-            each.reset()
+        for metric in (metrics, extra, loss):
+            metric.reset()
 
     def training_losses(self) -> tuple[list[Tensor], list[Tensor]]:
         """Return this process's images and their losses in the running epoch, each [B] for every step so far."""

@@ -37,10 +37,10 @@ def find_places(network: nn.Module, run: Callable[[Tensor], Any], images: Tensor
     places: list[Step] = []
     end = len(units)
     for begin in reversed(positions):
-        place = next((number for number in range(begin, end) if units[number] in fit), end)
-        if all(has_matrix(unit.module for unit in part) for part in (units[:place], units[place:end])):
-            places.insert(0, units[place])
-            end = place
+        position = next((number for number in range(begin, end) if units[number] in fit), end)
+        if all(has_matrix(unit.module for unit in part) for part in (units[:position], units[position:end])):
+            places.insert(0, units[position])
+            end = position
     return places
 
 

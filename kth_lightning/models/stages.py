@@ -13,7 +13,7 @@ from kth_lightning.models.dataflow import Step, row_inside
 def part_network(network: Any, row: Sequence[Step], plain: bool, steps: Sequence[Step]) -> list[nn.Module]:
     """Part a network into its stages.
 
-    A stage ends where timm's `feature_info` names a place, or where one of its coarse parameter groups ends. What has
+    A stage ends where timm's `feature_info` names a module, or where one of its coarse parameter groups ends. What has
     no weights behind that, such as a pooling, still belongs to the stage, and a normalisation alone is no stage. Where
     a network does more than call one module after the other, all up to there is the first stage.
 
@@ -29,8 +29,8 @@ def part_network(network: Any, row: Sequence[Step], plain: bool, steps: Sequence
     ends = [info["module"] for info in getattr(network, "feature_info", [])]
     groups = _coarse_groups(network)
     units = [unit for unit in _split(row, steps, ends, groups) if not isinstance(unit.module, nn.Identity)]
-    cuts = {place for place in range(1, len(units)) if _is_cut(units, place, ends, groups)}
-    bounds = sorted({0, *(_behind_weightless(units, place) for place in cuts), len(units)})
+    cuts = {position for position in range(1, len(units)) if _is_cut(units, position, ends, groups)}
+    bounds = sorted({0, *(_behind_weightless(units, position) for position in cuts), len(units)})
     stages = [[unit.module for unit in units[begin:end]] for begin, end in pairwise(bounds)]
     for unit in units:
         network.set_submodule(unit.name, Passed())
@@ -56,8 +56,8 @@ def stage_beginnings(network: Any, steps: Sequence[Step]) -> tuple[list[Step], l
         covered = bool(units) and step.begin < units[-1].end
         if not covered and not isinstance(step.module, nn.Identity) and not _is_split(step, ends, groups):
             units.append(step)
-    cuts = {place for place in range(1, len(units)) if _is_cut(units, place, ends, groups)}
-    return units, sorted({_behind_weightless(units, place) for place in cuts} - {len(units)})
+    cuts = {position for position in range(1, len(units)) if _is_cut(units, position, ends, groups)}
+    return units, sorted({_behind_weightless(units, position) for position in cuts} - {len(units)})
 
 
 class Passed(nn.Module):
@@ -130,21 +130,21 @@ def _groups_of(step: Step, groups: dict[str, int]) -> set[int]:
     return {groups[name] for name in names if name in groups}
 
 
-def _is_cut(units: Sequence[Step], place: int, ends: Sequence[str], groups: dict[str, int]) -> bool:
-    """Tell whether a stage begins at a place in the row, which is not its first."""
-    before, here = f"{units[place - 1].name}.", f"{units[place].name}."
+def _is_cut(units: Sequence[Step], position: int, ends: Sequence[str], groups: dict[str, int]) -> bool:
+    """Tell whether a stage begins at a position in the row, which is not its first."""
+    before, here = f"{units[position - 1].name}.", f"{units[position].name}."
     if any(before.startswith(f"{end}.") and not here.startswith(f"{end}.") for end in ends):
         return True
-    earlier = next((found for unit in units[place - 1 :: -1] if (found := _groups_of(unit, groups))), set())
-    mine = _groups_of(units[place], groups)
+    earlier = next((named for unit in units[position - 1 :: -1] if (named := _groups_of(unit, groups))), set())
+    mine = _groups_of(units[position], groups)
     return bool(earlier and mine and not earlier & mine)
 
 
-def _behind_weightless(units: Sequence[Step], place: int) -> int:
+def _behind_weightless(units: Sequence[Step], position: int) -> int:
     """Move a cut behind what has no weights."""
-    while place < len(units) and not any(True for _ in units[place].module.parameters()):
-        place += 1
-    return place
+    while position < len(units) and not any(True for _ in units[position].module.parameters()):
+        position += 1
+    return position
 
 
 def _with_matrices(stages: list[list[nn.Module]]) -> list[list[nn.Module]]:

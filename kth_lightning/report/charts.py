@@ -72,7 +72,7 @@ def curve_figure(name: str, courses: Sequence[Course]) -> Figure:
 
 
 def _curves(axes: Axes, name: str, courses: Sequence[Course]) -> None:
-    numbers = [place for course in courses for place in _positions(course.history)]
+    numbers = [position for course in courses for position in _positions(course.history)]
     numbers += [course.best_epoch for course in courses]
     first, last = min(numbers), max(numbers)
     alone = len(courses) == 1
@@ -128,14 +128,14 @@ def _curves(axes: Axes, name: str, courses: Sequence[Course]) -> None:
 def _positions(history: Sequence[Mapping[str, float]]) -> list[float]:
     """Return where each row stands among the epochs: at its number, or before it for a validation within the epoch."""
     ends = {row["epoch"]: row["step"] for row in history if "step" in row and math.isfinite(row.get("seconds", 0))}
-    places = []
+    positions = []
     for row in history:
         epoch, share = row["epoch"], 1.0
         if epoch in ends:
             begun = ends.get(epoch - 1, 0)
             share = (row["step"] - begun) / max(1, ends[epoch] - begun)
-        places.append(epoch - 1 + share)
-    return places
+        positions.append(epoch - 1 + share)
+    return positions
 
 
 def reliability_figure(
@@ -146,7 +146,7 @@ def reliability_figure(
     """Draw accuracy against confidence, with Wilson's 95 % intervals, above how many images each confidence has.
 
     Args:
-        labels: Places of the true classes, shape [N].
+        labels: Indices of the true classes, shape [N].
         probabilities: Shape [N, C].
         calibrated: The same after the temperature, shape [N, C].
     """

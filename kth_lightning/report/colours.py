@@ -24,7 +24,7 @@ def colour_densities(catalogue: Catalogue, members: Sequence[Sequence[int]]) -> 
 
     Args:
         catalogue: The images.
-        members: For each of K classes, the places in the catalogue of the images to read.
+        members: For each of K classes, the indices in the catalogue of the images to read.
 
     Returns:
         Densities of shape [K, 3, 256]; each sums to 1 over the levels.

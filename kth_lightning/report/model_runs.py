@@ -72,7 +72,7 @@ class ModelRuns:
 
     @property
     def labels(self) -> npt.NDArray[np.int64]:
-        """Give the places of the true classes, shape [N]."""
+        """Give the indices of the true classes, shape [N]."""
         return np.concatenate([item.labels for item in self.predictions])
 
     @property

@@ -66,7 +66,7 @@ class Row:
 
 
 def read_image(catalogue: Catalogue, position: int, at_least: int) -> Image.Image:
-    """Read the image at a place of the catalogue, as `read_rgb` does.
+    """Read the image at an index of the catalogue, as `read_rgb` does.
 
     Raises:
         InputError: It cannot be read any more.

@@ -71,9 +71,9 @@ def lead(
         subject = f"the accuracy of {name}" if others else "its accuracy"
         bounds = f"{100 * acc['low']:.1f} to {100 * acc['high']:.1f} %"
         sentences.append(f"The 95 % interval of {subject} on images like these is {bounds}.")
-    if mine := [pair for pair in pairs if best in pair["places"]]:
-        beaten = [titles[sum(pair["places"]) - best] for pair in mine if pair["verdict"] == "better"]
-        equal = [titles[sum(pair["places"]) - best] for pair in mine if pair["verdict"] == "open"]
+    if mine := [pair for pair in pairs if best in pair["indices"]]:
+        beaten = [titles[sum(pair["indices"]) - best] for pair in mine if pair["verdict"] == "better"]
+        equal = [titles[sum(pair["indices"]) - best] for pair in mine if pair["verdict"] == "open"]
         if beaten:
             sentences.append(f"{capital(name)} is significantly better than {_listed(beaten)}.")
         if equal:
@@ -107,9 +107,9 @@ def paired(models: Sequence[ModelRuns], titles: Sequence[str]) -> list[dict[str,
             continue
         right = [dict(zip(model.names, model.right.tolist(), strict=True)) for model in (one, other)]
         test = mcnemar(*(np.array([item[name] for name in one.names]) for item in right))
-        pairs.append({"places": (first, second), "names": (one.part.model, other.part.model), "test": test})
+        pairs.append({"indices": (first, second), "names": (one.part.model, other.part.model), "test": test})
     for pair, adjusted in zip(pairs, holm([pair["test"].p for pair in pairs]), strict=True):
-        test, (one_title, other_title) = pair["test"], (titles[position] for position in pair["places"])
+        test, (one_title, other_title) = pair["test"], (titles[position] for position in pair["indices"])
         pair["p"], pair["adjusted"] = _p(test.p), _p(adjusted)
         better, worse = (one_title, other_title) if test.first_only > test.second_only else (other_title, one_title)
         pair["verdict"] = "better" if adjusted < 0.05 else "open"

@@ -13,7 +13,6 @@ from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.models import weights
 
 SMALL = ["--data.image_size", "64", "--trainer.max_epochs", "3", "--trainer.accelerator", "cpu"]
-ALONE = ["--trainer.devices", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +90,8 @@ def test_without_weights_fit_names_the_ways_out_before_any_work(
 def test_compare_of_own_images_takes_the_best_recipe_first(
     own: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    main(["compare", "--data.root", str(own), "--run_dir", str(tmp_path), *SMALL, *ALONE, "--data.views", "1"])
+    flags = ["--trainer.devices", "1", "--trainer.max_epochs", "1", "--data.views", "1", "--data.image_size", "32"]
+    main(["compare", "--data.root", str(own), "--run_dir", str(tmp_path), *SMALL, *flags])
     printed = capsys.readouterr().out
     assert [entry["model"] for entry in json.loads((tmp_path / "table.json").read_text())] == [
         "benchmark", "head", "finetune", "best"

@@ -93,7 +93,7 @@ def make_source(
 
 def _no_source(text: str) -> InputError:
     """Say why a text names no source: it is none of the names, and what it imports is no class of that kind."""
-    path = found[1] if (found := re.search(r"""class_path["']?:\s*["']?([\w.]+)""", text)) else text
+    path = match[1] if (match := re.search(r"""class_path["']?:\s*["']?([\w.]+)""", text)) else text
     if not re.fullmatch(r"\w+(\.\w+)+", path):
         return InputError(f"--data.source {text}: give one of {', '.join(NAMES)}, or a class such as mine.MySource")
     part = import_part(path, "--data.source")

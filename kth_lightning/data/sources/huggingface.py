@@ -35,8 +35,8 @@ class HuggingFaceSource(Source):
         Raises:
             InputError: The package `datasets` is missing, or there is no such data set or column.
         """
-        found = _load(self.path)
-        parts = found if isinstance(found, dict) else {"train": found}
+        loaded = _load(self.path)
+        parts = loaded if isinstance(loaded, dict) else {"train": loaded}
         listing = Listing(cache_dir.resolve() / "datasets", candidates=[])
         for name, part in parts.items():
             subset = SUBSETS.get(name.lower()) if len(parts) > 1 else ""
@@ -78,15 +78,15 @@ class HuggingFaceSource(Source):
         if not labels and "label" in features:
             labels = ["label"]
         chosen = []
-        for setting, given, found in (("image", self.image, images), ("label", self.label, labels)):
+        for setting, given, candidates in (("image", self.image, images), ("label", self.label, labels)):
             if given is not None and given not in (features if setting == "label" else images):
                 raise InputError(f"{self.path} has no column {given!r} of {setting}s, only {', '.join(features)}")
-            if given is None and len(found) != 1:
+            if given is None and len(candidates) != 1:
                 raise InputError(
-                    f"{self.path} has {len(found)} columns of {setting}s among {', '.join(features)}; name one with "
-                    f"--data.source.init_args.{setting}"
+                    f"{self.path} has {len(candidates)} columns of {setting}s among {', '.join(features)}; name one "
+                    f"with --data.source.init_args.{setting}"
                 )
-            chosen.append(given or found[0])
+            chosen.append(given or candidates[0])
         return chosen[0], chosen[1]
 
 

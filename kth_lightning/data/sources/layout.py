@@ -199,8 +199,8 @@ class _Finder:
     def _add_all(self, folder: Path, subset: Subset, classes: list[Path] | None = None) -> None:
         classes = self._folders(folder) if classes is None else classes
         if not classes:
-            found = "has images but no class folders" if _has_images(folder) else "has no class folders"
-            raise InputError(f"{self.flag}: {folder} {found}; put the images into one folder per class")
+            fault = "has images but no class folders" if _has_images(folder) else "has no class folders"
+            raise InputError(f"{self.flag}: {folder} {fault}; put the images into one folder per class")
         self.layout.loose.append(folder)
         for path in classes:
             self._add(path, path.name, subset)
@@ -254,16 +254,16 @@ class _Finder:
         """List the folders in a folder that may hold images."""
         if folder not in self._listed:
             try:
-                found = own_folders(folder)
+                entries = own_folders(folder)
             except OSError:
                 if folder == self.root:
                     raise
-                found = []  # said when its files are listed
-            written = [entry for entry in found if entry == self.skip or holds_output_only(entry)]
+                entries = []  # said when its files are listed
+            written = [entry for entry in entries if entry == self.skip or holds_output_only(entry)]
             self.layout.remarks += [
                 f"{self._name(entry)} was written by kth_lightning and passed over" for entry in written
             ]
-            self._listed[folder] = [entry for entry in found if entry not in written]
+            self._listed[folder] = [entry for entry in entries if entry not in written]
         return self._listed[folder]
 
 
