@@ -1,10 +1,7 @@
 import csv
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from kth_lightning import Predictor
 from kth_lightning.cli.main import main
@@ -24,7 +20,6 @@ from kth_lightning.models.backbone import build_backbone
 from kth_lightning.models.weights import find_weights
 
 ROOT = Path(__file__).parents[2]
-RECIPES = sorted(path.relative_to(ROOT) for path in (ROOT / "configs").glob("**/*.yaml") if path.name != "debug.yaml")
 SMALL = ["--data.image_size", "64", "--trainer.accelerator", "cpu", "--trainer.devices", "1", "--data.batch_size", "8"]
 PROJECTED = ("tensors.tsv", "metadata.tsv", "sprite.png")
 EXACT = ["--trainer.precision", "32-true", "--trainer.deterministic", "true"]
@@ -58,15 +53,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
     run_dir = tmp_path_factory.mktemp("runs") / "head"
     main(fit("configs/head.yaml", run_dir, *EXACT, "--data.root", str(images), "--trainer.max_epochs", "3"))
     return run_dir
-
-
-@pytest.mark.parametrize("recipe", RECIPES, ids=str)
-def test_every_recipe_runs_on_the_sample(recipe: Path, tmp_path: Path) -> None:
-    debug = ["--config", str(ROOT / "configs/debug.yaml"), "--trainer.accelerator", "cpu", "--trainer.devices", "1"]
-    main(["fit", "--config", str(ROOT / recipe), *debug, "--run_dir", str(tmp_path / "run")])
-    metrics = RunFolder(tmp_path / "run").read_metrics()
-    assert metrics["epochs"] == 1
-    assert metrics["test"]["n"] == 18
 
 
 def test_run_folder_holds_what_is_documented(finished: Path) -> None:
@@ -146,49 +132,6 @@ def test_splits_of_a_run_can_be_given_back(finished: Path, images: Path, tmp_pat
     assert (tmp_path / "run/splits.csv").read_text() == (finished / "splits.csv").read_text()
 
 
-@pytest.mark.parametrize("averaging", [[], ["--ema_decay", "0.9"]], ids=["", "averaged"])
-def test_a_killed_run_goes_on_to_the_same_weights_and_figures(
-    averaging: list[str], images: Path, tmp_path: Path
-) -> None:
-    flags = [*EXACT, *averaging, "--data.root", str(images), "--trainer.max_epochs", "6", "--data.views", "2"]
-    straight, killed = tmp_path / "straight", tmp_path / "killed"
-    main(fit("configs/finetune.yaml", straight, *flags))
-    command = [sys.executable, "-m", "kth_lightning", *fit("configs/finetune.yaml", killed, *flags)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
-    while not (killed / "history.csv").exists() or len(history(killed)) < 3:
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (killed / "metrics.json").exists()
-    main(fit("configs/finetune.yaml", killed, *flags))
-    assert history(killed) == history(straight)
-    shown = EventAccumulator(str(killed)).Reload().Scalars("val/loss")
-    assert [(event.step, pytest.approx(event.value)) for event in shown] == [
-        (int(row["epoch"]), float(row["val/loss"])) for row in history(killed)
-    ]
-    assert (killed / "predictions.csv").read_text() == (straight / "predictions.csv").read_text()
-    ours, theirs = (torch.load(run / "checkpoints/last.ckpt", weights_only=True) for run in (killed, straight))
-    for state in ("state_dict", *(["current_model_state"] if averaging else [])):
-        assert all(torch.equal(ours[state][key], value) for key, value in theirs[state].items())
-
-
-def test_a_run_killed_long_after_its_best_epoch_trains_none_of_its_epochs_again(images: Path, tmp_path: Path) -> None:
-    args = fit("configs/head.yaml", tmp_path / "run", *EXACT, "--data.root", str(images), "--model.optimizer.lr", "1.0")
-    args += ["--trainer.max_epochs", "12", "--patience", "8"]
-    main(args)
-    run = RunFolder(tmp_path / "run")
-    rows = history(run.path)
-    assert run.read_metrics()["best_epoch"] < len(rows) - 1
-    assert torch.load(run.last_checkpoint, weights_only=True)["epoch"] == len(rows) - 1
-    seconds = run.history.read_text()
-    run.metrics.unlink()
-    best = torch.load(run.best_checkpoint, weights_only=True)
-    torch.save({key: value for key, value in best.items() if key != "complete"}, run.best_checkpoint)
-    main(args)
-    assert run.history.read_text() == seconds
-
-
 def test_the_average_of_the_weights_is_what_is_kept_and_tested(images: Path, tmp_path: Path) -> None:
     flags = [*EXACT, "--data.root", str(images), "--trainer.max_epochs", "4", "--ema_decay", "0.9"]
     main(
@@ -229,52 +172,6 @@ def test_a_last_batch_of_one_image_is_trained_on_under_batch_normalisation(image
 def test_an_average_that_is_none_is_refused(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
     line = refusal(capsys, *fit("configs/sample/benchmark.yaml", tmp_path, "--ema_decay", "1.5"))
     assert "--ema_decay 1.5" in line
-
-
-def test_ctrl_c_leaves_a_run_that_goes_on(images: Path, tmp_path: Path) -> None:
-    args = fit("configs/benchmark.yaml", tmp_path / "run", "--data.root", str(images))
-    command = [sys.executable, "-m", "kth_lightning", *args]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        # A suite in the background of a script has its interrupts turned off, and its children would inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    while not (tmp_path / "run/checkpoints/last.ckpt").exists():
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "the same command goes on from here" in errors
-    assert "Traceback" not in errors
-    assert not (tmp_path / "run/metrics.json").exists()
-
-
-def test_a_run_that_had_stopped_early_is_tested_and_not_trained_on(images: Path, tmp_path: Path) -> None:
-    args = fit(
-        "configs/head.yaml",
-        tmp_path / "run",
-        "--data.root",
-        str(images),
-        "--patience",
-        "1",
-        "--model.optimizer.lr",
-        "1.0",
-    )
-    main(args)
-    rows = history(tmp_path / "run")
-    assert len(rows) < 100
-    (tmp_path / "run/metrics.json").unlink()
-    (tmp_path / "run/checkpoints/best.ckpt").unlink()
-    last = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
-    torch.save(last, tmp_path / "run/checkpoints/best.ckpt")
-    main(args)
-    assert history(tmp_path / "run") == rows
-    assert (tmp_path / "run/metrics.json").exists()
 
 
 @pytest.mark.parametrize("command", ["validate", "test"])
@@ -383,28 +280,6 @@ def test_the_real_command_answers_a_mistake_in_one_line(argv: list[str], tmp_pat
     assert result.returncode == 2
     assert result.stderr.strip().splitlines()[-1].startswith("error: ")
     assert "Traceback" not in result.stderr
-
-
-@pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="needs a file system of its own")
-@pytest.mark.parametrize("room", ["3m", "200k"], ids=["of the checkpoint", "of the events"])
-def test_a_full_disk_is_said_in_one_line_and_the_run_goes_on_when_there_is_room(
-    images: Path, tmp_path: Path, room: str
-) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={room}", "tmpfs", str(disk)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("mount is not allowed here")
-    try:
-        args = fit("configs/benchmark.yaml", disk / "run", "--data.root", str(images), "--trainer.max_epochs", "2")
-        result = run_command(args)
-        assert result.returncode == 2
-        assert "disk is full" in result.stderr.strip().splitlines()[-1]
-        assert "Traceback" not in result.stderr
-        subprocess.run(["mount", "-o", "remount,size=400m", str(disk)], check=True)
-        assert run_command(args).returncode == 0
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_a_profiler_that_is_asked_for_reports(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
