@@ -169,9 +169,10 @@ def test_a_last_batch_of_one_image_is_trained_on_under_batch_normalisation(image
     assert all(tensor.isfinite().all() for tensor in best.values())
 
 
-def test_an_average_that_is_none_is_refused(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
-    line = refusal(capsys, *fit("configs/sample/benchmark.yaml", tmp_path, "--ema_decay", "1.5"))
-    assert "--ema_decay 1.5" in line
+def test_an_average_that_is_none_is_refused_before_any_work(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    flags = ["--ema_decay", "1.5", "--data.cache_dir", str(tmp_path / "cache")]
+    assert "--ema_decay 1.5" in refusal(capsys, *fit("configs/sample/benchmark.yaml", tmp_path, *flags))
+    assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize("command", ["validate", "test"])
