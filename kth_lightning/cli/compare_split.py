@@ -88,7 +88,7 @@ def settle_split(folder: Path, planned: Sequence[Planned], retrain: bool) -> Non
     model = next((tables[run] for run in begun if run not in stale), None)
     if ignore_new and model is None and settings[0].splits is None and not stale:
         raise InputError("--data.ignore_new goes with --data.splits, or with a comparison that has begun; leave it out")
-    drawn = {folder: _drawn(data, model) for folder, data in images_of.items()}
+    drawn = {parent: _drawn(data, model) for parent, data in images_of.items()}
     for run in begun:
         if run not in stale and (split := drawn.get(run.path.parent)):
             asked = split_hashes(split_rows(*split))

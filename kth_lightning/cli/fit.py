@@ -64,6 +64,8 @@ class TrainingCLI(TrainingFlags):
         """Find out which run this is, and settle what the hardware and the weights decide."""
         config = self.config[self.subcommand]
         check_settings(config)
+        decay = config.ema_decay if self.subcommand == "fit" else None
+        self.averaging = [TailAveraging(decay)] if decay is not None else []
         given = flat_settings(self._settings(config))
         self.recorded = self.subcommand == "fit" and not config.trainer.fast_dev_run
         self.run, begun = choose_folder(config, given, self.recorded, self._images), None
@@ -152,7 +154,7 @@ class TrainingCLI(TrainingFlags):
         shown = config.trainer.enable_progress_bar is not False and not any(isinstance(it, ProgressBar) for it in given)
         callbacks: list[L.Callback] = [RunProgress()] if shown else []
         if self.subcommand == "fit":
-            callbacks += [TailAveraging(config.ema_decay)] if config.ema_decay is not None else []
+            callbacks += self.averaging
             callbacks += [CalibratedLoss()] if config.monitor == CALIBRATED else []
         if not config.trainer.fast_dev_run:
             callbacks.append(FeatureCache(config.store_maps_before))

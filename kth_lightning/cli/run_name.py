@@ -32,7 +32,7 @@ def settings_hash(settings: Mapping[str, Any], paths: bool) -> str:
 
     Args:
         settings: Flat.
-        paths: Whether other places of images and weights make another hash, however they are spelled.
+        paths: Whether other paths of images and weights make another hash, however they are spelled.
     """
     kept = {}
     for key, value in settings.items():

@@ -8,7 +8,6 @@ import lightning as L
 from jsonargparse import Namespace
 from lightning.pytorch.accelerators import CPUAccelerator
 
-from kth_lightning.callbacks.ema import TailAveraging
 from kth_lightning.data.module import ImageData
 from kth_lightning.errors import InputError
 from kth_lightning.models import Classifier
@@ -69,8 +68,6 @@ def check_settings(config: Namespace) -> None:
         value = config.trainer[name]
         if value is not None and value < least:
             raise InputError(f"--trainer.{name} {value}: give a number of at least {least}")
-    if config.get("ema_decay") is not None:
-        TailAveraging(config.ema_decay)  # refuses what is no share before any image is read
     if config.trainer.precision is not None and str(config.trainer.precision) not in _PRECISIONS:
         raise InputError(f"--trainer.precision {config.trainer.precision}: give 32-true, bf16-mixed or 16-mixed")
     for name in LINKS:

@@ -1,7 +1,5 @@
 import csv
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from small_fit import EXACT, fit, history, run_command
 
 from kth_lightning import Predictor
 from kth_lightning.cli.main import main
@@ -19,24 +18,7 @@ from kth_lightning.models import BenchmarkCNN
 from kth_lightning.models.backbone import build_backbone
 from kth_lightning.models.weights import find_weights
 
-ROOT = Path(__file__).parents[2]
-SMALL = ["--data.image_size", "64", "--trainer.accelerator", "cpu", "--trainer.devices", "1", "--data.batch_size", "8"]
 PROJECTED = ("tensors.tsv", "metadata.tsv", "sprite.png")
-EXACT = ["--trainer.precision", "32-true", "--trainer.deterministic", "true"]
-
-
-def fit(recipe: str, run_dir: Path, *flags: str) -> list[str]:
-    return ["fit", "--config", str(ROOT / recipe), "--run_dir", str(run_dir), *SMALL, *flags]
-
-
-def run_command(args: list[str], **kwargs: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "kth_lightning", *args]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT, check=False, **kwargs)
-
-
-def history(run_dir: Path) -> list[dict[str, str]]:
-    with (run_dir / "history.csv").open() as stream:
-        return [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(stream)]
 
 
 def refusal(capsys: pytest.CaptureFixture, *args: str) -> str:

@@ -1,4 +1,3 @@
-import csv
 import os
 import signal
 import subprocess
@@ -8,29 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_fit import EXACT, ROOT, fit, history, run_command
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from kth_lightning.cli.main import main
 from kth_lightning.io.run_folder import RunFolder
 
-ROOT = Path(__file__).parents[2]
-SMALL = ["--data.image_size", "64", "--trainer.accelerator", "cpu", "--trainer.devices", "1", "--data.batch_size", "8"]
 TINY = ["--model.backbone", "test_efficientnet", "--model.weights", "none"]
-EXACT = ["--trainer.precision", "32-true", "--trainer.deterministic", "true"]
-
-
-def fit(recipe: str, run_dir: Path, *flags: str) -> list[str]:
-    return ["fit", "--config", str(ROOT / recipe), "--run_dir", str(run_dir), *SMALL, *flags]
-
-
-def history(run_dir: Path) -> list[dict[str, str]]:
-    with (run_dir / "history.csv").open() as stream:
-        return [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(stream)]
-
-
-def run_command(args: list[str]) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "kth_lightning", *args]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT, check=False)
 
 
 @pytest.mark.parametrize("averaging", [[], ["--ema_decay", "0.9"]], ids=["", "averaged"])
