@@ -8,13 +8,12 @@ from kth_lightning.models import Classifier
 
 def add_checkpoint_flags(parser: Parser) -> None:
     """Add `--ckpt_path` and `--model_class`."""
-    parser.add_argument("--ckpt_path", required=True, help="A finished run's checkpoints/best.ckpt.")
+    parser.add_argument("--ckpt_path", required=True, help="Checkpoint of a finished run: RUN/checkpoints/best.ckpt.")
     parser.add_argument(
         "--model_class",
         type=str | None,
         default=None,
-        help="Import path of the checkpoint's class, such as mine.MyNet, where that is not one of kth_lightning's: its "
-        "code is run.",
+        help="Class of the checkpoint, such as mine.MyNet, where that is your own: its code is imported and run.",
     )
 
 

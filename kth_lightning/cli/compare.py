@@ -104,30 +104,41 @@ def _default_models(source: str, recipe: str) -> list[str]:
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m kth_lightning compare",
-        description="Train, test and compare models on one split; on the drawn sample if no data is given.",
+        description="Train several models on the same images, test them on the same test images, and compare them; on "
+        "drawn animals if no images are given.",
     )
     parser.add_argument(
         "--models",
         nargs="+",
         type=str,
         default=None,
-        help="Names of recipes, and files of one's own recipes; the article's three models by default, and before them "
-        "`best` on one's own images.",
+        help="Recipes, by name (best, head, finetune, benchmark) or YAML file. By default the article's three models "
+        "(head, finetune, benchmark), and best before them where the images are your own.",
     )
     parser.add_argument(
         "--recipe",
         type=Literal["default", "blog"],
         default="default",
-        help="Recipes to train with: ours, or the article's unchanged.",
+        help="Settings to train with: the improved ones, or the article's (blog).",
     )
-    parser.add_argument("--folds", type=int | None, default=None, help="Number of folds of a cross-validation.")
-    parser.add_argument("--seeds", type=int, default=1, help="Number of seeds: every model is trained once with each.")
+    parser.add_argument(
+        "--folds",
+        type=int | None,
+        default=None,
+        help="Number of folds of a cross-validation, in which every image is tested once.",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        default=1,
+        help="How many times every model is trained, each time with another random seed.",
+    )
     parser.add_argument(
         "--retrain",
         type=bool,
         default=False,
-        help="Train those runs of the folder again whose images or split differ from this command's; their old content "
-        "is kept in replaced/.",
+        help="Train again what was trained on other images or another split than this command's; the old runs are "
+        "kept in replaced/.",
     )
     parser.add_argument("--run_dir", type=str | None, default=None, help="Output folder; a folder in runs/ by default.")
     parser.add_class_arguments(ImageData, "data", skip={"num_folds", "fold", "seed"}, instantiate=False)

@@ -82,8 +82,9 @@ def explain_command(argv: list[str]) -> None:
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m kth_lightning explain",
-        description="Draw a class activation map over each image: which regions count for the predicted class. Takes "
-        "image files, or the test images of the checkpoint's run; maps are evaluated where those have masks.",
+        description="Draw over each image which regions count for the predicted class (an activation map): over "
+        "image files, or over the test images of the checkpoint's run. Where these have masks, the maps are measured "
+        "against them.",
     )
     parser.add_argument(
         "paths", nargs="*", help="Image files, folders (with all below them) and globs, such as 'photos/**/*.jpg'."

@@ -56,7 +56,8 @@ def explore_command(argv: list[str]) -> None:
     """
     parser = Parser(
         prog="python -m kth_lightning explore",
-        description="Show the images before training: shapes, colours, counts, augmentation, and outliers.",
+        description="Write a page that shows the images before training: examples, colours, counts, augmentation, "
+        "duplicates, and what looks wrong.",
     )
     parser.add_class_arguments(ImageData, "data", skip=set(_ELSEWHERE))
     parser.set_defaults({"data.augmentation": "standard"})

@@ -236,8 +236,9 @@ def _drawn(side: int) -> Iterator[npt.NDArray[np.uint8]]:
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m kth_lightning export",
-        description="Write a checkpoint as one file that takes uint8 RGB images [batch, height, width, 3] of any "
-        "size and gives probabilities, with a model card beside it. Its output is compared with PyTorch's first.",
+        description="Write a checkpoint as one file that other programs run: it takes RGB images, uint8 [batch, "
+        "height, width, 3] of any size, and gives probabilities. A model card is written beside it. The file is kept "
+        "only if its answers are PyTorch's.",
     )
     add_checkpoint_flags(parser)
     parser.add_argument("--output", required=True, help="The file to write: .onnx, or .pt2 for torch.export.")
@@ -251,6 +252,7 @@ def _parser() -> Parser:
         "--calibrated",
         type=bool,
         default=False,
-        help="Divide the logits by the temperature fitted on the validation images.",
+        help="Adjust the probabilities to how often the model is right: divide the logits by the temperature that was "
+        "fitted on the validation images.",
     )
     return parser

@@ -10,27 +10,34 @@ from collections.abc import Callable
 from typing import TextIO
 
 from kth_lightning import __version__
+from kth_lightning.cli.help_page import for_parser, help_page
 from kth_lightning.errors import InputError
 from kth_lightning.io.terminal import printable
 
-USAGE = """usage: python -m kth_lightning COMMAND [flags]; python -m kth_lightning COMMAND --help
+USAGE = """usage: python -m kth_lightning COMMAND [flags]
 
-  compare   train, test and compare models; on the drawn sample if no data is given
-  prepare   fetch and read the images of a source, and report what is wrong with them
-  explore   show the images of a source: examples, colours, counts, augmentation, duplicates
-  fit       train one model into a run folder and test its best checkpoint
-  validate  evaluate a checkpoint on the validation images
-  test      evaluate a checkpoint on the test images
+Train image classifiers on a few hundred images a class, and find out how good they are.
+
+  fit       train a classifier on your images and test it
+  predict   classify images with a trained classifier
+  explain   show where in the images a classifier looks
+  compare   train several models on the same images and compare them
+  explore   show your images before training: examples, colours, counts, duplicates
+  prepare   read all images and say which are broken or duplicates
   report    write the results of a run or of a comparison as one HTML page
-  predict   classify images with a checkpoint
-  explain   show where in the images a checkpoint looks
-  export    write a checkpoint as ONNX or torch.export file, preprocessing included
-  stores    list or delete cached images, pixels and features
+  test      evaluate a checkpoint on the test images
+  validate  evaluate a checkpoint on the validation images
+  export    write a checkpoint as an ONNX or torch.export file for other programs
+  stores    list or delete what is kept on the disk so that it is computed only once
 
-Your own images, a folder for each class:  python -m kth_lightning fit --data.root DIR"""
+examples
+  python -m kth_lightning fit --data.root photos    (photos has one folder of images for each class)
+  python -m kth_lightning compare                   (draws a set of animals to try it out)
+
+flags and examples of a command: python -m kth_lightning COMMAND --help"""
 
 
-_COMMANDS = {
+COMMANDS = {
     "compare": "cli.compare:compare",
     "prepare": "cli.prepare:prepare_command",
     "explore": "cli.explore:explore_command",
@@ -91,7 +98,11 @@ def _run(args: list[str] | None) -> None:
         print(f"kth_lightning {__version__}")
         return
     try:
-        _command(argv[0])(argv)
+        run = _command(argv[0])
+        if (page := help_page(argv)) is not None:
+            print(page)
+            return
+        run(for_parser(argv))
     except InputError as error:
         _stop(str(error))
     except KeyboardInterrupt:
@@ -114,12 +125,16 @@ def _run(args: list[str] | None) -> None:
 
 
 def _command(name: str) -> Callable[[list[str]], object]:
-    if name not in _COMMANDS:
-        raise InputError(f"there is no command {name!r}; the commands are {', '.join(_COMMANDS)}")
-    module, function = _COMMANDS[name].split(":")
-    # Torch and Lightning take seconds to import; help and mistakes should not.
-    run = getattr(importlib.import_module(f"kth_lightning.{module}"), function)
-    return run if module == "cli.fit" else lambda argv: run(argv[1:])
+    if name not in COMMANDS:
+        raise InputError(f"there is no command {name!r}; the commands are {', '.join(COMMANDS)}")
+    module, function = COMMANDS[name].split(":")
+
+    def run(argv: list[str]) -> None:
+        # Torch and Lightning take seconds to import; help and mistakes should not.
+        command = getattr(importlib.import_module(f"kth_lightning.{module}"), function)
+        command(argv if module == "cli.fit" else argv[1:])
+
+    return run
 
 
 def _of_system(error: OSError) -> str:

@@ -6,16 +6,15 @@ import traceback
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from jsonargparse import Namespace
-from lightning.pytorch.cli import LightningArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
 from kth_lightning.cli.config_file import check_configs
 from kth_lightning.cli.sentences import sentence_of
 from kth_lightning.errors import InputError
 
 
-class Parser(LightningArgumentParser):
-    """Parse as Lightning's does, with short usage lines and `InputError` instead of a page of usage."""
+class Parser(ArgumentParser):
+    """Parse as jsonargparse's does, with short usage lines and `InputError` instead of a page of usage."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -124,7 +124,8 @@ def _parser() -> Parser:
         "--calibrated",
         type=bool,
         default=False,
-        help="Divide the logits by the temperature fitted on the validation images.",
+        help="Adjust the probabilities to how often the model is right: divide the logits by the temperature that was "
+        "fitted on the validation images.",
     )
     add_read_arguments(parser)
     parser.add_argument("--batch_size", type=int, default=32, help="Batch size on each device.")

@@ -21,7 +21,7 @@ def prepare_command(argv: list[str]) -> None:
     """
     parser = Parser(
         prog="python -m kth_lightning prepare",
-        description="Fetch the images, read each one once, and report which are unreadable or duplicates.",
+        description="Read every image once, and say which cannot be used and which are duplicates.",
     )
     parser.add_class_arguments(ImageData, "data", skip=set(_ELSEWHERE))
     print(printable(parser.instantiate(parser.parse_args(argv)).data.prepared.summary))

@@ -10,7 +10,7 @@ import tabulate
 from safetensors import SafetensorError, safe_open
 
 from kth_lightning.cli.parser import Parser
-from kth_lightning.data.module import cache_folder
+from kth_lightning.io.cache_folder import cache_folder
 
 Kind = Literal["images", "catalogues", "pixels", "features"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -41,16 +41,17 @@ def stores_command(argv: list[str]) -> None:
     """
     parser = Parser(
         prog="python -m kth_lightning stores",
-        description="List the contents of the cache: unpacked images, catalogues, pixels, features.",
+        description="List what earlier commands computed once and kept on the disk, or delete some of it. Results and "
+        "checkpoints are not part of it.",
     )
     parser.add_argument(
         "--clear",
         nargs="+",
         type=Kind,
         default=[],
-        help="Kinds to delete; they are computed again when a run needs them.",
+        help="Kinds to delete; they are made again when a run needs them.",
     )
-    parser.add_argument("--cache_dir", type=str | None, default=None, help="Cache folder; the user's by default.")
+    parser.add_argument("--cache_dir", type=str | None, default=None, help="Cache folder to look at; yours by default.")
     options = parser.parse_args(argv)
     folder = cache_folder(options.cache_dir)
     listed = list(_stores(folder))
@@ -97,7 +98,7 @@ def _rows(folder: Path) -> str:
     number, shapes = 0, set()
     for file in folder.glob("*.safetensors"):
         try:
-            with safe_open(file, "pt") as opened:
+            with safe_open(file, "np") as opened:
                 rows = opened.get_slice("rows")
         except SafetensorError:
             continue

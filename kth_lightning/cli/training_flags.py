@@ -14,10 +14,14 @@ from kth_lightning.data.module import ImageData
 from kth_lightning.models import Classifier
 
 COMMANDS = {
-    "fit": "Train one model into a run folder, then test its best checkpoint.",
+    "fit": "Train a classifier, test its best checkpoint on images that it has not seen, and write a report.",
     "validate": "Evaluate a checkpoint, given with --ckpt_path, on the validation images.",
     "test": "Evaluate a checkpoint, given with --ckpt_path, on the test images.",
 }
+
+
+class TrainingParser(Parser, LightningArgumentParser):
+    """Parse as Lightning's does, with the sentences of `Parser`."""
 
 
 class TrainingFlags(LightningCLI):
@@ -52,7 +56,7 @@ class TrainingFlags(LightningCLI):
             subclass_mode_model=True,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
-            parser_class=Parser,
+            parser_class=TrainingParser,
             args=args,
         )
 
@@ -72,41 +76,42 @@ class TrainingFlags(LightningCLI):
             "--run_dir",
             type=str | None,
             default=None,
-            help="Run folder to write; runs/<model>-<hash of the configuration> by default. An interrupted run is "
-            "resumed, a finished one is left unchanged.",
+            help="Folder for the results; runs/<model>-<hash of the settings> by default. An interrupted run in it is "
+            "continued, a finished one is left as it is.",
         )
         parser.add_argument(
             "--continue_from",
             type=str | None,
             default=None,
-            help="Run folder of the same settings and another --trainer.max_epochs, to begin where that run ended: the "
-            "result is the same as from the first epoch. For a constant learning rate only.",
+            help="Run folder of the same settings with another --trainer.max_epochs: begin where that run ended, "
+            "with the same result as from the first epoch. Only for a constant learning rate.",
         )
         parser.add_argument(
             "--monitor",
             type=Literal["val/loss", "val/loss_calibrated"],
             default="val/loss",
-            help="Validation figure that is lowest in the best epoch: the loss, or the loss after temperature scaling "
-            "that is fitted to the epoch.",
+            help="What decides which epoch is best, lower being better: the validation loss, or the validation loss "
+            "after temperature scaling.",
         )
         parser.add_argument(
             "--patience",
             type=int,
             default=10,
-            help="Number of epochs without a lower --monitor after which training stops.",
+            help="Stop training after this many epochs without a lower --monitor.",
         )
         parser.add_argument(
             "--ema_decay",
             type=float | None,
             default=None,
-            help="Decay of an exponential moving average of the weights, which is validated and kept in their place.",
+            help="Validate and keep an exponential moving average of the weights, with this decay, instead of the "
+            "weights.",
         )
         parser.add_argument(
             "--store_maps_before",
             type=int,
             default=0,
-            help="For a FeatureHead: also store the feature maps in front of this many last stages of the backbone, "
-            "for a later run that trains those stages. This run stays the same.",
+            help="For a FeatureHead: also store the feature maps that enter the last stages of the backbone, this "
+            "many of them, so that a later run that trains those stages is faster. This run is not changed by it.",
         )
         for name in LINKS:
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")

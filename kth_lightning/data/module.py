@@ -1,6 +1,5 @@
 """The data module: from a source of images to batches on the device."""
 
-import os
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -8,7 +7,6 @@ from typing import Literal
 
 import torch
 from lightning import LightningDataModule
-from platformdirs import user_cache_path
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -28,6 +26,7 @@ from kth_lightning.data.sources.source import Source
 from kth_lightning.data.split import Part, Size, Split, make_split, parted_groups
 from kth_lightning.data.split_table import ChangedImagesError, match_split
 from kth_lightning.errors import InputError
+from kth_lightning.io.cache_folder import cache_folder
 from kth_lightning.io.kept_settings import KeepsSettings
 from kth_lightning.io.split_file import read_split
 from kth_lightning.stores.store import CLEAN, MIRRORED, Store
@@ -38,47 +37,47 @@ _MAX_NUMBER = 2**32 - 1
 
 
 class ImageData(KeepsSettings, LightningDataModule):
-    """Images as batches: split, fetched from a store, augmented on the device.
+    """Images: where they are, how they are split, and how they are augmented.
 
     It works with any `Trainer(use_distributed_sampler=False)`: every process takes its share of each batch by itself.
     Training images are seen in views: view 0 is the clean image, every other view one draw of the augmentation,
     which depends on the image and the view alone.
 
     Args:
-        source: "sample" (drawn animals), "kth" (KTH-ANIMALS), "folder" or "table" (your own images), or a `Source`; on
-            the command line its class, such as mine.MySource. Left out, it follows from the other flags: `archive`
-            means "kth", `root` "folder", `table` "table", none of them "sample".
+        source: Where the images come from: "sample" (drawn animals), "kth" (KTH-ANIMALS), "folder" or "table" (your own
+            images), or a `Source`; on the command line its class, such as mine.MySource. Left out, it follows from the
+            other flags: `archive` means "kth", `root` "folder", `table` "table", none of them "sample".
         archive: For "kth": path or URL of the archive; the published URL where it is left out.
         root: For "folder": a folder of class folders, or of train, valid and test with class folders each.
         test_root: For "folder": another folder of class folders, whose images are added to the test images.
-        class_level: For "folder": 1 where the folders in `root` are the classes, 2 where those in these are; found out
-            where it is left out.
+        class_level: For "folder": 1 where the folders in `root` are the classes, 2 where the classes are one level
+            deeper; found out where it is left out.
         table: For "table": a CSV or Parquet file with the columns path and label, and perhaps split, group and mask.
         sample_size: For "sample": number of images to draw.
-        cache_dir: Where archives are unpacked and stores kept; the user's cache folder where it is left out.
+        cache_dir: Folder for what is computed once and used again; your user's cache folder where it is left out.
         image_size: Side in pixels of the square images that models see; the aspect ratio is not kept.
-        interpolation: "bilinear", "bicubic" or "nearest".
+        interpolation: How images are resized: "bilinear", "bicubic" or "nearest".
         value_range: The values that become black and white in images deeper than 8 bits, such as [0, 4095]; the lowest
             and highest of all images where it is left out.
         max_pixels: The most pixels that are decoded of one image, JPEG at the reduced scale that is enough; a larger
             one is left out.
         batch_size: Images per step, over all devices together.
         val_size: Number (180) or share (0.15) of images for validation; 180 for "kth" and 0.15 otherwise by default.
-        test_size: Likewise for testing; 100 for "kth" and 0.15 otherwise by default.
-        split_seed: Of the split, and of nothing else.
-        splits: A splits.csv to use again, instead of a new split. Its images are found by their content.
+        test_size: The same for testing; 100 for "kth" and 0.15 otherwise by default.
+        split_seed: Random seed of the split, and of nothing else.
+        splits: An earlier run's splits.csv to use again, instead of a new split. Its images are found by their content.
         ignore_new: Leave out images that `splits` does not list, or that a run did not begin with.
         num_folds: Number of folds for cross-validation; the test images are then one fold.
         fold: Which fold is tested, from 0.
-        augmentation: Of training images: "none", "flip", "blog", "standard" or "strong", or an `Augmentation`; on the
-            command line its class, such as mine.MyAugment.
-        augmentation_seed: Of the views that a named augmentation draws.
-        views: Number of views of every training image, seen in turns, an epoch each; 0 for the clean images; left
-            out, every epoch draws afresh. What a frozen trunk makes of a finite number of views is computed once.
-        tta_flip: Average the logits of every validation and test image, and of what is predicted later, with those of
-            its mirror image.
+        augmentation: Random changes to training images: "none", "flip", "blog", "standard" or "strong", or an
+            `Augmentation`; on the command line its class, such as mine.MyAugment.
+        augmentation_seed: Random seed of what a named augmentation draws.
+        views: Number of augmented versions (views) of every training image, one for each epoch in turn; 0 for the
+            images as they are; left out, every epoch draws new ones. With a number, the features of a frozen network
+            are computed once and kept.
+        tta_flip: In validation, test and prediction, average the logits of every image with those of its mirror image.
         balance: Weigh every class alike in the training loss, however many images it has.
-        seed: Of the order of images.
+        seed: Random seed of the order of images.
 
     Raises:
         InputError: A setting does not make sense, or the images cannot be used.
@@ -311,10 +310,3 @@ class ImageData(KeepsSettings, LightningDataModule):
             keys, views = self.keys[index].to(device), view.clamp(min=CLEAN).to(device)
             images = augmented(self.augmentation, images, keys, views)
         return torch.where((view == MIRRORED).to(device)[:, None, None, None], images.flip(3), images)
-
-
-def cache_folder(named: str | None = None) -> Path:
-    """Return the folder for archives and stores: the named one, KTH_LIGHTNING_CACHE, or the user's cache folder."""
-    if named:
-        return Path(named).expanduser().resolve()
-    return Path(os.environ.get("KTH_LIGHTNING_CACHE") or user_cache_path("kth_lightning"))

@@ -33,8 +33,8 @@ class Classifier(KeepsSettings, LightningModule):
     Figures of validation and test are the cross-entropy, whatever the loss of training is.
 
     Args:
-        num_classes: Length of the logits.
-        class_names: In the order of the logits; kept for prediction.
+        num_classes: Number of classes, the length of the logits.
+        class_names: Names of the classes in the order of the logits; kept for prediction.
         class_weights: Factor of each class in the training loss; None weighs every image alike.
         image_size: Side of the square images; kept for prediction.
         interpolation: How images are resized; kept for prediction.

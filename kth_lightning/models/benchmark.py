@@ -16,10 +16,10 @@ class BenchmarkCNN(Classifier):
     The defaults are the article's: 3,920,531 parameters for 19 classes.
 
     Args:
-        num_classes: Length of the logits.
-        filters: Of each block's 3x3 convolution; every block halves height and width.
-        block_dropout: Behind each block.
-        dropout: Before the dense layer.
+        num_classes: Number of classes, the length of the logits.
+        filters: Number of filters of each block's 3x3 convolution; every block halves height and width.
+        block_dropout: Share of values that are dropped in training behind each block.
+        dropout: Share of values that are dropped in training before the dense layer.
         batch_norm: Normalise between each convolution and its ReLU.
         **kwargs: See `Classifier`.
 

