@@ -12,18 +12,25 @@ import PIL
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from kth_lightning.data.module import ImageData
 from kth_lightning.data.split import Part
 from kth_lightning.errors import InputError
 from kth_lightning.io.class_path import class_path
+from kth_lightning.io.progress import Progress
 from kth_lightning.models import Classifier, FeatureHead
 from kth_lightning.models.fingerprint import fingerprint
 from kth_lightning.stores.store import CLEAN, MIRRORED, Store
 
 _BATCH = 32
 _AT_ONCE = 256  # rows a file
+
+_STAGES: dict[Part, tuple[str, str]] = {
+    "train": ("features", "training images"),
+    "val": ("features", "validation images"),
+    "test": ("testing", "features"),
+}
+"""What the progress is of where a part's features are computed."""
 
 _Compute = Callable[[Tensor, Tensor], Tensor]
 """From indices in the catalogue int64 [B] and views int64 [B] to features [B, ...]."""
@@ -98,7 +105,7 @@ class FeatureCache(L.Callback):
             if trunk not in self._opened:  # once a run: gigabytes are read and checked
                 self._opened[trunk] = _open(trainer, model, data, trunk)
             store = self._opened[trunk]
-            _fill(trainer, store, missing(store), compute)
+            _fill(trainer, store, missing(store), compute, _STAGES[part])
             problem = None
         except OSError as error:
             problem = error
@@ -119,8 +126,10 @@ def _from_maps(maps: Store, behind: nn.Module, device: torch.device) -> _Compute
     return lambda index, view: behind(maps.fetch(index, view).to(device))
 
 
-def _fill(trainer: L.Trainer, store: Store, wanted: list[tuple[int, int]], compute: _Compute) -> None:
-    """Compute rows and write them, by all processes together.
+def _fill(
+    trainer: L.Trainer, store: Store, wanted: list[tuple[int, int]], compute: _Compute, stage: tuple[str, str]
+) -> None:
+    """Compute rows and write them, by all processes together, which is progress of a stage.
 
     Raises:
         OSError: They could not be written, or would not all find room; the disk is then not filled with some of them.
@@ -128,7 +137,7 @@ def _fill(trainer: L.Trainer, store: Store, wanted: list[tuple[int, int]], compu
     if not wanted:
         return
     starts = range(0, len(wanted), _AT_ONCE)[trainer.global_rank :: trainer.world_size]
-    bar = tqdm(total=len(wanted), desc="computing features", unit="", leave=False, disable=trainer.global_rank > 0)
+    bar = Progress(None, *stage, total=len(wanted), disable=trainer.global_rank > 0)
     with torch.inference_mode(), trainer.precision_plugin.forward_context(), bar:
         for start in starts:
             index, view = torch.tensor(wanted[start : start + _AT_ONCE]).unbind(1)

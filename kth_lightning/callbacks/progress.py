@@ -4,7 +4,8 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import ProgressBar
-from tqdm import tqdm
+
+from kth_lightning.io.progress import Progress
 
 
 class RunProgress(ProgressBar):
@@ -12,7 +13,7 @@ class RunProgress(ProgressBar):
 
     def __init__(self) -> None:
         super().__init__()
-        self._bar: tqdm | None = None
+        self._bar: Progress | None = None
         self._enabled = True
 
     def disable(self) -> None:
@@ -27,12 +28,12 @@ class RunProgress(ProgressBar):
         """Open the bar where the run stands."""
         steps = int(trainer.num_training_batches)
         epochs = trainer.max_epochs or -1
-        self._bar = tqdm(
+        self._bar = Progress(
+            name="training",
+            detail=type(pl_module).__name__,
             total=steps * epochs if epochs > 0 else None,
+            unit="steps",
             initial=steps * trainer.current_epoch,
-            desc=f"training {type(pl_module).__name__}",
-            unit="step",
-            leave=False,
             disable=not self._enabled,
         )
 
@@ -45,9 +46,10 @@ class RunProgress(ProgressBar):
         """Show the figures of the latest validation."""
         assert self._bar is not None
         known = [name for name in ("val/loss", "val/acc") if name in trainer.callback_metrics]
-        figures = {"epoch": str(trainer.current_epoch)}
-        figures |= {name: f"{float(trainer.callback_metrics[name]):.3f}" for name in known}
-        self._bar.set_postfix(figures, refresh=False)
+        figures = [f"epoch {trainer.current_epoch + 1}"]
+        figures[0] += f" of at most {trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""
+        figures += [f"{name} {float(trainer.callback_metrics[name]):.3f}" for name in known]
+        self._bar.set_postfix_str(", ".join(figures), refresh=False)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Close the bar."""

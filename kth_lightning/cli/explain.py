@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from tqdm import tqdm
 
 from kth_lightning.cli.checkpoint_flags import add_checkpoint_flags, import_model_class
 from kth_lightning.cli.parser import Parser
@@ -23,6 +22,7 @@ from kth_lightning.explain.overlay import captioned, overlay
 from kth_lightning.io.csv_text import csv_text
 from kth_lightning.io.find_images import FoundImages
 from kth_lightning.io.output_folder import make_output_folder
+from kth_lightning.io.progress import Progress
 from kth_lightning.io.run_folder import RunFolder, write_atomically
 from kth_lightning.models import Classifier
 from kth_lightning.models.checkpoint import load_classifier
@@ -127,7 +127,7 @@ def _draw(model: Classifier, files: Sequence[Path], top_k: int, output: Path, op
     failed: list[str] = []
     explanations, shown = explain(model, files, options=options), picture_names(model.class_names)
     write_class_numbers(model.class_names, output)
-    bar = tqdm(files, "explaining", unit=" images", leave=False)
+    bar = Progress(files, "explaining")
     for file, position, explanation in zip(bar, positions, explanations, strict=True):
         path = _text(file)
         if not isinstance(explanation, Explanation):

@@ -15,7 +15,6 @@ import numpy.typing as npt
 import torch
 import yaml
 from PIL import Image
-from tqdm import tqdm
 
 from kth_lightning import __version__
 from kth_lightning.cli.checkpoint_flags import add_checkpoint_flags, import_model_class
@@ -24,6 +23,7 @@ from kth_lightning.data.images import UnreadableImage, read_rgb
 from kth_lightning.data.module import ImageData
 from kth_lightning.errors import InputError
 from kth_lightning.io.find_images import FoundImages
+from kth_lightning.io.progress import Progress
 from kth_lightning.io.run_folder import RunFolder, write_atomically
 from kth_lightning.predict.export_graph import ImageClassifier
 from kth_lightning.predict.model_card import model_card
@@ -218,7 +218,7 @@ def _test_images(run: RunFolder) -> list[Path]:
 
 
 def _decoded(files: Sequence[Path], predictor: Predictor) -> Iterator[npt.NDArray[np.uint8]]:
-    for file in tqdm(files, desc="checking", unit=" images", delay=1, leave=False):
+    for file in Progress(files, "checking"):
         with suppress(UnreadableImage):
             yield np.asarray(read_rgb(file, options=predictor.options))
 

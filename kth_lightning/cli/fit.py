@@ -35,6 +35,7 @@ from kth_lightning.errors import InputError
 from kth_lightning.evaluation.seen_images import Origin, leakage_warnings, seen_images
 from kth_lightning.io.class_path import import_part
 from kth_lightning.io.flat_settings import flat_settings
+from kth_lightning.io.progress import stages
 from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.io.terminal import print_rank_zero
 from kth_lightning.models import Classifier
@@ -63,6 +64,8 @@ class TrainingCLI(TrainingFlags):
     def before_instantiate_classes(self) -> None:
         """Find out which run this is, and settle what the hardware and the weights decide."""
         config = self.config[self.subcommand]
+        if self.subcommand == "fit":
+            self.held.enter_context(stages("reading images", "resizing images", "features", "training", "testing"))
         check_settings(config)
         decay = config.ema_decay if self.subcommand == "fit" else None
         self.averaging = [TailAveraging(decay)] if decay is not None else []

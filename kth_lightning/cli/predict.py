@@ -7,13 +7,13 @@ from typing import Literal
 
 import torch
 from jsonargparse import Namespace
-from tqdm import tqdm
 
 from kth_lightning.cli.checkpoint_flags import add_checkpoint_flags, import_model_class
 from kth_lightning.cli.parser import Parser
 from kth_lightning.data.images import MAX_PIXELS
 from kth_lightning.errors import InputError
 from kth_lightning.io.find_images import FoundImages
+from kth_lightning.io.progress import Progress
 from kth_lightning.predict.prediction_file import PredictionFile
 from kth_lightning.predict.predictor import Predictor, check_counts
 
@@ -35,7 +35,7 @@ def predict_command(argv: list[str]) -> None:
     if output.suffix.lower() not in (".csv", ".jsonl") or output.is_dir():
         raise InputError(f"--output: {output} does not end in .csv or .jsonl; give a file name that does")
     listed = FoundImages(options.paths)
-    total = sum(1 for _ in tqdm(listed, desc="listing", unit=" images", delay=1, leave=False))
+    total = sum(1 for _ in Progress(listed, "listing"))
     devices = choose_devices(options.accelerator, options.devices)
     kind = import_model_class(options.model_class)
     predictor = Predictor(options.ckpt_path, devices, options.calibrated, options.value_range, options.max_pixels, kind)
@@ -47,7 +47,7 @@ def predict_command(argv: list[str]) -> None:
         done = table.resume(listed)
         paths, images = tee(islice(listed, done, None))
         predictions = predictor.stream(images, options.top_k, options.batch_size)
-        with tqdm(desc="predicting", total=total, initial=done, unit=" images", delay=1, leave=False) as bar:
+        with Progress(name="predicting", total=total, initial=done) as bar:
             for path, prediction in zip(paths, predictions, strict=False):
                 table.write(path, prediction)
                 bar.update()

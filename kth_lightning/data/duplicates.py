@@ -10,7 +10,8 @@ from PIL import Image
 from scipy.cluster.hierarchy import DisjointSet
 from scipy.fft import dctn
 from scipy.spatial import KDTree
-from tqdm import tqdm
+
+from kth_lightning.io.progress import Progress
 
 # Set on KTH-ANIMALS, whose pairs were confirmed by eye. Pairs there differ in up to 36 bits, correlate by 0.986 or more
 # and differ by up to 0.8 standard deviations in one cell; the nearest others: 41 bits, 0.950, 1.3 standard deviations.
@@ -78,7 +79,7 @@ def _near_pairs(fingerprints: Sequence[Fingerprint]) -> list[tuple[int, int]]:
     radius = _SIDE * np.sqrt(2 - 2 * _MIN_CORRELATION)
     tree = KDTree(frequencies)
     pairs: list[tuple[int, int]] = []
-    for start in tqdm(range(0, len(fingerprints), _QUERIES), desc="Comparing images", delay=1, leave=False):
+    for start in Progress(range(0, len(fingerprints), _QUERIES), "reading images", "duplicates", unit="blocks"):
         queries = tree.indices[start : start + _QUERIES]  # neighbours in the tree, three times as fast as any others
         near = KDTree(frequencies[queries]).sparse_distance_matrix(tree, radius, output_type="ndarray")
         left, right = queries[near["i"]], near["j"]

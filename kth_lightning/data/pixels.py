@@ -11,12 +11,12 @@ import PIL
 import torch
 from filelock import FileLock
 from PIL import Image
-from tqdm import tqdm
 
 from kth_lightning.data.catalogue import Catalogue
 from kth_lightning.data.images import UnreadableImage, read_rgb
 from kth_lightning.errors import InputError
 from kth_lightning.io.bounded_map import bounded_map
+from kth_lightning.io.progress import Progress
 from kth_lightning.stores.store import CLEAN, Store
 
 INTERPOLATIONS = {
@@ -86,7 +86,7 @@ def _decode(store: Store, catalogue: Catalogue, missing: Sequence[int], size: in
     at_once = max(1, _FILE_BYTES // (size * size * 3))
     try:
         images = bounded_map(lambda index: pool.submit(decoded, index), missing, _AHEAD * (os.cpu_count() or 1))
-        bar = tqdm(images, total=len(missing), desc="resizing images", unit="", leave=False)
+        bar = Progress(images, "resizing images", total=len(missing))
         for number, image in enumerate(bar, start=1):
             rows.append(image)
             if len(rows) == at_once or number == len(missing):

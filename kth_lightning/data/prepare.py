@@ -13,7 +13,6 @@ from typing import Any
 
 from filelock import FileLock
 from PIL import Image
-from tqdm import tqdm
 
 from kth_lightning.data.audit import (
     NO_IMAGE,
@@ -34,6 +33,7 @@ from kth_lightning.errors import InputError
 from kth_lightning.io.bounded_map import bounded_map
 from kth_lightning.io.image_kinds import HEAD, image_kind, is_image_name, is_raw_name
 from kth_lightning.io.output_folder import make_cache_folder
+from kth_lightning.io.progress import Progress
 
 _FORMAT = "3"  # raise it when the same files would give other tables
 _TABLES = ("catalogue.csv", "audit.csv", "summary.txt")
@@ -199,7 +199,7 @@ def _read_all(candidates: Sequence[Candidate], options: ReadOptions) -> list[_Re
         readings = bounded_map(
             lambda candidate: pool.submit(_read, candidate, options), candidates, _AHEAD * (os.cpu_count() or 1)
         )
-        return list(tqdm(readings, desc="Reading images", total=len(candidates), unit="file", delay=1, leave=False))
+        return list(Progress(readings, "reading images", total=len(candidates)))
     finally:
         pool.shutdown(cancel_futures=True)  # so that Ctrl-C does not wait for all the rest
 

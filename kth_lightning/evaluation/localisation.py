@@ -11,13 +11,13 @@ import numpy.typing as npt
 from PIL import Image
 from scipy import ndimage
 from scipy.stats import bootstrap
-from tqdm import tqdm
 
 from kth_lightning.data.catalogue import Catalogue
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.statistics import RESAMPLES, accuracy_interval
 from kth_lightning.explain.explanation import Explanation, explain
 from kth_lightning.explain.overlay import enlarge
+from kth_lightning.io.progress import Progress
 from kth_lightning.models import Classifier
 
 SHARE = 0.2
@@ -88,7 +88,7 @@ def localise(
     explanations = explain(model, [catalogue.file(position) for position in masked], classes, catalogue.read_options)
     of_class: dict[str, list[Score]] = defaultdict(list)
     of_whole: list[Score] = []
-    bar = tqdm(masked, desc="evaluating maps", unit="", leave=False)
+    bar = Progress(masked, "testing", "activation maps")
     for position, label, explanation in zip(bar, labels, explanations, strict=True):
         file = catalogue.mask_file(position)
         animals = read_animals(file) if file else None

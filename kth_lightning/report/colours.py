@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
-from tqdm import tqdm
 
 from kth_lightning.data.catalogue import Catalogue
+from kth_lightning.io.progress import Progress
 from kth_lightning.report.photos import read_image
 
 _BANDWIDTH = 4.0  # levels; Scott's rule gives 3 to 5 for the pixels of a hundred images
@@ -38,7 +38,7 @@ def colour_densities(catalogue: Catalogue, members: Sequence[Sequence[int]]) -> 
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
         read = pool.map(lambda position: _histogram(catalogue, position), positions)
-        bar = tqdm(read, total=len(positions), desc="Reading colours", unit="", delay=1, leave=False)
+        bar = Progress(read, "reading colours", total=len(positions))
         for owner, histogram in zip(owners, bar, strict=True):
             histograms[owner] += histogram
     finally:

@@ -22,6 +22,8 @@ import torch
 from kth_lightning.data.sources.folder import FolderSource
 from kth_lightning.data.pixels import open_pixels
 from kth_lightning.data.prepare import prepare
+from kth_lightning.io import progress
+progress.LOG_SECONDS = 0
 root, cache = map(Path, sys.argv[1:])
 catalogue = prepare(FolderSource(root), cache).catalogue
 print("ready", flush=True)

@@ -10,9 +10,8 @@ from http.client import HTTPException
 from pathlib import Path, PurePath
 from typing import IO, cast
 
-from tqdm import tqdm
-
 from kth_lightning.errors import InputError
+from kth_lightning.io.progress import Progress
 
 # KTH-ANIMALS has 3,538 members of 76 MB.
 _MAX_MEMBERS = 20_000
@@ -56,7 +55,7 @@ def download(url: str, file: Path) -> None:
             total = have + int(length) if length else None
             with (
                 part.open("ab" if have else "wb") as stream,
-                tqdm(desc="Downloading", initial=have, total=total, unit="B", unit_scale=True) as bar,
+                Progress(None, "reading images", "download", total, "B", initial=have, unit_scale=True) as bar,
             ):
                 while chunk := response.read(_CHUNK):
                     stream.write(chunk)
@@ -101,7 +100,7 @@ def unpack(archive: Path, folder: Path) -> None:
         raise InputError(f"--data.archive: there is no file {archive}; check the path")
     with (
         archive.open("rb") as stream,
-        tqdm.wrapattr(stream, "read", archive.stat().st_size, desc="Unpacking", delay=1, leave=False) as counted,
+        Progress.wrapattr(stream, "read", archive.stat().st_size, name="reading images", detail="unpacking") as counted,
     ):
         try:
             with tarfile.open(fileobj=cast(IO[bytes], counted), mode="r:*", tarinfo=_Member) as tar:

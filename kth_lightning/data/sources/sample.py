@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
-from tqdm import tqdm
 
 from kth_lightning.data.sources.source import Candidate, Listing, Source
 from kth_lightning.errors import InputError
+from kth_lightning.io.progress import Progress
 
 ANIMALS = {
     "bear": "🐻",
@@ -106,7 +106,7 @@ class SampleSource(Source):
         # Threads: Pillow and NumPy let go of the interpreter, and a spawned process would first import torch.
         with ThreadPool() as pool:
             drawn = pool.imap_unordered(draw_and_save, range(self.images))
-            for _ in tqdm(drawn, total=self.images, desc="Drawing the sample", unit="image"):
+            for _ in Progress(drawn, "reading images", "drawing them", total=self.images):
                 pass
         partial.rename(folder)
 

@@ -10,13 +10,13 @@ from typing import Any
 from PIL import Image
 from torch.utils.data import Dataset
 from torchvision.datasets import DatasetFolder
-from tqdm import tqdm
 
 from kth_lightning.data.catalogue import Subset
 from kth_lightning.data.sources.source import Candidate, Listing, Source
 from kth_lightning.data.sources.written import Item, folder_state, write_once
 from kth_lightning.errors import InputError
 from kth_lightning.io.class_path import class_path
+from kth_lightning.io.progress import Progress
 
 _FORMAT = "1"  # raise it when the same data set would give other files
 _PROBES = 16
@@ -82,7 +82,7 @@ def _key(dataset: Any) -> str:
         digest.update(folder_state(Path(root)))
         # The files are the same; these tell whether settings choose others of them, which `repr` may not show.
         numbers = numbers[:: max(len(numbers) // _PROBES, 1)]
-    for number in tqdm(numbers, "Reading the data set", unit="image", delay=2, leave=False):
+    for number in Progress(numbers, "reading images", "data set"):
         digest.update(_content(dataset, number))
     return digest.hexdigest()[:16]
 

@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 from filelock import FileLock
 from PIL import Image, ImageOps
-from tqdm import tqdm
 
 from kth_lightning.data.catalogue import Subset
 from kth_lightning.data.sources.source import Candidate, Listing
 from kth_lightning.io.bounded_map import bounded_map
+from kth_lightning.io.progress import Progress
 
 _INDEX = "items.jsonl"
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")
@@ -80,7 +80,7 @@ def _write_rest(folder: Path, count: int, item: Callable[[int], Item]) -> None:
     lines = index.read_bytes().splitlines(keepends=True) if index.exists() else []
     done = len(lines) - bool(lines and not lines[-1].endswith(b"\n"))  # the last was cut off
     index.write_bytes(b"".join(lines[:done]))
-    bar = tqdm(desc="Writing images", total=count, initial=done, unit="image", delay=1, leave=False)
+    bar = Progress(name="reading images", detail="writing files", total=count, initial=done)
     with index.open("ab") as stream, bar, _threads() as pool:
 
         def submit(number: int) -> Future[list[str]]:
