@@ -79,6 +79,8 @@ def localise(
         InputError: The network has no maps, or does not know the images' classes.
     """
     masked = [position for position in index if catalogue.mask_file(position)]
+    if not masked:
+        return None
     if most is not None and len(masked) > most:
         masked = sorted(np.random.default_rng(0).choice(masked, most, replace=False).tolist())
     labels = [catalogue.images[position].label for position in masked]

@@ -61,7 +61,7 @@ class Progress(tqdm):
         self._in_log = not sys.stderr.isatty()
         self._last_line = self._began = time.monotonic()
         self._lines = 0
-        pace = {"mininterval": 0.1, "miniters": 1} if self._in_log else {"delay": _TERMINAL_DELAY}
+        pace = {"miniters": 1} if self._in_log else {"delay": _TERMINAL_DELAY}
         settings: dict[str, Any] = {
             "iterable": iterable,
             "desc": f"{place}{name}{f' ({detail})' if detail else ''}",
@@ -70,6 +70,7 @@ class Progress(tqdm):
             "leave": False,
             "bar_format": self._shown,
             "dynamic_ncols": True,
+            "mininterval": 0.1,
         }
         super().__init__(**settings | pace | given)
 

@@ -86,7 +86,7 @@ def test_a_terminal_gets_a_bar_with_name_place_and_time_that_goes_away() -> None
         assert process.wait(timeout=60) == 0
     os.close(ours)
     text = shown.decode()
-    assert re.search(r"\r2/2 features \(training images\) \|.{20}\| 1\d of 20 images, 00:00 left", text)
+    assert re.search(r"\r2/2 features \(training images\) \|.{20}\| 1\d of 20 images, 00:0\d left", text)
     assert "a sentence" in text
     *_, last = text.rstrip("\r").split("\r")
     assert not last.strip()
