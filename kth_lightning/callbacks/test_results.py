@@ -98,6 +98,7 @@ class TestResults(L.Callback):
                 },
                 "seed": model.seed,
                 "left_out": data.prepared.left_out,
+                "corrections": data.prepared.corrections.counts if data.prepared.corrections else None,
                 "value_range": data.value_range,
                 "hashes": split_hashes(read_split(self.run.splits, "")) | {"weights": model.weights_sha256()},
                 "leakage": dataclasses.asdict(self.origin.leakage(data)) if self.origin else None,

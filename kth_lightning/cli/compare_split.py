@@ -14,6 +14,7 @@ from kth_lightning.cli.parser import Parser
 from kth_lightning.cli.same_run import has_begun, made_from_others, way_on
 from kth_lightning.data.catalogue import Catalogue
 from kth_lightning.data.module import ImageData
+from kth_lightning.data.prepare import Prepared
 from kth_lightning.data.split import Split
 from kth_lightning.data.split_table import compare_images, match_split, split_rows
 from kth_lightning.errors import InputError
@@ -49,7 +50,7 @@ class Planned:
     data_flags: list[str]
 
 
-def settle_split(folder: Path, planned: Sequence[Planned], retrain: bool) -> None:
+def settle_split(folder: Path, planned: Sequence[Planned], retrain: bool) -> Prepared:
     """Have all parts of a comparison trained and tested on the same images, those that the folder began with.
 
     Parts that have not begun get their splits.csv, which `fit` then keeps to.
@@ -58,6 +59,9 @@ def settle_split(folder: Path, planned: Sequence[Planned], retrain: bool) -> Non
         folder: Of the comparison.
         planned: Its parts.
         retrain: Move parts of other images or another split out of the way, to be trained again.
+
+    Returns:
+        All images that there are.
 
     Raises:
         InputError: A part that has begun has other images or another split, or the recipes ask for different splits.
@@ -84,7 +88,8 @@ def settle_split(folder: Path, planned: Sequence[Planned], retrain: bool) -> Non
         if ignore_new:
             difference.new = []
         if difference:
-            stale[run] = f"{made_from_others(run, difference)}; to go on with those, {way_on(difference)}"
+            others = made_from_others(run, difference, settings[0].corrections)
+            stale[run] = f"{others}; to go on with those, {way_on(difference)}"
     model = next((tables[run] for run in begun if run not in stale), None)
     if ignore_new and model is None and settings[0].splits is None and not stale:
         raise InputError("--data.ignore_new goes with --data.splits, or with a comparison that has begun; leave it out")
@@ -104,6 +109,7 @@ def settle_split(folder: Path, planned: Sequence[Planned], retrain: bool) -> Non
     for part in planned:
         if not has_begun(part.run):
             write_split(split_rows(*drawn[part.run.path.parent]), part.run.splits)
+    return whole
 
 
 def begun_runs(folder: Path) -> list[RunFolder]:

@@ -11,7 +11,7 @@ from jsonargparse import Namespace
 from numpy.typing import NDArray
 
 from kth_lightning.cli.parser import Parser
-from kth_lightning.data.audit import read_audit
+from kth_lightning.data.audit import RELABELLED, read_audit
 from kth_lightning.data.module import ImageData
 from kth_lightning.data.sources.choose import source_name
 from kth_lightning.data.split import Split
@@ -226,4 +226,4 @@ def _colours_in_words(densities: NDArray[np.float64], shown: Sequence[str]) -> s
 
 
 def _left_out(audit: Path) -> list[dict[str, str]]:
-    return [row._asdict() for row in read_audit(audit) if not row.of]
+    return [row._asdict() for row in read_audit(audit) if not row.of and row.kind != RELABELLED]

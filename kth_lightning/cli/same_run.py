@@ -195,15 +195,27 @@ def require_images(run: RunFolder, data: Namespace, make: MakeImages) -> None:
     if not difference:
         return
     raise InputError(
-        f"{made_from_others(run, difference)}; to start anew, give another --run_dir or delete this one; to go on with "
-        f"the run's own images and split, {way_on(difference)}"
+        f"{made_from_others(run, difference, data.corrections)}; to start anew, give another --run_dir or delete this "
+        f"one; to go on with the run's own images and split, {way_on(difference)}"
     )
 
 
-def made_from_others(run: RunFolder, difference: Difference) -> str:
-    """Say what has become of a run's images."""
+def made_from_others(run: RunFolder, difference: Difference, corrections: str | None) -> str:
+    """Say what has become of a run's images, for a command that is given these corrections of their labels."""
     state = " is finished and" if run.finished else ""
-    return f"{run.path}{state} was made from other images: {difference}"
+    return f"{run.path}{state} was made from other images: {difference}{_other_corrections(run, corrections)}"
+
+
+def _other_corrections(run: RunFolder, corrections: str | None) -> str:
+    """Say that a run began with corrections, or without, where a command does not; the images may differ for that."""
+    try:
+        begun = Begun.read(run)
+    except InputError:  # of a damaged run, which a comparison puts out of the way
+        begun = None
+    own = begun.settings.get("data.corrections") if begun else corrections
+    if (own is None) == (corrections is None):
+        return ""
+    return f"; it began {'without' if own is None else 'with'} --data.corrections"
 
 
 def way_on(difference: Difference) -> str:

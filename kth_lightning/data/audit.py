@@ -1,15 +1,18 @@
 """The audit: which files of a data set are left out, and why."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kth_lightning.data.catalogue import ImageRecord
 from kth_lightning.data.sources.source import TWICE
 from kth_lightning.io.csv_text import csv_text, read_csv
 
 NO_IMAGE = "no image"
-_NO_LOSS = (NO_IMAGE, TWICE, "mask without an image", "mask of another size", "unreadable mask")
+DROPPED = "dropped"
+RELABELLED = "relabelled"
+_NO_LOSS = (NO_IMAGE, TWICE, RELABELLED, "mask without an image", "mask of another size", "unreadable mask")
 _MUCH = 0.1  # of a class's images
 _CLASSES_NAMED = 3
 
@@ -87,3 +90,16 @@ def left_out_sentence(counts: Mapping[str, Any]) -> str:
     named = [f"{label} loses {classes[label]['left_out']} of its {classes[label]['of']}" for _, label in losing]
     more = f" and {len(named) - _CLASSES_NAMED} other classes lose much" if len(named) > _CLASSES_NAMED else ""
     return f"warning: {text}; {', '.join(named[:_CLASSES_NAMED])}{more}"
+
+
+def duplicate_findings(images: Sequence[ImageRecord]) -> list[Finding]:
+    """Return a finding for every image that duplicates an earlier one."""
+    findings = []
+    by_digest: dict[str, ImageRecord] = {}
+    for index, image in enumerate(images):
+        same = by_digest.setdefault(image.sha256, image)
+        if image.duplicates != index:
+            other, kind = (same, "exact") if same is not image else (images[image.duplicates], "near")
+            position = "" if image.label == other.label else " in another class"
+            findings.append(Finding(image.path, image.label, f"{kind} duplicate{position}", other.path))
+    return findings

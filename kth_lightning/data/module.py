@@ -54,6 +54,8 @@ class ImageData(KeepsSettings, LightningDataModule):
             deeper; found out where it is left out.
         table: For "table": a CSV or Parquet file with the columns path and label, and perhaps split, group and mask.
         sample_size: For "sample": number of images to draw.
+        corrections: A suspects.csv of `compare` in whose column `decision` was written what to do about labels: keep,
+            relabel (as the column `suggested` says) or drop.
         cache_dir: Folder for what is computed once and used again; your user's cache folder where it is left out.
         image_size: Side in pixels of the square images that models see; the aspect ratio is not kept.
         interpolation: How images are resized: "bilinear", "bicubic" or "nearest".
@@ -92,6 +94,7 @@ class ImageData(KeepsSettings, LightningDataModule):
         class_level: Literal[1, 2] | None = None,
         table: str | None = None,
         sample_size: int = 540,
+        corrections: str | None = None,
         cache_dir: str | None = None,
         image_size: int = 224,
         interpolation: str = "bilinear",
@@ -136,6 +139,7 @@ class ImageData(KeepsSettings, LightningDataModule):
         if fold and num_folds is None:
             raise InputError(f"--data.fold {fold} needs --data.num_folds, the number of folds")
         self.source = make_source(source, archive, root, test_root, class_level, table, sample_size)
+        self.corrections = None if corrections is None else Path(corrections).expanduser()
         self.cache_dir = cache_folder(cache_dir)
         self.image_size = image_size
         self.interpolation = interpolation
@@ -161,7 +165,7 @@ class ImageData(KeepsSettings, LightningDataModule):
     @cached_property
     def prepared(self) -> Prepared:
         """Fetch the images, and read every one, where that was not done before."""
-        return prepare(self.source, self.cache_dir, self.options)
+        return prepare(self.source, self.cache_dir, self.options, self.corrections)
 
     @cached_property
     def _divided(self) -> tuple[Catalogue, Split]:

@@ -4,9 +4,10 @@ import hashlib
 import os
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,12 +19,14 @@ from kth_lightning.data.audit import (
     NO_IMAGE,
     Finding,
     count_left_out,
+    duplicate_findings,
     left_out_sentence,
     read_audit,
     write_audit,
 )
 from kth_lightning.data.catalogue import Catalogue, ImageRecord, read_catalogue, write_catalogue
 from kth_lightning.data.class_names import check_names
+from kth_lightning.data.corrections import Corrections, correct
 from kth_lightning.data.deep_values import ValueRange
 from kth_lightning.data.duplicates import Fingerprint, duplicate_groups, fingerprint
 from kth_lightning.data.images import DEFAULT_OPTIONS, MIN_SIDE, ReadOptions, UnreadableImage, decode, open_image
@@ -50,7 +53,9 @@ class Prepared:
         folder: Where `catalogue.csv` and `audit.csv` lie.
         summary: Lines for people: what is usable, what is not and why, duplicates, class counts.
         left_out: How many images are not, as `count_left_out` returns it.
-        remarks: Sentences that every command says: how the files were understood, what was passed over or left out.
+        remarks: Sentences that every command says: how the files were understood, what was passed over, left out or
+            corrected.
+        corrections: What was decided about labels, where a table of corrections was given.
     """
 
     catalogue: Catalogue
@@ -58,6 +63,7 @@ class Prepared:
     summary: str
     left_out: dict[str, Any]
     remarks: list[str]
+    corrections: Corrections | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +75,9 @@ class _Reading:
     values: ValueRange | None
 
 
-def prepare(source: Source, cache_dir: Path, options: ReadOptions = DEFAULT_OPTIONS) -> Prepared:
+def prepare(
+    source: Source, cache_dir: Path, options: ReadOptions = DEFAULT_OPTIONS, corrections: Path | None = None
+) -> Prepared:
     """Fetch a data set, read every image once, and keep the tables for as long as its files do not change.
 
     `catalogue.csv` has the usable images; `audit.csv` has every file that is left out and every duplicate, with the
@@ -81,10 +89,11 @@ def prepare(source: Source, cache_dir: Path, options: ReadOptions = DEFAULT_OPTI
         cache_dir: The tables lie below it.
         options: How large images may be, and the range of values of those deeper than 8 bits; where it is None, it is
             from the lowest of all images to the highest.
+        corrections: A table of what was decided about labels, which the tables then show.
 
     Raises:
-        InputError: The source cannot be used, a class has no usable image, there is only one class, or `cache_dir`
-            cannot be written.
+        InputError: The source or the corrections cannot be used, a class has no usable image, there is only one class,
+            or `cache_dir` cannot be written.
     """
     try:
         make_cache_folder(cache_dir)
@@ -92,18 +101,14 @@ def prepare(source: Source, cache_dir: Path, options: ReadOptions = DEFAULT_OPTI
         check_names((candidate.label for candidate in listing.candidates), "the images")
         folder = cache_dir.resolve() / "catalogues" / _key(listing, options)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
-            if folder.is_dir() and not _is_whole(folder):
-                warnings.warn(f"the tables in {folder} are damaged and are written again", stacklevel=2)
-                shutil.rmtree(folder)
-            if not folder.is_dir():
-                with TemporaryDirectory(dir=folder.parent) as temporary:
-                    new = Path(temporary) / "new"
-                    new.mkdir()
-                    _write_tables(listing, options, new)
-                    (new / _SEAL).write_text(_digest(new), encoding="ascii")
-                    new.rename(folder)
+        _keep_tables(folder, partial(_read_images, listing, options))
         catalogue = read_catalogue(folder / "catalogue.csv", listing.root, options)
+        corrected = None if corrections is None else correct(catalogue, corrections)
+        if corrected is not None:
+            findings = [item for item in read_audit(folder / "audit.csv") if not item.of] + corrected.findings
+            folder = folder.with_name(f"{folder.name}-{corrected.digest}")
+            _keep_tables(folder, lambda: (corrected.images, findings))
+            catalogue = replace(catalogue, images=corrected.images)
         summary = (folder / "summary.txt").read_text(encoding="utf-8")
         left_out = count_left_out(read_audit(folder / "audit.csv"), [image.label for image in catalogue.images])
     except OSError as error:
@@ -112,12 +117,31 @@ def prepare(source: Source, cache_dir: Path, options: ReadOptions = DEFAULT_OPTI
             "allow reading and writing there, or name another folder with --data.cache_dir"
         ) from None
     remarks = [*listing.remarks, *values_sentence(catalogue)]
+    remarks += [corrected.sentence] if corrected else []
     lines = [*summary.splitlines(), *remarks]
     if lost := left_out_sentence(left_out):
         remarks.append(f"{lost}; see {folder / 'audit.csv'}")
         lines += [lost] if lost.startswith("warning: ") else []  # the rest of it stands in the summary
     lines += [*listing.notes, f"tables: {folder}"]
-    return Prepared(catalogue, folder, "\n".join(lines), left_out, remarks)
+    return Prepared(catalogue, folder, "\n".join(lines), left_out, remarks, corrected)
+
+
+def _keep_tables(folder: Path, make: Callable[[], tuple[Sequence[ImageRecord], list[Finding]]]) -> None:
+    """Write the tables of a data set, from its images and findings, where they are not there yet or damaged."""
+    with FileLock(f"{folder}.lock"):
+        if folder.is_dir() and not _is_whole(folder):
+            warnings.warn(f"the tables in {folder} are damaged and are written again", stacklevel=3)
+            shutil.rmtree(folder)
+        if not folder.is_dir():
+            images, findings = make()
+            with TemporaryDirectory(dir=folder.parent) as temporary:
+                new = Path(temporary) / "new"
+                new.mkdir()
+                write_catalogue(images, new / "catalogue.csv")
+                write_audit([*findings, *duplicate_findings(images)], new / "audit.csv")
+                (new / "summary.txt").write_text(summarise_images(images, findings), encoding="utf-8")
+                (new / _SEAL).write_text(_digest(new), encoding="ascii")
+                new.rename(folder)
 
 
 def _is_whole(folder: Path) -> bool:
@@ -149,7 +173,8 @@ def _state(file: Path) -> str:
     return f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_mode}"
 
 
-def _write_tables(listing: Listing, options: ReadOptions, folder: Path) -> None:
+def _read_images(listing: Listing, options: ReadOptions) -> tuple[list[ImageRecord], list[Finding]]:
+    """Read every image; return the usable ones and what there is to say of the other files."""
     findings = [Finding(_relative(file, listing.root), "", reason) for file, reason in listing.problems]
     usable: list[tuple[Candidate, _Reading]] = []
     for candidate, reading in zip(listing.candidates, _read_all(listing.candidates, options), strict=True):
@@ -183,12 +208,7 @@ def _write_tables(listing: Listing, options: ReadOptions, folder: Path) -> None:
                 high=reading.values[1] if reading.values else None,
             )
         )
-    left_out = len(findings)
-    findings += _duplicates(images)
-    write_catalogue(images, folder / "catalogue.csv")
-    write_audit(findings, folder / "audit.csv")
-    summary = summarise_images(images, findings[:left_out])
-    (folder / "summary.txt").write_text(summary, encoding="utf-8")
+    return images, findings
 
 
 def _read_all(candidates: Sequence[Candidate], options: ReadOptions) -> list[_Reading | str]:
@@ -268,15 +288,3 @@ def _check_classes(listing: Listing, usable: Sequence[str], findings: Sequence[F
         )
     if len(classes) == 1:
         raise InputError(f"{listing.root} has images of one class only ({usable[0]}); a classifier needs at least two")
-
-
-def _duplicates(images: Sequence[ImageRecord]) -> list[Finding]:
-    findings = []
-    by_digest: dict[str, ImageRecord] = {}
-    for index, image in enumerate(images):
-        same = by_digest.setdefault(image.sha256, image)
-        if image.duplicates != index:
-            other, kind = (same, "exact") if same is not image else (images[image.duplicates], "near")
-            position = "" if image.label == other.label else " in another class"
-            findings.append(Finding(image.path, image.label, f"{kind} duplicate{position}", other.path))
-    return findings

@@ -4,15 +4,13 @@ import base64
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader
 from PIL import Image
 
-from kth_lightning.report.photos import Row
+from kth_lightning.report.photos import Row, jpeg_uri
 
-_QUALITY = 80
 _CHART_SHARPNESS = 1.5  # pixels of a chart for one of the page
 
 
@@ -80,16 +78,10 @@ def write_page(page: Page, file: Path) -> None:
     environment = Environment(
         loader=PackageLoader("kth_lightning.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["jpeg"] = _jpeg
+    environment.filters["jpeg"] = jpeg_uri
     environment.filters["png"] = _png
     environment.filters["chart_size"] = _chart_size
     file.write_text(environment.get_template("explore.html").render(page=page), encoding="utf-8")
-
-
-def _jpeg(image: Image.Image) -> str:
-    stream = BytesIO()
-    image.save(stream, format="JPEG", quality=_QUALITY, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
 def _png(file: Path) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import jinja2
 
 from kth_lightning.data.audit import left_out_sentence
+from kth_lightning.data.corrections import counted
 from kth_lightning.data.sources.sample import ATTRIBUTION
 from kth_lightning.drawing.attempt import attempt
 from kth_lightning.drawing.figures import save
@@ -20,6 +21,7 @@ from kth_lightning.report.model_view import Views, chart_uri, model_view
 from kth_lightning.report.recipe_view import environment_rows, settings_rows
 from kth_lightning.report.run_figures import draw_run
 from kth_lightning.report.same_images import cautions, same_test_images
+from kth_lightning.report.suspects import PAGE as SUSPECTS
 from kth_lightning.report.table import (
     HEADER,
     LOCALISATION_HEADER,
@@ -74,6 +76,8 @@ def write_report(folder: Path) -> Path:
         time=None if single else _time_view(trained),
         left_out=left_out,
         images_left_out=_images_left_out(models),
+        corrections=_corrections(models),
+        suspects=SUSPECTS if (folder / SUSPECTS).exists() else None,
         pairs=pairs,
         repeated=any(model.repeated for model in models) and len(models) > 1,
         models=views,
@@ -101,6 +105,12 @@ def _images_left_out(models: Sequence[ModelRuns]) -> list[str]:
     """Say which images of the data the runs do not use, once for all runs on the same data."""
     counts = [metrics["left_out"] for model in models for metrics in model.metrics if metrics.get("left_out")]
     return list(dict.fromkeys(filter(None, map(left_out_sentence, counts))))
+
+
+def _corrections(models: Sequence[ModelRuns]) -> list[str]:
+    """Say how labels were corrected, once for all runs on the same data."""
+    counts = [metrics["corrections"] for model in models for metrics in model.metrics if metrics.get("corrections")]
+    return list(dict.fromkeys(map(counted, counts)))
 
 
 def _trained(model: ModelRuns, entry: Mapping[str, Any]) -> list[Trained]:

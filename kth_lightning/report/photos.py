@@ -1,8 +1,10 @@
 """The photographs that are shown: at their original shape, as a model sees them, augmented, and what is odd."""
 
+import base64
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 
 import numpy as np
 import torch
@@ -19,6 +21,7 @@ from kth_lightning.errors import InputError
 VIEWS = 7
 """Draws of the augmentation that are shown of an image."""
 
+_QUALITY = 80  # of JPEG
 _SIDE = 140  # of the longer side of most images on the page
 _LARGEST = 300
 _SHARPNESS = 2  # pixels of an image for one of the page, for sharp screens
@@ -78,6 +81,13 @@ def read_image(catalogue: Catalogue, position: int, at_least: int) -> Image.Imag
             f"{catalogue.file(position)} can no longer be read ({error}); repeat the command, which "
             "reads the folder again, or put the image back"
         ) from None
+
+
+def jpeg_uri(image: Image.Image) -> str:
+    """Return an image as a data URI."""
+    stream = BytesIO()
+    image.save(stream, format="JPEG", quality=_QUALITY, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
 def original_rows(catalogue: Catalogue, examples: Sequence[Sequence[int]]) -> list[Row]:
@@ -165,6 +175,20 @@ def odd_rows(catalogue: Catalogue, positions: Sequence[int]) -> list[Row]:
     for position in positions:
         image = catalogue.images[position]
         rows.append(Row((image.label,), [_fitted(catalogue, position)], f"{image.width} × {image.height}"))
+    return rows
+
+
+def suspect_rows(catalogue: Catalogue, suspects: Sequence[tuple[int, str, float]]) -> list[Row]:
+    """Show images whose label is doubted, each fitted into the same square.
+
+    Args:
+        catalogue: The images.
+        suspects: The index of each, the class that it may show instead, and how much its label is doubted.
+    """
+    rows = []
+    for position, suggested, score in suspects:
+        labels = (catalogue.images[position].label, suggested)
+        rows.append(Row(labels, [_fitted(catalogue, position)], f"{score:.2f}"))
     return rows
 
 
