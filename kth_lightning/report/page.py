@@ -16,6 +16,7 @@ from kth_lightning.evaluation.statistics import accuracy_interval
 from kth_lightning.io.run_folder import RunFolder, write_atomically
 from kth_lightning.report.accuracy_time import Trained, time_figure
 from kth_lightning.report.charts import shortened
+from kth_lightning.report.differences import find_differences, write_differences
 from kth_lightning.report.model_runs import ModelRuns, find_models
 from kth_lightning.report.model_view import Views, chart_uri, model_view
 from kth_lightning.report.recipe_view import environment_rows, settings_rows
@@ -31,14 +32,14 @@ from kth_lightning.report.table import (
     table_notes,
     table_rows,
 )
-from kth_lightning.report.verdict import heading, lead, paired, titles_of
+from kth_lightning.report.verdict import heading, lead, limits, p_text, sentence, titles_of
 
 
 def write_report(folder: Path) -> Path:
     """Write report.html into a run folder, or into a folder that holds run folders, as `compare` makes it.
 
-    Beside it go the figures of `draw_run` for a run, and figures/accuracy_time.png for a comparison. A chart that
-    cannot be drawn costs a warning.
+    Beside it go the figures of `draw_run` for a run, and figures/accuracy_time.png and differences.csv for a
+    comparison. A chart that cannot be drawn costs a warning.
 
     Args:
         folder: A finished run, or a folder with finished runs as `<model>/`, or below `seed-<s>/` and `fold-<k>/`.
@@ -57,7 +58,7 @@ def write_report(folder: Path) -> Path:
         model_view(model, entry, title, f"model-{position}")
         for position, (model, entry, title) in enumerate(zip(models, entries, titles, strict=True), start=1)
     ]
-    pairs = paired(models, titles)
+    differences = find_differences(models)
     trained = []
     if same_test_images(entries):  # a chart says nothing of its caution
         trained = [point for model, entry in zip(models, entries, strict=True) for point in _trained(model, entry)]
@@ -65,7 +66,7 @@ def write_report(folder: Path) -> Path:
         name=folder.resolve().name,
         single=single,
         heading=heading(models, entries, titles),
-        lead=lead(models, entries, titles, pairs),
+        lead=lead(models, entries, titles, differences),
         header=_accuracy_first(HEADER),
         rows=[_accuracy_first(row) for row in table_rows(entries, all_intervals=True)],
         cautions=cautions(entries),
@@ -78,8 +79,8 @@ def write_report(folder: Path) -> Path:
         images_left_out=_images_left_out(models),
         corrections=_corrections(models),
         suspects=SUSPECTS if (folder / SUSPECTS).exists() else None,
-        pairs=pairs,
-        repeated=any(model.repeated for model in models) and len(models) > 1,
+        differences=[(item, sentence(item, titles)) for item in differences],
+        limits=limits(differences),
         models=views,
         settings=settings_rows(models),
         environment=environment_rows(models),
@@ -87,6 +88,8 @@ def write_report(folder: Path) -> Path:
     )  # fmt: skip
     file = RunFolder(folder).report
     try:
+        if differences:
+            write_differences(differences, folder)
         write_atomically(page, file)
     except OSError as error:
         raise InputError(
@@ -148,5 +151,5 @@ def _templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters["shortened"] = shortened
+    templates.filters |= {"shortened": shortened, "p": p_text}
     return templates

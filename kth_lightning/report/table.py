@@ -1,7 +1,6 @@
 """The table that sets models side by side, as Markdown and as JSON."""
 
 import json
-import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from kth_lightning.evaluation.statistics import accuracy_interval, summarise
 from kth_lightning.io.run_folder import LOCALISATION, RunFolder, write_atomically
 from kth_lightning.report.registry import ARTICLE_IMAGES, MODELS
 from kth_lightning.report.same_images import cautions, image_names, inputs
+from kth_lightning.report.spread import folds_and_seeds, mean_and_sd
 
 tabulate.MIN_PADDING = 0  # its two spaces beside every heading would take the table beyond 120 columns
 
@@ -35,6 +35,10 @@ LOCALISATION_NOTE = (
     "(whole image): the same for a uniform map."
 )
 RUNS_NOTE = "± sd (n): standard deviation over n runs, under their mean"
+BOTH_NOTE = (
+    "± folds (n): standard deviation over n folds, of each one's mean over the seeds; ± seeds (n): over n seeds,\n"
+    "of each one's mean over the folds; both under the mean of all runs"
+)
 FOLDS_NOTE = "; the interval is that of all folds' predictions together"
 
 
@@ -70,9 +74,11 @@ def write_table(parts: Sequence[Part], folder: Path, reference: bool) -> str:
     The JSON is a list with an entry a model: "model", "runs", "n" (test images, of all folds together), for each
     score "value", "sd", "low" and "high", for each cost "value" and "sd", and so for "loss_calibrated", the
     cross-entropy after temperature scaling; "inputs", a run each, tells its images ("data", "test") and what it started
-    from ("leakage"); with `reference` also "article", and where images have masks "localisation". Over several runs
-    "value" is the mean and "sd" the standard deviation; the bounds are those of the pooled predictions where no image
-    is tested twice (folds), else null (seeds).
+    from ("leakage"); "folds" and "seeds" count the different test sets and the trainings on each; with `reference` also
+    "article", and where images have masks "localisation". Over several runs "value" is the mean and "sd" the standard
+    deviation; the bounds are those of the pooled predictions where no image is tested twice (folds), else null (seeds).
+    Where there are folds and seeds, "sd_folds" is the standard deviation over the folds, of each fold's mean over the
+    seeds, and "sd_seeds" that over the seeds, of each seed's mean over the folds.
 
     Args:
         parts: One a model, in the order of the rows.
@@ -98,24 +104,27 @@ def figures(part: Part, reference: bool) -> dict[str, Any]:
     metrics = [_checked(run) for run in part.runs]
     test = metrics[0]["test"] if len(metrics) == 1 else _pooled(part.runs)
     entry: dict[str, Any] = {"model": part.model, "runs": len(metrics), "n": test.get("n", metrics[0]["test"]["n"])}
-    for name in SCORES:
-        bounds = test.get(name, {})
-        values = [run["test"][name]["value"] for run in metrics]
-        entry[name] = _mean(values) | {"low": bounds.get("low"), "high": bounds.get("high")}
-    for name in COSTS:
-        entry[name] = _mean([run[name] for run in metrics])
+    values = {name: [run["test"][name]["value"] for run in metrics] for name in SCORES}
+    values |= {name: [run[name] for run in metrics] for name in COSTS}
     entry["inputs"] = [inputs(run, item) for run, item in zip(part.runs, metrics, strict=True)]
-    entry["loss_calibrated"] = _mean([run["test"].get("loss_calibrated") for run in metrics])
+    tests = [item["test"] for item in entry["inputs"]]
+    counts, spread = folds_and_seeds(tests, [run.get("seed") for run in metrics], values)
+    entry |= counts
+    for name, own in values.items():
+        entry[name] = mean_and_sd(own) | spread.get(name, {})
+        if name in SCORES:
+            entry[name] |= {end: test.get(name, {}).get(end) for end in ("low", "high")}
+    entry["loss_calibrated"] = mean_and_sd([run["test"].get("loss_calibrated") for run in metrics])
     if localisations := [run["test"]["localisation"] for run in metrics if run["test"].get("localisation")]:
         bounds = localisations[0] if len(metrics) == 1 else {}
         entry["localisation"] = {"n": sum(item["n"] for item in localisations)} | {
-            name: _mean([item[name]["value"] for item in localisations])
+            name: mean_and_sd([item[name]["value"] for item in localisations])
             | {end: bounds.get(name, {}).get(end) for end in ("low", "high")}
             for name in LOCALISATION
             if name != "n"
         }
         entry["localisation"]["whole_picture"] = {
-            name: _mean([item.get("whole_picture", {}).get(name) for item in localisations])["value"]
+            name: mean_and_sd([item.get("whole_picture", {}).get(name) for item in localisations])["value"]
             for name in LOCALISATION
             if name != "n"
         }
@@ -149,15 +158,6 @@ def _pooled(runs: Sequence[RunFolder]) -> dict[str, Any]:
     )
 
 
-def _mean(values: Sequence[float | None]) -> dict[str, float | None]:
-    known = [value for value in values if value is not None]
-    if len(known) < len(values):
-        return {"value": None, "sd": None}
-    if len(known) == 1:
-        return {"value": known[0], "sd": None}
-    return {"value": statistics.fmean(known), "sd": statistics.stdev(known)}
-
-
 def _markdown(entries: Sequence[dict[str, Any]]) -> str:
     alignment = ["left"] + ["right"] * (len(HEADER) - 1)
     text = tabulate.tabulate(table_rows(entries), HEADER, "github", disable_numparse=True, colalign=alignment)
@@ -186,13 +186,20 @@ def table_rows(entries: Sequence[dict[str, Any]], all_intervals: bool = False) -
             if all_intervals and entry[name]["low"] is not None:
                 row[_COLUMNS[name]] += f" ({entry[name]['low']:{form}}–{entry[name]['high']:{form}})"
         rows.append(row)
-        if entry["runs"] > 1:
-            deviations = _column(entry, "sd") | {"parameters_trained": None}
-            rows.append(_row(f"± sd ({entry['runs']})", deviations, f"{100 * entry['acc']['sd']:.1f} %"))
+        for title, key in _spreads(entry):
+            deviations = _column(entry, key) | {"parameters_trained": None}
+            rows.append(_row(title, deviations, f"{100 * entry['acc'][key]:.1f} %"))
         if article := entry.get("article"):
             interval = _interval(*accuracy_interval(round(article["acc"] * article["n"]), article["n"]))
             rows.append(_row("(article)", article, f"{100 * article['acc']:.0f} %{interval}"))
     return rows
+
+
+def _spreads(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Name the rows of standard deviations under a model's mean, and where they stand."""
+    if "sd_folds" in entry["acc"]:
+        return [(f"± folds ({entry['folds']})", "sd_folds"), (f"± seeds ({entry['seeds']})", "sd_seeds")]
+    return [(f"± sd ({entry['runs']})", "sd")] if entry["runs"] > 1 else []
 
 
 def localisation_rows(entries: Sequence[dict[str, Any]]) -> list[list[str]]:
@@ -218,7 +225,8 @@ def table_notes(entries: Sequence[dict[str, Any]]) -> list[str]:
     notes = []
     if several := [entry for entry in entries if entry["runs"] > 1]:
         pooled = any(entry["acc"]["low"] is not None for entry in several)
-        notes.append(RUNS_NOTE + (FOLDS_NOTE if pooled else "") + ".")
+        apart = any("sd_folds" in entry["acc"] for entry in several)
+        notes.append((BOTH_NOTE if apart else RUNS_NOTE) + (FOLDS_NOTE if pooled else "") + ".")
     scaled = [(entry["model"], entry["loss_calibrated"]["value"]) for entry in entries]
     if known := [f"{model} {value:.3g}" for model, value in scaled if value is not None]:
         notes.append(f"cross-entropy after temperature scaling, fitted on validation: {', '.join(known)}")

@@ -1,12 +1,9 @@
 """What the figures of a run or of a comparison say, in words."""
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from typing import Any
 
-import numpy as np
-
-from kth_lightning.evaluation.statistics import holm, mcnemar
+from kth_lightning.report.differences import Difference
 from kth_lightning.report.model_runs import ModelRuns
 from kth_lightning.report.registry import MODELS, name_of
 from kth_lightning.report.same_images import same_test_images
@@ -49,7 +46,7 @@ def lead(
     models: Sequence[ModelRuns],
     entries: Sequence[Mapping[str, Any]],
     titles: Sequence[str],
-    pairs: Sequence[Mapping[str, Any]],
+    differences: Sequence[Difference],
 ) -> str:
     """Say how certain the result is, and what it stands beside.
 
@@ -57,7 +54,7 @@ def lead(
         models: One or several.
         entries: Their figures, as `table.figures` makes them.
         titles: As `titles_of` gives them.
-        pairs: As `paired` gives them.
+        differences: As `find_differences` gives them.
     """
     if not same_test_images(entries):
         return ""
@@ -71,13 +68,17 @@ def lead(
         subject = f"the accuracy of {name}" if others else "its accuracy"
         bounds = f"{100 * acc['low']:.1f} to {100 * acc['high']:.1f} %"
         sentences.append(f"The 95 % interval of {subject} on images like these is {bounds}.")
-    if mine := [pair for pair in pairs if best in pair["indices"]]:
-        beaten = [titles[sum(pair["indices"]) - best] for pair in mine if pair["verdict"] == "better"]
-        equal = [titles[sum(pair["indices"]) - best] for pair in mine if pair["verdict"] == "open"]
-        if beaten:
-            sentences.append(f"{capital(name)} is significantly better than {_listed(beaten)}.")
-        if equal:
-            sentences.append(f"These images do not show a difference between {name} and {_listed(equal)}.")
+    mine = [item for item in differences if best in item.indices]
+    # One that is right more often in all is not always so in the runs' mean, which names the best.
+    ahead = [item for item in mine if item.indices[item.better] == best]
+    for verdict, claim in (
+        ("better", "is significantly better than"),
+        ("more right", "names significantly more of these images rightly than"),
+    ):
+        if beaten := [titles[sum(item.indices) - best] for item in ahead if item.verdict == verdict]:
+            sentences.append(f"{capital(name)} {claim} {_listed(beaten)}.")
+    if equal := [titles[sum(item.indices) - best] for item in mine if item.verdict == "open"]:
+        sentences.append(f"These images do not show a difference between {name} and {_listed(equal)}.")
     if articles := [entry["article"] for entry in entries if "article" in entry]:
         top = max(article["acc"] for article in articles)
         which = "The article's model of this kind" if len(articles) == 1 else "The article's best"
@@ -99,30 +100,44 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def paired(models: Sequence[ModelRuns], titles: Sequence[str]) -> list[dict[str, Any]]:
-    """Compare each two models that were tested once on the same images."""
-    pairs: list[dict[str, Any]] = []
-    for (first, one), (second, other) in combinations(enumerate(models), 2):
-        if one.repeated or other.repeated or set(one.names) != set(other.names):
-            continue
-        right = [dict(zip(model.names, model.right.tolist(), strict=True)) for model in (one, other)]
-        test = mcnemar(*(np.array([item[name] for name in one.names]) for item in right))
-        pairs.append({"indices": (first, second), "names": (one.part.model, other.part.model), "test": test})
-    for pair, adjusted in zip(pairs, holm([pair["test"].p for pair in pairs]), strict=True):
-        test, (one_title, other_title) = pair["test"], (titles[position] for position in pair["indices"])
-        pair["p"], pair["adjusted"] = _p(test.p), _p(adjusted)
-        better, worse = (one_title, other_title) if test.first_only > test.second_only else (other_title, one_title)
-        pair["verdict"] = "better" if adjusted < 0.05 else "open"
-        if adjusted < 0.05:
-            pair["sentence"] = f"{capital(better)} is better than {worse}: such a difference is unlikely by chance."
-        elif test.first_only + test.second_only == 0:
-            pair["sentence"] = f"{capital(one_title)} and {other_title} classify the same images correctly."
-        else:
-            pair["sentence"] = (
-                f"These images do not show a difference between {one_title} and {other_title}: it may be chance."
-            )
-    return pairs
+def sentence(difference: Difference, titles: Sequence[str]) -> str:
+    """Say what the tests of two models show.
+
+    Args:
+        difference: As `find_differences` gives it.
+        titles: Of all models.
+    """
+    names = [titles[position] for position in difference.indices]
+    better, worse = names[difference.better], names[1 - difference.better]
+    if difference.verdict == "better":
+        return f"{capital(better)} is better than {worse}: such a difference is unlikely by chance."
+    if difference.verdict == "more right":
+        return f"{capital(better)} names more of these images rightly than {worse}, which is unlikely by chance."
+    if difference.images.first_only + difference.images.second_only == 0:
+        return f"{capital(names[0])} and {names[1]} classify the same images correctly."
+    return f"These images do not show a difference between {names[0]} and {names[1]}: it may be chance."
 
 
-def _p(value: float) -> str:
+def limits(differences: Sequence[Difference]) -> str:
+    """Say what tests of these runs cannot show; nothing where there are folds and seeds."""
+    if not differences:
+        return ""
+    seeds, folds = (min(getattr(item, name) for item in differences) for name in ("seeds", "folds"))
+    if folds > 1 and seeds > 1:
+        return ""
+    if folds > 1:
+        return (
+            "One seed: how far another one would move these figures is part of their spread over the folds, and not "
+            "told apart from it (compare --seeds 3 does that)."
+        )
+    what = "other training images" if seeds > 1 else "other training images or another seed"
+    how = "One split" if seeds > 1 else "One split and one seed"
+    return (
+        f"{how}: this tells how these trained models differ on images like these. It cannot show that one recipe is "
+        f"better than another, since {what} may turn the difference round (compare --folds 5 --seeds 3 tells)."
+    )
+
+
+def p_text(value: float) -> str:
+    """Write a p value."""
     return "< 0.001" if value < 0.001 else f"{value:.2g}"

@@ -1,3 +1,4 @@
+import csv
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -231,7 +232,12 @@ def test_comparison_tells_whether_differences_are_more_than_chance(tmp_path: Pat
         finished_run(tmp_path / folder, correct, model=model, source="kth")
     page = Page(write_report(tmp_path))
     assert "<h1>Fine-tuned VGG19 does best and classifies 29 of 30 test images correctly</h1>" in page.html
-    assert "It is significantly better than the benchmark CNN." in page.text
+    assert "It names significantly more of these images rightly than the benchmark CNN." in page.text
+    assert " better than" not in page.text.replace("that one recipe is better than another", "")
+    assert (
+        "It cannot show that one recipe is better than another, since other training images or another seed"
+        in page.text
+    )
     assert "These images do not show a difference between it and the head on VGG19." in page.text
     assert page.row("benchmark, head") == ["benchmark, head", "0", "19", "< 0.001", "< 0.001"]
     assert page.row("head, finetune") == ["head, finetune", "0", "1", "1", "1"]
@@ -255,29 +261,81 @@ def test_tie_above_a_worse_model_is_called_so(tmp_path: Path) -> None:
         finished_run(tmp_path / model, correct, model=model)
     page = Page(write_report(tmp_path))
     assert "The head on VGG19 and fine-tuned VGG19 do best: each classifies 28 of 30 test images correctly" in page.text
-    assert "The head on VGG19 is significantly better than the benchmark CNN." in page.text
+    assert "The head on VGG19 names significantly more of these images rightly than the benchmark CNN." in page.text
 
 
-def test_folds_are_pooled_and_tested_in_pairs(tmp_path: Path) -> None:
-    for fold in range(2):
-        for model, correct in (("head", 20), ("finetune", 30)):
-            part = tmp_path / f"fold-{fold}" / model
-            finished_run(part, correct, images=range(30 * fold, 30 * fold + 30), temperature=1.5)
+def finished_folds(folder: Path, correct: dict[str, list[int]], seeds: int = 1) -> None:
+    """Write a comparison over folds of 30 images: how many of them each model gets right in each."""
+    for model, counts in correct.items():
+        for position, count in enumerate(counts):
+            fold, seed = position // seeds, position % seeds
+            part = folder / (f"seed-{seed}" if seeds > 1 else "") / f"fold-{fold}" / model
+            finished_run(part, count, images=range(30 * fold, 30 * fold + 30), temperature=1.5, seed=seed)
+
+
+def table(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_over_folds_a_model_is_better_where_both_tests_say_so(tmp_path: Path) -> None:
+    finished_folds(tmp_path, {"head": [20, 19, 21], "finetune": [30, 29, 30]})
     page = Page(write_report(tmp_path))
-    assert "classifies 60 of 60 test images correctly" in page.text
-    assert page.row("head, finetune") == ["head, finetune", "0", "20", "< 0.001"]
-    assert "12 of 20 mistakes in 60 images" in page.text
-    assert "± sd (2)" in page.text
+    assert "98.9 ± 1.9 %" not in page.text  # of all folds together, as no image is tested twice
+    assert "classifies 89 of 90 test images correctly" in page.text
+    assert "It is significantly better than the head." in page.text
+    assert "Finetune is better than head: such a difference is unlikely by chance." in page.text
+    # Differences of -1/3, -1/3 and -0.3; no splits.csv, so two training images for each test image.
+    row = page.row("head, finetune")
+    assert row == ["head, finetune", "0", "29", "< 0.001", "-32.2 (-39.8 to -24.7)", "0.003"]
+    assert "12 of 30 mistakes in 90 images" in page.text
+    assert "± sd (3)" in page.text
+    assert "One seed: how far another one would move" in page.text
+    (item,) = table(tmp_path / "differences.csv")
+    assert [item[name] for name in ("first", "second", "folds", "seeds", "verdict")] == [
+        "head",
+        "finetune",
+        "3",
+        "1",
+        "better",
+    ]
+    assert float(item["p_holm"]) == float(item["p_t"]) == pytest.approx(0.003, abs=1e-4)
+    assert [float(item[name]) for name in ("difference", "low", "high")] == pytest.approx(
+        [-0.322, -0.398, -0.247], abs=1e-3
+    )
 
 
-def test_seeds_give_mean_and_spread_and_no_paired_test(tmp_path: Path) -> None:
+def test_a_difference_that_one_fold_makes_is_no_claim(tmp_path: Path) -> None:
+    finished_folds(tmp_path, {"head": [20, 28, 28], "finetune": [30, 28, 28]})
+    page = Page(write_report(tmp_path))
+    assert page.row("head, finetune")[:4] == ["head, finetune", "0", "10", "0.002"]
+    assert " better than" not in page.text
+    assert "These images do not show a difference between" in page.text
+    assert [item["verdict"] for item in table(tmp_path / "differences.csv")] == ["open"]
+
+
+def test_folds_and_seeds_are_told_apart(tmp_path: Path) -> None:
+    finished_folds(tmp_path, {"head": [20, 22, 19, 21, 21, 23], "finetune": [30, 30, 29, 29, 29, 30]}, seeds=2)
+    page = Page(write_report(tmp_path))
+    assert "98.3 ± 1.8 %" in page.text
+    assert [row[1] for row in page.rows if row[0].startswith("± folds (3)")] == ["3.3 %", "1.7 %"]
+    assert [row[1] for row in page.rows if row[0].startswith("± seeds (2)")] == ["4.7 %", "0.8 %"]
+    # Of each fold's images those count that one of the two names rightly with more of its seeds.
+    assert page.row("head, finetune")[:3] == ["head, finetune", "0", "28"]
+    assert [item["verdict"] for item in table(tmp_path / "differences.csv")] == ["better"]
+    assert "One seed" not in page.text
+    assert "One split" not in page.text
+
+
+def test_seeds_on_one_split_tell_of_its_images_alone(tmp_path: Path) -> None:
     for seed in range(2):
         for model, correct in (("head", 20 + seed), ("finetune", 26 + 2 * seed)):
             finished_run(tmp_path / f"seed-{seed}" / model, correct)
     page = Page(write_report(tmp_path))
     assert "classifies 90.0 ± 4.7 % of the test images correctly" in page.text
-    assert "There is no paired test" in page.text
-    assert "McNemar" not in page.text
+    assert page.row("head, finetune") == ["head, finetune", "0", "8", "0.0078"]
+    assert "names more of these images rightly" in page.text
+    assert "One split: this tells how these trained models differ" in page.text
 
 
 def test_unfinished_part_of_a_comparison_is_left_out_by_name(tmp_path: Path) -> None:
