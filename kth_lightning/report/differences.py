@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -67,28 +67,23 @@ def find_differences(models: Sequence[ModelRuns]) -> list[Difference]:
     """Test each two models whose runs tested the same images equally often."""
     found = []
     for (first, one), (second, other) in combinations(enumerate(models), 2):
-        folds = [_accuracies(model) for model in (one, other)]
-        if {test: len(values) for test, values in folds[0].items()} != {
-            test: len(values) for test, values in folds[1].items()
+        mine, others = _accuracies(one), _accuracies(other)
+        if {test: len(values) for test, values in mine.items()} != {
+            test: len(values) for test, values in others.items()
         }:
             continue
-        right = [_times_right(model) for model in (one, other)]
-        if right[0].keys() != right[1].keys():
-            continue
-        more = np.array([right[0][name] - right[1][name] for name in right[0]])
+        times, other_times = _times_right(one), _times_right(other)
+        more = np.array([times[name] - other_times[name] for name in times])
         over_folds = None
-        if len(folds[0]) > 1:
-            differences = np.array([np.mean(folds[0][test]) - np.mean(folds[1][test]) for test in folds[0]])
-            over_folds = corrected_resampled_t(differences, _test_to_train(one, len(folds[0])))
+        if len(mine) > 1:
+            differences = np.array([np.mean(mine[test]) - np.mean(others[test]) for test in mine])
+            over_folds = corrected_resampled_t(differences, _test_to_train(one, len(mine)))
         names = (one.part.model, other.part.model)
-        seeds = len(next(iter(folds[0].values())))
+        seeds = len(next(iter(mine.values())))
         test = mcnemar(more > 0, more < 0)
-        found.append(Difference((first, second), names, test, len(folds[0]), seeds, over_folds))
-    claim = {True: "better", False: "more right"}
+        found.append(Difference((first, second), names, test, len(mine), seeds, over_folds))
     return [
-        Difference(
-            **vars(item) | {"adjusted": p, "verdict": claim[item.folds > 1] if p < LEVEL else "open"},
-        )
+        replace(item, adjusted=p, verdict=("better" if item.over_folds else "more right") if p < LEVEL else "open")
         for item, p in zip(found, holm([item.p for item in found]), strict=True)
     ]
 
