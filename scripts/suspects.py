@@ -3,7 +3,7 @@
     python scripts/suspects.py --archive animal_database.tar.gz --output runs/suspects
 
 Shares of the labels are flipped by seed: to any other class at random, or to the class that is most similar (to which
-models that have not seen a class's images give the most probability beside it). `compare --models best --folds 5` ranks
+models that have not seen a class's images give the most probability beside it). `compare --models best --folds K` ranks
 all images; of the first n rows, n the number of flips, so many are flips. Then these n rows are marked as somebody does
 who looks at them (a flip gets its true label, anything else is kept), the table is given back with
 `--data.corrections`, and the folds are trained again. Accuracies are of the true labels, each image tested once over
@@ -19,6 +19,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +31,6 @@ from kth_lightning.evaluation.suspects import rank_suspects
 from kth_lightning.io.csv_text import csv_rows, csv_text
 from kth_lightning.io.run_folder import RunFolder, write_atomically
 
-FOLDS = 5
 RATES = (0.10, 0.03)
 KINDS = ("similar", "random")
 VALIDATION = ["--data.val_size", "180"]  # as KTH-ANIMALS has it, whichever source the images come from
@@ -81,6 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--archive", required=True, help="The archive of KTH-ANIMALS.")
     parser.add_argument("--output", type=Path, required=True, help="Folder for all that is trained.")
+    parser.add_argument("--folds", type=int, default=5, help="Of every comparison.")
     parser.add_argument("--seeds", type=int, default=1, help="How many times labels are flipped.")
     parser.add_argument("--correct", type=float, nargs="*", default=[0.1], help="Shares of flips to train corrected.")
     options = parser.parse_args()
@@ -89,54 +90,61 @@ def main() -> None:
     catalogue = ImageData(archive=options.archive).catalogue
     truth = {str(catalogue.file(number)): image.label for number, image in enumerate(catalogue.images)}
 
-    compare(output / "clean", "--data.archive", options.archive)
+    folds = ["--folds", str(options.folds)]
+    compare(output / "clean", "--data.archive", options.archive, *folds)
     clean = read_folds(output / "clean")
     labels = {image.path: image.label for image in catalogue.images}
     similar = most_similar(clean, labels)
     rows = [{"labels": "clean", **accuracy(clean.right(labels), len(labels))}]
-    for rate in RATES:
-        for kind in KINDS:
-            for seed in range(options.seeds):
-                folder = output / f"{kind}-{100 * rate:.0f}-{seed}"
-                rows.append(measure(folder, truth, similar if kind == "similar" else {}, rate, seed, options.correct))
-                write_atomically(json.dumps(rows, indent=2) + "\n", output / "suspects.json")
+    conditions = [(rate, kind, seed) for rate in RATES for kind in KINDS for seed in range(options.seeds)]
+    for rate, kind, seed in conditions:
+        folder = output / f"{kind}-{100 * rate:.0f}-{seed}"
+        rows.append(measure_ranking(folder, truth, similar if kind == "similar" else {}, rate, seed, folds))
+    for (rate, _, _), row in zip(conditions, rows[1:], strict=True):
+        if rate in options.correct:
+            row |= measure_correction(output / str(row["labels"]), truth, int(row["flips"]), folds)
+    write_atomically(json.dumps(rows, indent=2) + "\n", output / "suspects.json")
     print(tabulate.tabulate(rows, headers="keys", tablefmt="github", floatfmt=".1f"))
 
 
-def measure(
-    folder: Path, truth: Labels, similar: Labels, rate: float, seed: int, correct: list[float]
-) -> dict[str, str | float]:
-    """Flip labels, train on them, rank them, and where `correct` has the rate train on what the ranking corrects."""
+def measure_ranking(
+    folder: Path, truth: Labels, similar: Labels, rate: float, seed: int, folds: list[str]
+) -> dict[str, Any]:
+    """Flip labels, train on them, and count how many flips are in the first rows of each ranking."""
     flipped = flip(truth, similar, rate, seed)
     wrong = {path for path, label in flipped.items() if label != truth[path]}
     folder.mkdir(exist_ok=True)
     write_atomically(csv_text([("path", "label"), *sorted(flipped.items())]), folder / "labels.csv")
-    table = ["--data.table", str(folder / "labels.csv"), *VALIDATION]
-    compare(folder / "flipped", *table)
+    compare(folder / "flipped", "--data.table", str(folder / "labels.csv"), *VALIDATION, *folds)
     found = read_folds(folder / "flipped")
-    row: dict[str, str | float] = {"labels": folder.name, "flips": len(wrong)}
+    row: dict[str, Any] = {"labels": folder.name, "flips": len(wrong)}
     for name, score in RANKINGS.items():
         order = np.argsort(-score(found.indices(flipped), found.probabilities), kind="stable")[: len(wrong)]
         row[name] = 100 * float(np.mean([found.paths[position] in wrong for position in order]))
     row |= accuracy(found.right(truth), len(truth))
-    if rate in correct:
-        corrections = mark(folder / "flipped/suspects.csv", truth, len(wrong), folder / "corrections.csv")
-        compare(folder / "corrected", *table, "--data.corrections", str(corrections))
-        mended = read_folds(folder / "corrected").right(truth)
-        row |= {f"corrected: {name}": value for name, value in accuracy(mended, len(truth)).items()}
+    print(row, flush=True)
     return row
+
+
+def measure_correction(folder: Path, truth: Labels, number: int, folds: list[str]) -> dict[str, Any]:
+    """Correct what is wrong among the first rows of the table, and train on that."""
+    corrections = mark(folder / "flipped/suspects.csv", truth, number, folder / "corrections.csv")
+    table = ["--data.table", str(folder / "labels.csv"), "--data.corrections", str(corrections)]
+    compare(folder / "corrected", *table, *VALIDATION, *folds)
+    mended = accuracy(read_folds(folder / "corrected").right(truth), len(truth))
+    return {f"corrected: {name}": value for name, value in mended.items()}
 
 
 def compare(folder: Path, *flags: str) -> None:
     """Carry out `compare`; what it prints goes into a file beside the folder."""
-    command = [sys.executable, "-m", "kth_lightning", "compare", "--models", "best", "--folds", str(FOLDS)]
+    command = [sys.executable, "-m", "kth_lightning", "compare", "--models", "best"]
     with folder.with_suffix(".log").open("w", encoding="utf-8") as log:
         subprocess.run([*command, *flags, "--run_dir", str(folder)], check=True, stdout=log, stderr=log)
 
 
 def read_folds(folder: Path) -> OutOfFold:
     """Read the predictions of all folds."""
-    parts = [RunFolder(folder / f"fold-{fold}/best").read_predictions() for fold in range(FOLDS)]
+    parts = [RunFolder(fold / "best").read_predictions() for fold in sorted(folder.glob("fold-*"))]
     paths = [path for part in parts for path in part.paths]
     return OutOfFold(paths, parts[0].class_names, np.concatenate([part.probabilities for part in parts]))
 

@@ -25,8 +25,7 @@ class Suspicion:
 def rank_suspects(labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.floating]) -> Suspicion:
     """Rank images by how much more another class looks like them than their label does.
 
-    The score is 1 less cleanlab's `normalized_margin` (Northcutt et al., 2021). docs/suspects.md sets it beside other
-    rankings.
+    The score is 1 less cleanlab's `normalized_margin` (Northcutt et al., 2021).
 
     Args:
         labels: Indices of the classes that the images are said to show, shape [N].
