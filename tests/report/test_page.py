@@ -283,7 +283,7 @@ def test_over_folds_a_model_is_better_where_both_tests_say_so(tmp_path: Path) ->
     page = Page(write_report(tmp_path))
     assert "98.9 ± 1.9 %" not in page.text  # of all folds together, as no image is tested twice
     assert "classifies 89 of 90 test images correctly" in page.text
-    assert "It is significantly better than the head." in page.text
+    assert "It is significantly better than head." in page.text
     assert "Finetune is better than head: such a difference is unlikely by chance." in page.text
     # Differences of -1/3, -1/3 and -0.3; no splits.csv, so two training images for each test image.
     row = page.row("head, finetune")
