@@ -207,7 +207,7 @@ def test_a_marked_table_that_cannot_be_read_is_left_as_it_is(
     before = marked.read_bytes()
     main(compare(recipe, data, folder))
     assert marked.read_bytes() == before
-    assert "the decision on 'class1/wrong.png' is 'relable'; write keep, relabel or drop" in capsys.readouterr().out
+    assert "the decision on 'class1/wrong.png' is 'relable'; write keep, relabel or drop" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
