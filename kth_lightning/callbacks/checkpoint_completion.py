@@ -1,9 +1,15 @@
 """The callback that makes a run's best checkpoint complete."""
 
+from typing import Any
+
 import lightning as L
+import torch
 from lightning.pytorch.trainer.states import TrainerFn
 
 from kth_lightning.callbacks.checkpoints import complete_checkpoint
+from kth_lightning.callbacks.image_data import image_data
+from kth_lightning.callbacks.training_summary import summarise_training
+from kth_lightning.drawing.attempt import attempt
 from kth_lightning.evaluation.calibration import fit_temperature
 from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.models import Classifier
@@ -25,5 +31,17 @@ class CheckpointCompletion(L.Callback):
             return
         assert isinstance(pl_module, Classifier)
         _, labels, logits = pl_module.predictions("val")
-        if trainer.is_global_zero:
-            complete_checkpoint(self.run.best_checkpoint, pl_module, fit_temperature(labels.numpy(), logits.numpy()))
+        data = image_data(trainer)
+        features = data.features("train")  # which all processes ask for together
+        if not trainer.is_global_zero:
+            return
+        extra: dict[str, Any] = {}
+        with (
+            attempt("the checkpoint will not tell how novel an image is"),
+            torch.inference_mode(),
+            trainer.precision_plugin.forward_context(),
+        ):
+            novelty = summarise_training(pl_module, data, features)
+            extra["novelty"] = novelty and novelty.summary()
+        temperature = fit_temperature(labels.numpy(), logits.numpy())
+        complete_checkpoint(self.run.best_checkpoint, pl_module, temperature, extra)

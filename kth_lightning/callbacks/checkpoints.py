@@ -4,6 +4,7 @@ import errno
 import math
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,17 +92,19 @@ class LastCheckpoint(Checkpoint):
             self._saved = time.monotonic()
 
 
-def complete_checkpoint(file: Path, model: Classifier, temperature: float) -> None:
+def complete_checkpoint(file: Path, model: Classifier, temperature: float, extra: Mapping[str, Any]) -> None:
     """Put what prediction needs into the best checkpoint, and take out what is for training.
 
     Args:
         file: The checkpoint.
         model: Its model.
         temperature: Fitted on the validation images.
+        extra: What else prediction takes from it, by name.
     """
     checkpoint = torch.load(file, weights_only=True, map_location="cpu")
     checkpoint["state_dict"] |= {key: value.cpu() for key, value in model.frozen_state().items()}
     checkpoint["hyper_parameters"]["temperature"] = temperature
+    checkpoint |= extra
     checkpoint["complete"] = True
     checkpoint["optimizer_states"] = checkpoint["lr_schedulers"] = []
     checkpoint["callbacks"] = {}

@@ -1,22 +1,25 @@
 """Show where a tested classifier looked: at its mistakes, and on the animals where masks show them."""
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
+from kth_lightning.data.images import UnreadableImage, read_rgb
 from kth_lightning.data.module import ImageData
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.localisation import localise
+from kth_lightning.evaluation.nearest_images import TrainingImages
 from kth_lightning.explain.explanation import Explanation, explain
 from kth_lightning.explain.overlay import overlay
-from kth_lightning.io.run_folder import Mistake, RunFolder
+from kth_lightning.io.run_folder import LookAlike, Mistake, RunFolder
 from kth_lightning.models import Classifier
 
 MOST_MISTAKES = 24
 MOST_MEASURED = 100
 """Images whose maps are measured at the end of a run; `explain --test_set true` measures all of them."""
 
-_SIDE = 360  # pixels
+_SIDE, _SMALL_SIDE = 360, 180  # pixels
 
 
 def measure_maps(model: Classifier, data: ImageData, index: list[int], run: RunFolder) -> dict[str, Any] | None:
@@ -49,7 +52,9 @@ def draw_mistakes(
     probabilities: np.ndarray,
     run: RunFolder,
 ) -> None:
-    """Write images of the most confident mistakes into `mistakes/`; none where the network has no maps.
+    """Write images of the most confident mistakes into `mistakes/`, with the training images that they look like.
+
+    None are written where the network has no maps.
 
     Args:
         model: On whatever device.
@@ -77,7 +82,9 @@ def _write_mistakes(
     wrong = [row for row in np.argsort(-confidences, kind="stable") if predictions[row] != labels[row]][:MOST_MISTAKES]
     files = [data.catalogue.file(index[row]) for row in wrong]
     explanations = explain(model, files, predictions[wrong].tolist(), data.catalogue.read_options)
-    mistakes = []
+    mistakes, look_alikes = [], []
+    training = TrainingImages(run.best_checkpoint) if run.best_checkpoint.exists() else None
+    places = {image.path: place for place, image in enumerate(data.catalogue.images)}
     for number, (row, explanation) in enumerate(zip(wrong, explanations, strict=True), start=1):
         if not isinstance(explanation, Explanation):
             continue
@@ -94,5 +101,14 @@ def _write_mistakes(
         explanation.image.save(run.mistakes / mistake.image, quality=85)
         overlay(explanation.image, explanation.map).save(run.mistakes / mistake.map, quality=85)
         mistakes.append(mistake)
+        for rank, near in enumerate(training.nearest(explanation.vector) if training else [], start=1):
+            alike = LookAlike(mistake.image, near.path, near.label, near.distance, f"{number:02d}-near-{rank}.jpg")
+            with suppress(UnreadableImage):
+                image = read_rgb(data.catalogue.file(places[near.path]), _SMALL_SIDE, data.catalogue.read_options)
+                image.thumbnail((_SMALL_SIDE, _SMALL_SIDE))
+                image.save(run.mistakes / alike.image, quality=85)
+                look_alikes.append(alike)
+    if look_alikes:
+        run.write_look_alikes(look_alikes)
     if mistakes:
         run.write_mistakes(mistakes)

@@ -17,6 +17,7 @@ from kth_lightning.data.module import ImageData
 from kth_lightning.drawing.names import picture_names, write_class_numbers
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.localisation import localise
+from kth_lightning.evaluation.nearest_images import SHOWN, TrainingImages
 from kth_lightning.explain.explanation import Explanation, explain
 from kth_lightning.explain.overlay import captioned, overlay
 from kth_lightning.io.csv_text import csv_text
@@ -39,8 +40,9 @@ _PLACES = {
 def explain_command(argv: list[str]) -> None:
     """Draw over images where a classifier looks, and measure on test images with masks how well that finds them.
 
-    The folder gets a PNG file for every image, explain.csv (path, label, probability, overlay, error), and
-    localisation.csv where there are masks. An image that cannot be read gets a row that says why.
+    The folder gets a PNG file for every image, explain.csv (path, label, probability, overlay, novelty, the three
+    nearest training images with their distance, error), and localisation.csv where there are masks. An image that
+    cannot be read gets a row that says why.
 
     Args:
         argv: The command line behind `explain`.
@@ -74,7 +76,8 @@ def explain_command(argv: list[str]) -> None:
         make_output_folder(output, "--output")
     except OSError as error:
         raise InputError(f"--output: cannot make the folder {output} ({error.strerror}); give another") from None
-    print(_draw(model, files, options.top_k, output, how) + (listed.passed_over_note() if listed else ""))
+    training = TrainingImages(Path(options.ckpt_path))
+    print(_draw(model, training, files, options.top_k, output, how) + (listed.passed_over_note() if listed else ""))
     if data is not None:
         print(_measure(model, data, output))
 
@@ -120,7 +123,9 @@ def _is_ours(file: Path, output: Path) -> bool:
     return file.name.endswith(_SUFFIX) and output in file.absolute().parents
 
 
-def _draw(model: Classifier, files: Sequence[Path], top_k: int, output: Path, options: ReadOptions) -> str:
+def _draw(
+    model: Classifier, training: TrainingImages, files: Sequence[Path], top_k: int, output: Path, options: ReadOptions
+) -> str:
     positions = [Path(os.path.abspath(file)) for file in files]  # noqa: PTH100  # resolve() would follow links
     root = os.path.commonpath([position.parent for position in positions])
     rows: list[list[str]] = []
@@ -132,9 +137,10 @@ def _draw(model: Classifier, files: Sequence[Path], top_k: int, output: Path, op
         path = _text(file)
         if not isinstance(explanation, Explanation):
             failed.append(f"{path} ({explanation})")
-            rows.append([path, "", "", "", str(explanation)])
+            rows.append([path, "", "", "", *_nearest(training, None), str(explanation)])
             continue
         best = explanation.probabilities.argsort(stable=True)[::-1][:top_k]
+        near = _nearest(training, explanation)
         names, probabilities = [model.class_names[item] for item in best], explanation.probabilities[best].tolist()
         drawn = output / f"{position.relative_to(root)}{_SUFFIX}"
         image = captioned(overlay(explanation.image, explanation.map), [shown[item] for item in best], probabilities)
@@ -146,13 +152,24 @@ def _draw(model: Classifier, files: Sequence[Path], top_k: int, output: Path, op
                 raise
             reason = f"its overlay cannot be written: {error.strerror}"  # such as a name that the suffix makes too long
             failed.append(f"{path} ({reason})")
-            rows.append([path, names[0], f"{probabilities[0]:.6g}", "", reason])
+            rows.append([path, names[0], f"{probabilities[0]:.6g}", "", *near, reason])
             continue
-        rows.append([path, names[0], f"{probabilities[0]:.6g}", _text(drawn.relative_to(output)), ""])
-    header = ["path", "label", "probability", "overlay", "error"]
+        rows.append([path, names[0], f"{probabilities[0]:.6g}", _text(drawn.relative_to(output)), *near, ""])
+    ranks = [name for rank in range(1, SHOWN + 1) for name in (f"nearest_{rank}", f"distance_{rank}")]
+    header = ["path", "label", "probability", "overlay", "novelty", *ranks, "error"]
     write_atomically(csv_text([header, *rows]), output / "explain.csv")
     errors = f", {len(failed)} could not be, such as {failed[0]}" if failed else ""
     return f"{len(rows) - len(failed)} of {len(rows)} images explained{errors}; they are in {output}"
+
+
+def _nearest(training: TrainingImages, explanation: Explanation | None) -> list[str]:
+    """Return the cells of novelty and of the nearest training images; what there is not is left empty."""
+    cells = [""] * (1 + 2 * SHOWN)
+    if explanation is not None and (share := training.share(explanation.vector)) is not None:
+        cells[0] = f"{share:.4g}"
+        found = [cell for item in training.nearest(explanation.vector) for cell in (item.path, f"{item.distance:.4g}")]
+        cells[1 : 1 + len(found)] = found
+    return cells
 
 
 def _text(path: Path) -> str:

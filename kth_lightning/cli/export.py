@@ -22,6 +22,7 @@ from kth_lightning.cli.parser import Parser
 from kth_lightning.data.images import UnreadableImage, read_rgb
 from kth_lightning.data.module import ImageData
 from kth_lightning.errors import InputError
+from kth_lightning.evaluation.novelty import HOW_TO_MAKE
 from kth_lightning.io.find_images import FoundImages
 from kth_lightning.io.progress import Progress
 from kth_lightning.io.run_folder import RunFolder, write_atomically
@@ -32,7 +33,11 @@ from kth_lightning.predict.predictor import Predictor
 TOLERANCE = 1e-3
 """Largest difference of a probability between an exported file and PyTorch."""
 
-Exported = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
+NOVELTY_TOLERANCE = 0.02
+"""Largest difference of a novelty, or that of two training images: rounding may move an image past some."""
+
+Exported = Callable[[npt.NDArray[np.uint8]], Sequence[npt.NDArray[np.float32]]]
+"""From images to probabilities, and novelty where it is told."""
 
 _CHECKED = 24  # images
 
@@ -73,11 +78,17 @@ def export_command(argv: list[str]) -> None:
         except RuntimeError as error:  # of torch's exporters, whatever they stumble over
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"--ckpt_path: torch cannot export {options.ckpt_path} ({reason})") from None
-        difference, count = largest_difference(exported, predictor, images)
+        difference, of_novelty, count = largest_difference(exported, predictor, images)
         if not difference <= TOLERANCE:
             raise InputError(
                 f"--output: {output} is not written: its probabilities would differ from PyTorch's by {difference:.1g} "
                 f"on {origin}, which is more than rounding ({TOLERANCE}); please report it"
+            )
+        few = 0 if predictor.novelty is None else 2.5 / len(predictor.novelty.keys)
+        if not of_novelty <= max(NOVELTY_TOLERANCE, few):
+            raise InputError(
+                f"--output: {output} is not written: its novelty would differ from PyTorch's by {of_novelty:.1g} on "
+                f"{origin}, which is more than rounding; please report it"
             )
         text = model_card(output, predictor, run, f"{count} {origin}", difference)
         # Whatever can fail has been done: the file and its card come together or not at all.
@@ -87,7 +98,7 @@ def export_command(argv: list[str]) -> None:
         temporary.unlink(missing_ok=True)
     print(
         f"{output} ({output.stat().st_size / 1e6:.1f} MB) takes uint8 RGB images [batch, height, width, 3] and gives "
-        f"the probabilities of {len(predictor.class_names)} classes\n"
+        f"the probabilities of {len(predictor.class_names)} classes{_novelty_note(output, predictor)}\n"
         f"largest difference of a probability from PyTorch's: {difference:.1g}, on {count} {origin}\n"
         f"model card: {card}"
     )
@@ -95,30 +106,38 @@ def export_command(argv: list[str]) -> None:
 
 def largest_difference(
     exported: Exported, predictor: Predictor, images: Iterable[npt.NDArray[np.uint8]]
-) -> tuple[float, int]:
+) -> tuple[float, float, int]:
     """Compare an exported file with PyTorch, on batches of one and of two images in turns.
 
     Args:
-        exported: uint8 [B, H, W, 3] to probabilities [B, C].
+        exported: uint8 [B, H, W, 3] to probabilities [B, C], and novelty [B] where it is told.
         predictor: What was exported.
         images: uint8 [H, W, 3], of any sizes.
 
     Returns:
-        The largest difference of a probability (NaN where one is), and the number of images.
+        The largest difference of a probability (NaN where one is) and of a novelty, and the number of images.
 
     Raises:
         InputError: There is no image.
     """
-    differences = []
+    differences, of_novelty = [], [0.0]
     for position, image in enumerate(images):
         batch = np.stack([image, image[:, ::-1]][: 1 + position % 2])
         predictions = predictor(list(batch), top_k=len(predictor.class_names))
         if predictions[0].error is None:
             expected = [[dict(item.top_k)[name] for name in predictor.class_names] for item in predictions]
-            differences.append(np.abs(exported(batch) - np.array(expected)).max())
+            given, *novelty = exported(batch)
+            differences.append(np.abs(given - np.array(expected)).max())
+            of_novelty += [np.abs(item - [row.novelty for row in predictions]).max() for item in novelty]
     if not differences:
         raise InputError("--check: none of the images could be read; name others")
-    return float(np.max(differences)), len(differences)
+    return float(np.max(differences)), float(np.max(of_novelty)), len(differences)
+
+
+def _novelty_note(output: Path, predictor: Predictor) -> str:
+    if predictor.novelty is None:
+        return f"; not their novelty: the checkpoint has no summary of its training images ({HOW_TO_MAKE})"
+    return " and their novelty" if output.suffix == ".onnx" else ""
 
 
 @contextmanager
@@ -138,7 +157,8 @@ def _without_doubles(model: type) -> Iterator[None]:
 
 def _write(predictor: Predictor, file: Path) -> Exported:
     """Export to a file and read it back, ready to run."""
-    graph = ImageClassifier(predictor.model, predictor.temperature).eval()
+    novelty = predictor.novelty if file.suffix == ".onnx" else None
+    graph = ImageClassifier(predictor.model, predictor.temperature, novelty).eval()
     metadata = {
         "class_names": predictor.class_names,
         "image_size": predictor.model.image_size,
@@ -155,12 +175,12 @@ def _write(predictor: Predictor, file: Path) -> Exported:
             program = torch.export.export(graph, example, dynamic_shapes={"images": sizes}, strict=False)
             torch.export.save(program, file, extra_files={"metadata.json": json.dumps(metadata)})
             module = torch.export.load(file).module()
-            return lambda images: module(torch.from_numpy(images)).numpy()
+            return lambda images: [module(torch.from_numpy(images)).numpy()]
         onnx = torch.onnx.export(
             graph,
             example,
             input_names=["images"],
-            output_names=["probabilities"],
+            output_names=["probabilities", "novelty"] if novelty else ["probabilities"],
             dynamic_shapes={"images": names},
             dynamo=True,
             verbose=False,
@@ -173,7 +193,7 @@ def _write(predictor: Predictor, file: Path) -> Exported:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    return lambda images: session.run(None, {"images": images})[0]
+    return lambda images: session.run(None, {"images": images})
 
 
 @contextmanager

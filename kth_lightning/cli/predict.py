@@ -12,6 +12,7 @@ from kth_lightning.cli.checkpoint_flags import add_checkpoint_flags, import_mode
 from kth_lightning.cli.parser import Parser
 from kth_lightning.data.images import MAX_PIXELS
 from kth_lightning.errors import InputError
+from kth_lightning.evaluation.novelty import HOW_TO_MAKE
 from kth_lightning.io.find_images import FoundImages
 from kth_lightning.io.progress import Progress
 from kth_lightning.predict.prediction_file import PredictionFile
@@ -53,6 +54,8 @@ def predict_command(argv: list[str]) -> None:
                 bar.update()
         table.finish()
     errors = f", {table.errors} could not be read, such as {table.first_error}" if table.errors else ""
+    if predictor.novelty is None:
+        print(f"the column novelty is empty: the checkpoint has no summary of its training images; {HOW_TO_MAKE}")
     print(
         f"{table.rows - table.errors} of {table.rows} images classified{errors}{listed.passed_over_note()}; "
         f"the table is {output}"
@@ -111,8 +114,8 @@ def _parser() -> Parser:
     parser = Parser(
         prog="python -m kth_lightning predict",
         description="Classify images into a table, one row each: path, label, probability, the next most probable "
-        "classes (label_2, probability_2, ...) and error, the reason why an image could not be read. Only the "
-        "checkpoint is needed.",
+        "classes (label_2, probability_2, ...), novelty (the share of training images that lie less far from the "
+        "rest) and error, the reason why an image could not be read. Only the checkpoint is needed.",
     )
     parser.add_argument(
         "paths", nargs="+", help="Image files, folders (with all below them) and globs, such as 'photos/**/*.jpg'."

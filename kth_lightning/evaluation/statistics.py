@@ -150,14 +150,14 @@ def summarise(labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float
     low, high = accuracy_interval(correct, total)
     return {
         "n": total,
-        "loss": _estimate(lambda picks: losses[picks].mean(), total),
+        "loss": estimate(lambda picks: losses[picks].mean(), total),
         "acc": {"value": correct / total, "low": low, "high": high},
-        "kappa": _estimate(lambda picks: kappa(labels[picks], predictions[picks]), total),
-        "recall": _estimate(lambda picks: macro_recall(labels[picks], predictions[picks]), total),
+        "kappa": estimate(lambda picks: kappa(labels[picks], predictions[picks]), total),
+        "recall": estimate(lambda picks: macro_recall(labels[picks], predictions[picks]), total),
     }
 
 
-def _estimate(figure: Callable[[npt.NDArray[np.intp]], float], total: int) -> Estimate:
+def estimate(figure: Callable[[npt.NDArray[np.intp]], float], total: int) -> Estimate:
     """Give a figure its interval, from its value on resampled images; those on which it is undefined are left out."""
     everything = np.arange(total)
     value = float(figure(everything))

@@ -15,6 +15,7 @@ from kth_lightning.data.images import DEFAULT_OPTIONS, MIN_SIDE, ReadOptions, Un
 from kth_lightning.data.pixels import resize
 from kth_lightning.explain.cam import activation_maps
 from kth_lightning.models import Classifier
+from kth_lightning.models.embedding import embed_features
 
 LONGEST = 1024
 """Longest side in pixels of the images kept beside their maps."""
@@ -30,11 +31,13 @@ class Explanation:
         image: RGB, upright, in its own shape, with no side above `LONGEST`.
         probabilities: float32 [C].
         map: What each place adds to the logit of the class asked for, float32 [h, w].
+        vector: What `embed_features` makes of the image, float32 [D].
     """
 
     image: Image.Image
     probabilities: npt.NDArray[np.float32]
     map: npt.NDArray[np.float32]
+    vector: npt.NDArray[np.float32]
 
 
 def explain(
@@ -58,21 +61,21 @@ def explain(
         for start in range(0, len(files), _BATCH):
             read = list(pool.map(lambda file: _read(file, model, options), files[start : start + _BATCH]))
             usable = [position for position, item in enumerate(read) if not isinstance(item, UnreadableImage)]
-            mapped: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+            mapped: dict[int, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
             if usable:
                 pixels = np.stack([item[1] for item in read if not isinstance(item, UnreadableImage)])
                 images = torch.from_numpy(pixels).to(model.device).permute(0, 3, 1, 2)
                 wanted = None if classes is None else torch.tensor([[classes[start + position]] for position in usable])
                 logits, maps = activation_maps(model, images, "predicted" if wanted is None else wanted)
-                mapped = dict(
-                    zip(usable, zip(logits.softmax(1).cpu(), maps[:, 0].nan_to_num().cpu(), strict=True), strict=True)
-                )
+                with torch.no_grad():
+                    vectors = embed_features(model, model.features(images))
+                found = (logits.softmax(1).cpu(), maps[:, 0].nan_to_num().cpu(), vectors.cpu())
+                mapped = dict(zip(usable, zip(*found, strict=True), strict=True))
             for position, item in enumerate(read):
                 if isinstance(item, UnreadableImage):
                     yield item
                 else:
-                    probabilities, map_ = mapped[position]
-                    yield Explanation(item[0], probabilities.numpy(), map_.numpy())
+                    yield Explanation(item[0], *(tensor.numpy() for tensor in mapped[position]))
 
 
 def _read(

@@ -74,6 +74,25 @@ class Mistake:
     map: str
 
 
+@dataclass(frozen=True)
+class LookAlike:
+    """Describe a training image that is near a mistake's image.
+
+    Attributes:
+        mistake: `Mistake.image` of that.
+        path: As in the catalogue.
+        label: Its class.
+        distance: 1 less the cosine of the angle between the two images' vectors.
+        image: Name of a JPEG inside the folder of mistakes.
+    """
+
+    mistake: str
+    path: str
+    label: str
+    distance: float
+    image: str
+
+
 class NewerFormatError(InputError):
     """Refuse a run folder that a later version wrote, which may mean other things by the same words."""
 
@@ -304,6 +323,23 @@ class RunFolder:
         try:
             rows = csv_records(_text(file))
             return [Mistake(**row | {"confidence": float(row["confidence"])}) for row in rows]  # type: ignore[arg-type]
+        except (KeyError, TypeError, ValueError, csv.Error) as error:
+            raise _damaged(file, error) from None
+
+    def write_look_alikes(self, look_alikes: Sequence[LookAlike]) -> None:
+        """Write the table of training images near mistakes; their JPEG files are written by the caller."""
+        names = [field.name for field in fields(LookAlike)]
+        rows = [[getattr(item, name) for name in names] for item in look_alikes]
+        write_atomically(csv_text([names, *rows]), self.mistakes / "nearest.csv")
+
+    def read_look_alikes(self) -> list[LookAlike]:
+        """Read what `write_look_alikes` wrote; nothing where the run has no such table."""
+        file = self.mistakes / "nearest.csv"
+        if not file.exists():
+            return []
+        try:
+            rows = csv_records(_text(file))
+            return [LookAlike(**row | {"distance": float(row["distance"])}) for row in rows]  # type: ignore[arg-type]
         except (KeyError, TypeError, ValueError, csv.Error) as error:
             raise _damaged(file, error) from None
 

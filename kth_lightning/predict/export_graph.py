@@ -5,11 +5,13 @@ from importlib.metadata import version
 import torch
 from torch import Tensor, nn
 
+from kth_lightning.evaluation.novelty import Novelty
 from kth_lightning.models import Classifier
+from kth_lightning.models.embedding import with_embedding
 
 
 class ImageClassifier(nn.Module):
-    """Map uint8 RGB images of any size to probabilities.
+    """Map uint8 RGB images of any size to probabilities, and to their novelty.
 
     Images are resized as the installed Pillow does, to the last bit: by two matrix products with weights in 22-bit
     fixed point, rounded after each. Near a decision, a single wrong bit in many pixels moves probabilities by percents.
@@ -17,15 +19,17 @@ class ImageClassifier(nn.Module):
     Args:
         model: In evaluation mode.
         temperature: Divides the logits.
+        novelty: Of the training images; None for probabilities alone.
     """
 
-    def __init__(self, model: Classifier, temperature: float) -> None:
+    def __init__(self, model: Classifier, temperature: float, novelty: Novelty | None = None) -> None:
         super().__init__()
         self.model = model
         self.temperature = temperature
+        self.novelty = novelty
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Classify images uint8 [B, H, W, 3]; returns float32 [B, num_classes]."""
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Classify images uint8 [B, H, W, 3]; returns float32 [B, num_classes], and with it novelty float32 [B]."""
         _, height, width, _ = images.shape
         size = self.model.image_size
         # Sums of products of 8 and 22 bits are exact in double precision only.
@@ -36,7 +40,10 @@ class ImageClassifier(nn.Module):
             values = torch.cond(high, _columns_first, _rows_first, operands)
         else:
             values = _rows_first(*operands)
-        return (self.model(values.float()) / self.temperature).softmax(1)
+        if self.novelty is None:
+            return (self.model(values.float()) / self.temperature).softmax(1)
+        logits, vectors = with_embedding(self.model, values.float())
+        return (logits / self.temperature).softmax(1), self.novelty(vectors)
 
     def _filter(self, length: int) -> Tensor:
         """Return what each pixel adds to each resized one, float64 [image_size, length]."""

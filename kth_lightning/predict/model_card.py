@@ -115,6 +115,7 @@ def model_card(exported: Path, predictor: Predictor, run: RunFolder | None, chec
         class_names=[_plain(name) for name in predictor.class_names],
         checked=checked,
         difference=f"{difference:.1g}",
+        novelty=exported.suffix == ".onnx" and predictor.novelty is not None,
         figures=_table(figures),
         n=metrics["test"]["n"] if run else 0,
         precision=metrics.get("precision"),

@@ -37,7 +37,7 @@ class PredictionFile:
         self.rows = self.errors = 0
         self.first_error = ""
         ranks = [name for rank in range(2, top_k + 1) for name in (f"label_{rank}", f"probability_{rank}")]
-        self._columns = ["path", "label", "probability", *ranks, "error"]
+        self._columns = ["path", "label", "probability", *ranks, "novelty", "error"]
         self._is_csv = file.suffix.lower() == ".csv"
         digest = hashlib.sha256(f"{key} {self._columns}".encode(errors="backslashreplace")).hexdigest()
         self._part = file.with_name(f".{file.name}.{digest[:12]}.part")
@@ -61,10 +61,14 @@ class PredictionFile:
         return self.rows
 
     def write(self, image: Path, prediction: Prediction) -> None:
-        """Add a row: path, label, probability, label_2, probability_2, ..., error; what there is not is left empty."""
+        """Add a row: path, label, probability, label_2, probability_2, ..., novelty, error.
+
+        What there is not is left empty.
+        """
         cells: list[Any] = [cell for label, value in prediction.top_k for cell in (label, float(f"{value:.6g}"))]
-        cells += [None] * (len(self._columns) - 2 - len(cells))
-        row = dict(zip(self._columns, [_name(image), *cells, prediction.error], strict=True))
+        cells += [None] * (len(self._columns) - 3 - len(cells))
+        novelty = None if prediction.novelty is None else float(f"{prediction.novelty:.4g}")
+        row = dict(zip(self._columns, [_name(image), *cells, novelty, prediction.error], strict=True))
         self._stream.write(self._line(row))
         self._count(row)
 

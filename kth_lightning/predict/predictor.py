@@ -18,9 +18,11 @@ from torch import Tensor
 from kth_lightning.data.images import MAX_PIXELS, MIN_SIDE, ReadOptions, UnreadableImage, read_rgb, upright_rgb
 from kth_lightning.data.pixels import resize
 from kth_lightning.errors import InputError
+from kth_lightning.evaluation.novelty import Novelty
 from kth_lightning.io.bounded_map import bounded_map
 from kth_lightning.models import Classifier
-from kth_lightning.models.checkpoint import load_classifier
+from kth_lightning.models.checkpoint import load_classifier, read_checkpoint
+from kth_lightning.models.embedding import with_embedding
 
 ImageInput = str | Path | Image.Image | np.ndarray | Tensor
 """A file, a PIL image, or uint8 values: an array [H, W], [H, W, 3] or [H, W, 4], or a tensor [3, H, W]."""
@@ -37,12 +39,15 @@ class Prediction:
         probability: Of that class; None where there is an error.
         top_k: The most probable classes with their probabilities, falling, `label` first.
         error: Why the image could not be read; None where it could.
+        novelty: Share of the training images that lie less far from the rest, 0 to 1; None where there is an error, or
+            the checkpoint has no summary of them.
     """
 
     label: str | None = None
     probability: float | None = None
     top_k: tuple[tuple[str, float], ...] = ()
     error: str | None = None
+    novelty: float | None = None
 
 
 def check_counts(**counts: int) -> None:
@@ -106,14 +111,19 @@ class Predictor:
             device = (torch.accelerator.is_available() and torch.accelerator.current_accelerator()) or "cpu"
         devices = [device] if isinstance(device, str | torch.device) else device
         models = [load_classifier(ckpt_path, item, model_class) for item in devices]
+        checkpoint = read_checkpoint(ckpt_path)
         self.model = models[0]
+        self.novelty = Novelty.of(checkpoint)
         self.class_names = self.model.class_names
         self.options = read_options(self.model, value_range, max_pixels)
         self.temperature = self.model.temperature if calibrated else 1.0
         if calibrated and self.temperature == 1:
             warnings.warn(f"{ckpt_path} has no fitted temperature, so nothing is calibrated", stacklevel=2)
         # A thread a device, and always the same one: each new thread would have torch start a pool of its own.
-        self._models = [(model, ThreadPoolExecutor(1)) for model in models]
+        self._models = [
+            (model, novelty and novelty.to(model.device), ThreadPoolExecutor(1))
+            for model, novelty in zip(models, (Novelty.of(checkpoint) for _ in models), strict=True)
+        ]
         self._readers = ThreadPoolExecutor(os.cpu_count())
 
     @overload
@@ -151,8 +161,8 @@ class Predictor:
         turns = cycle(self._models)
 
         def predict(batch: list[_Pixels]) -> Future[list[Prediction]]:
-            model, thread = next(turns)
-            return thread.submit(self._predict, model, batch, top_k)
+            model, novelty, thread = next(turns)
+            return thread.submit(self._predict, model, novelty, batch, top_k)
 
         in_flight = len(self._models) + 1
         read = bounded_map(self._read, images, batch_size * in_flight)
@@ -180,19 +190,24 @@ class Predictor:
         return resize(image, self.model.image_size, self.model.interpolation)
 
     @torch.inference_mode()
-    def _predict(self, model: Classifier, batch: list[_Pixels], top_k: int) -> list[Prediction]:
+    def _predict(
+        self, model: Classifier, novelty: Novelty | None, batch: list[_Pixels], top_k: int
+    ) -> list[Prediction]:
         pixels = [item for item in batch if not isinstance(item, str)]
-        rows = iter(self._most_probable(model, np.stack(pixels), top_k) if pixels else [])
-        return [Prediction(error=item) if isinstance(item, str) else Prediction(*next(rows)) for item in batch]
+        rows = iter(self._classified(model, novelty, np.stack(pixels), top_k) if pixels else [])
+        return [Prediction(error=item) if isinstance(item, str) else next(rows) for item in batch]
 
-    def _most_probable(
-        self, model: Classifier, pixels: npt.NDArray[np.uint8], top_k: int
-    ) -> Iterator[tuple[str, float, tuple[tuple[str, float], ...]]]:
-        logits = model(torch.from_numpy(pixels).to(model.device).permute(0, 3, 1, 2))
+    def _classified(
+        self, model: Classifier, novelty: Novelty | None, pixels: npt.NDArray[np.uint8], top_k: int
+    ) -> Iterator[Prediction]:
+        logits, vectors = with_embedding(model, torch.from_numpy(pixels).to(model.device).permute(0, 3, 1, 2))
         values, positions = (logits / self.temperature).softmax(1).topk(min(top_k, len(self.class_names)))
-        for row in zip(positions.tolist(), values.tolist(), strict=True):
+        if novelty and novelty.centre.shape != vectors.shape[1:]:
+            raise InputError("--ckpt_path: the checkpoint's summary of its training images is another model's")
+        shares = novelty(vectors).tolist() if novelty else [None] * len(pixels)
+        for row, share in zip(zip(positions.tolist(), values.tolist(), strict=True), shares, strict=True):
             top = tuple((self.class_names[position], value) for position, value in zip(*row, strict=True))
-            yield (*top[0], top)
+            yield Prediction(*top[0], top_k=top, novelty=share)
 
 
 def _rgb(image: Image.Image | npt.NDArray[np.uint8] | Tensor, options: ReadOptions) -> Image.Image:

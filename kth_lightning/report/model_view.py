@@ -74,6 +74,12 @@ def _mistakes(model: ModelRuns) -> list[Views]:
             wrong.append((confidence, run, predictions.paths[row], names[predictions.labels[row]], names[named[row]]))
     wrong = sorted(wrong, key=lambda item: -item[0])[:MISTAKES_SHOWN]
     kept = {(run.path, mistake.path): mistake for run in model.part.runs for mistake in run.read_mistakes()}
+    alike: dict[tuple[Path, str], list[Views]] = {}
+    for run in model.part.runs:
+        for item in run.read_look_alikes():
+            uri = _image_uri(run.mistakes / item.image)
+            view = {"path": item.path, "label": item.label, "distance": f"{item.distance:.2f}", "image": uri}
+            alike.setdefault((run.path, item.mistake), []).append(view)
     views = []
     for confidence, run, path, label, prediction in wrong:
         mistake = kept.get((run.path, path))
@@ -85,6 +91,7 @@ def _mistakes(model: ModelRuns) -> list[Views]:
                 "confidence": f"{100 * confidence:.1f} %",
                 "image": _image_uri(run.mistakes / mistake.image) if mistake else None,
                 "map": _image_uri(run.mistakes / mistake.map) if mistake else None,
+                "alike": alike.get((run.path, mistake.image), []) if mistake else [],
             }
         )
     return views

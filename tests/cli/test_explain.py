@@ -1,4 +1,5 @@
 import csv
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from kth_lightning.data.module import ImageData
 from kth_lightning.explain.explanation import Explanation, explain
 from kth_lightning.explain.overlay import captioned, overlay
 from kth_lightning.io.run_folder import RunFolder
+from kth_lightning.io.split_file import read_split
 from kth_lightning.models.checkpoint import load_classifier
 from kth_lightning.predict.predictor import Predictor
 
@@ -89,6 +91,20 @@ def test_every_image_gets_an_overlay_of_its_own_and_a_row(
     for prediction, row in zip(Predictor(run.best_checkpoint)([row["path"] for row in found]), found, strict=True):
         assert (row["label"], row["error"]) == (prediction.label, "")
         assert float(row["probability"]) == pytest.approx(prediction.probability, abs=1e-5)
+        assert float(row["novelty"]) == pytest.approx(prediction.novelty, abs=0.1)
+
+
+def test_the_nearest_training_images_are_named_where_the_run_is_at_hand(
+    run: RunFolder, command: Callable[..., list[dict[str, str]]], archive: Path, tmp_path: Path
+) -> None:
+    data = ImageData(archive=str(archive), splits=str(run.splits))
+    index = int(data.split.indices("train")[2])
+    (row,) = command(data.catalogue.file(index), output=tmp_path / "near")
+    assert row["nearest_1"] == data.catalogue.images[index].path
+    assert float(row["distance_1"]) == pytest.approx(0, abs=1e-3)
+    assert 0 < float(row["distance_2"]) <= float(row["distance_3"])
+    trained = {item.path for item in read_split(run.splits) if item.part == "train"}
+    assert {row["nearest_2"], row["nearest_3"]} <= trained
 
 
 @pytest.mark.parametrize("size", [(400, 200), (200, 400), (30, 20), (1600, 800)])
@@ -217,6 +233,8 @@ def test_mistakes_of_a_test_are_written_the_most_confident_first(run: RunFolder,
     for row, confidence in ((1, 0.6), (4, 0.9)):
         probabilities[row] = np.roll([0, confidence, 1 - confidence], labels[row])
     model, other = load_classifier(run.best_checkpoint), RunFolder(tmp_path / "run")
+    shutil.copytree(run.checkpoints, other.checkpoints)
+    shutil.copy(run.splits, other.splits)
     draw_mistakes(model, data, index, labels, probabilities, other)
     mistakes = other.read_mistakes()
     assert [mistake.path for mistake in mistakes] == [data.catalogue.images[index[row]].path for row in (4, 1)]
@@ -233,6 +251,13 @@ def test_mistakes_of_a_test_are_written_the_most_confident_first(run: RunFolder,
             assert (image.size, image.format) == (drawn.size, drawn.format) == ((90, 60), "JPEG")
             assert distance(image, own.image) < 10
             assert distance(drawn, overlay(own.image, own.map)) < distance(drawn, overlay(own.image, true.map))
+    alike = other.read_look_alikes()
+    assert [item.mistake for item in alike] == [mistake.image for mistake in mistakes for _ in range(3)]
+    assert [item.distance for item in alike[:3]] == sorted(item.distance for item in alike[:3])
+    for item in alike:
+        assert f"{item.label}/original/" in item.path
+        with Image.open(other.mistakes / item.image) as image:
+            assert max(image.size) == 90
     found = measure_maps(model, data, index, other)
     assert found is not None
     assert found["n"] == 6

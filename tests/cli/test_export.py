@@ -84,6 +84,30 @@ def test_onnx_gives_pytorchs_probabilities_for_any_size_and_batch(
     assert np.ptp(np.concatenate(spread), axis=0).max() > 0.02
 
 
+def test_onnx_tells_pytorchs_novelty(
+    tiny_run: RunFolder, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    main(["export", "--ckpt_path", str(tiny_run.best_checkpoint), "--output", str(tmp_path / "model.onnx")])
+    assert "classes and their novelty" in capsys.readouterr().out
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    files = sorted(images.rglob("*.png"))
+    batch = np.stack([np.asarray(Image.open(file)) for file in files])
+    (given,) = session.run(["novelty"], {"images": batch})
+    expected = np.array([item.novelty for item in Predictor(tiny_run.best_checkpoint, "cpu")(files)])
+    assert given.dtype == np.float32
+    assert np.abs(given - expected).max() < 0.05
+    assert np.ptp(given) > 0.5
+
+    old = torch.load(tiny_run.best_checkpoint, weights_only=True)
+    del old["novelty"]
+    torch.save(old, tmp_path / "old.ckpt")
+    main(["export", "--ckpt_path", str(tmp_path / "old.ckpt"), "--output", str(tmp_path / "old.onnx")])
+    assert "no summary of its training images" in capsys.readouterr().out
+    assert [item.name for item in onnxruntime.InferenceSession(tmp_path / "old.onnx").get_outputs()] == [
+        "probabilities"
+    ]
+
+
 @pytest.mark.parametrize("kind", ["onnx", "pt2"])
 def test_a_later_command_of_the_process_knows_the_model_by_its_name(
     kind: str, tmp_path: Path, capsys: pytest.CaptureFixture

@@ -39,12 +39,13 @@ def test_every_image_gets_a_row_in_order_and_a_bad_one_its_reason(
     table = rows(tmp_path / "out.csv")
     files = [*sorted(images.rglob("*.png")), *sorted((images / "class1").glob("00?.png"))]
     assert [row["path"] for row in table] == [str(bad), *map(str, files)]
-    assert list(table[0]) == ["path", "label", "probability", "label_2", "probability_2", "error"]
-    assert list(table[0].values())[1:-1] == [""] * 4
+    assert list(table[0]) == ["path", "label", "probability", "label_2", "probability_2", "novelty", "error"]
+    assert list(table[0].values())[1:-1] == [""] * 5
     assert table[0]["error"].startswith("unreadable")
     for row, prediction in zip(table[1:], Predictor(tiny_run.best_checkpoint, "cpu")(files), strict=True):
         assert (row["label"], row["label_2"]) == (prediction.top_k[0][0], prediction.top_k[1][0])
         assert float(row["probability"]) == pytest.approx(prediction.probability, abs=1e-5)
+        assert float(row["novelty"]) == pytest.approx(prediction.novelty, abs=0.05)
         assert row["error"] == ""
     summary = capsys.readouterr().out
     assert f"{len(files)} of {len(files) + 1} images classified, 1 could not be read" in summary

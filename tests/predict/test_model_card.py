@@ -82,10 +82,12 @@ def test_the_lines_that_it_gives_for_use_run(
     monkeypatch.chdir(tmp_path)
     capsys.readouterr()
     exec(code, {})
-    label, probability = capsys.readouterr().out.split()
+    label, probability, *novelty = capsys.readouterr().out.split()
     prediction = Predictor(tiny_run.best_checkpoint, "cpu")(np.asarray(Image.open("image.jpg")))
     assert label == prediction.label
     assert float(probability) == pytest.approx(prediction.probability, abs=1e-4)
+    assert len(novelty) == (name == "animals.onnx")
+    assert all(float(item) == pytest.approx(prediction.novelty, abs=0.05) for item in novelty)
 
 
 def test_without_the_run_folder_it_says_that_the_figures_are_not_known(tiny_run: RunFolder, tmp_path: Path) -> None:

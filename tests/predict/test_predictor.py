@@ -11,6 +11,7 @@ from PIL import Image
 from kth_lightning import Predictor
 from kth_lightning.errors import InputError
 from kth_lightning.io.run_folder import RunFolder
+from kth_lightning.io.split_file import read_split
 from kth_lightning.predict.predictor import Prediction
 
 
@@ -123,6 +124,31 @@ def test_calibrated_probabilities_are_those_of_divided_logits(
     cold = change_checkpoint(tiny_run.best_checkpoint, tmp_path / "cold.ckpt", temperature=1.0)
     with pytest.warns(UserWarning, match="no fitted temperature"):
         Predictor(cold, calibrated=True)
+
+
+def test_what_was_never_seen_is_novel_and_what_was_trained_on_is_not(
+    predictor: Predictor, tiny_run: RunFolder, images: Path
+) -> None:
+    split = read_split(tiny_run.splits)
+    seen = predictor([images / row.path for row in split if row.part == "train"])
+    shares = [prediction.novelty for prediction in seen]
+    assert None not in shares
+    assert np.mean(shares) < 0.5
+    assert np.ptp(shares) > 0.5
+    stripes = np.tile(np.array([0, 255], np.uint8), (64, 32))
+    assert predictor(stripes).novelty > 0.95
+
+
+def test_a_checkpoint_without_a_summary_tells_no_novelty(
+    tiny_run: RunFolder, files: list[Path], tmp_path: Path
+) -> None:
+    content = torch.load(tiny_run.best_checkpoint, weights_only=True)
+    assert content["novelty"]["images"].dtype == torch.float16
+    del content["novelty"]
+    torch.save(content, tmp_path / "old.ckpt")
+    prediction = Predictor(tmp_path / "old.ckpt", "cpu")(files[0])
+    assert prediction.novelty is None
+    assert prediction.label is not None
 
 
 def test_top_k_is_bounded_by_the_classes_and_not_less_than_one(predictor: Predictor, files: list[Path]) -> None:

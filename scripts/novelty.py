@@ -1,0 +1,255 @@
+"""Measure how well novelty tells images of classes that a classifier never saw from those that it knows.
+
+    python scripts/novelty.py --ckpt_path runs/best/checkpoints/best.ckpt --data.archive animal_database.tar.gz \
+        --features runs/novelty.safetensors --json runs/novelty.json
+
+The trunk of a `FeatureHead` is frozen, so its features are those that it would have if some classes had been left out.
+The classes are left out four at a time in turn, in two orders, over five folds. In each fold, the way to measure the
+distance is chosen by images that are not tested: training images of the classes that are left in make the summary, and
+validation images of these stand against training and validation images of the classes that are left out. The figures
+that are reported are those of test images against test images, and against drawn textures and noise. The way that
+is chosen is the first of the list, which is ordered from the simplest, whose mean AUROC lies within one standard error
+of the highest: that of their difference, over the groups of classes.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import tabulate
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from scipy.stats import mannwhitneyu
+from torch.nn import functional
+from tqdm import tqdm
+
+from kth_lightning.data.images import read_rgb
+from kth_lightning.data.module import ImageData
+from kth_lightning.data.pixels import resize
+from kth_lightning.data.split import make_split
+from kth_lightning.io.run_folder import write_atomically
+from kth_lightning.models import Classifier
+from kth_lightning.models.checkpoint import load_classifier
+from kth_lightning.models.embedding import embed_features
+
+FOLDS, ORDERS, LEFT_OUT = 5, 2, 4
+BATCH = 32
+DRAWN = 100
+"""Images of each kind that is drawn."""
+
+Vectors = npt.NDArray[np.floating]
+Distance = Callable[[Vectors, npt.NDArray[np.int64], Vectors], npt.NDArray[np.float64]]
+"""From training vectors [N, D], their labels [N] and vectors [B, D] to distances [B]."""
+
+
+def neighbours(count: int, centred: float = 0.0, spread: bool = False) -> Distance:
+    """Make the mean cosine distance to the nearest training images.
+
+    Args:
+        count: Of them.
+        centred: Share of the training images' mean that is taken off first.
+        spread: Divide by the root of the mean distance that these neighbours have from theirs.
+    """
+
+    def distance(train: Vectors, labels: npt.NDArray[np.int64], vectors: Vectors) -> npt.NDArray[np.float64]:
+        centre = centred * train.mean(0)
+        known, new = _unit(train - centre), _unit(vectors - centre)
+        cosines = new @ known.T
+        nearest = np.argpartition(-cosines, count, axis=1)[:, :count]
+        distances = 1 - np.take_along_axis(cosines, nearest, 1).mean(1)
+        if not spread:
+            return distances
+        among = known @ known.T
+        np.fill_diagonal(among, -np.inf)
+        own = 1 - -np.partition(-among, count, axis=1)[:, :count].mean(1)
+        return distances / np.sqrt(own[nearest].mean(1))
+
+    return distance
+
+
+def gaussian(train: Vectors, labels: npt.NDArray[np.int64], vectors: Vectors) -> npt.NDArray[np.float64]:
+    """Return Mahalanobis' distance to the nearest class, of one covariance for all, of which a tenth is its mean."""
+    means = np.stack([train[labels == item].mean(0) for item in np.unique(labels)])
+    train, vectors = train.astype(np.float64), vectors.astype(np.float64)
+    rest = train - means[np.searchsorted(np.unique(labels), labels)]
+    covariance = rest.T @ rest / len(rest)
+    shrunk = 0.9 * covariance + 0.1 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+    factor = np.linalg.inv(np.linalg.cholesky(shrunk)).T
+    projected = vectors @ factor
+    return np.min([((projected - mean @ factor) ** 2).sum(1) for mean in means], axis=0)
+
+
+def confidence(train: Vectors, labels: npt.NDArray[np.int64], vectors: Vectors) -> npt.NDArray[np.float64]:
+    """Return how far the highest probability of a head that was trained on these images is from 1."""
+    torch.manual_seed(0)
+    known, targets = torch.from_numpy(train), torch.from_numpy(np.searchsorted(np.unique(labels), labels))
+    head = torch.nn.Linear(train.shape[1], int(targets.max()) + 1)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=0.01, weight_decay=0.1)
+    for _ in range(100):
+        optimizer.zero_grad()
+        functional.cross_entropy(head(known), targets).backward()
+        optimizer.step()
+    with torch.no_grad():
+        return 1 - head(torch.from_numpy(vectors)).softmax(1).max(1)[0].numpy()
+
+
+WAYS: dict[str, Distance] = {
+    "5 neighbours": neighbours(5),
+    "1 neighbour": neighbours(1),
+    "10 neighbours": neighbours(10),
+    "5 neighbours, less the mean": neighbours(5, 1.0),
+    "5 neighbours, less .5 of the mean": neighbours(5, 0.5),
+    "5 neighbours, less .3 of the mean": neighbours(5, 0.3),
+    "5 neighbours, by their spread": neighbours(5, spread=True),
+    "5 neighbours, less the mean, by their spread": neighbours(5, 1.0, spread=True),
+    "5 neighbours, less .5 of the mean, by their spread": neighbours(5, 0.5, spread=True),
+    "5 neighbours, less .3 of the mean, by their spread": neighbours(5, 0.3, spread=True),
+    "one Gaussian a class": gaussian,
+}
+"""Simplest first."""
+
+
+def main() -> None:
+    """Measure, print the table, and say which way is chosen."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ckpt_path", required=True, help="Of a FeatureHead on all classes.")
+    parser.add_argument("--data.archive", dest="archive", help="KTH-ANIMALS; downloaded where it is left out.")
+    parser.add_argument(
+        "--features", type=Path, required=True, help="File for the features; used again if it is there."
+    )
+    parser.add_argument("--json", type=Path, required=True, help="File for the figures.")
+    options = parser.parse_args()
+    model = load_classifier(options.ckpt_path)
+    data = ImageData(
+        source="kth", archive=options.archive, image_size=model.image_size, interpolation=model.interpolation
+    )
+    if not options.features.exists():
+        options.features.parent.mkdir(parents=True, exist_ok=True)
+        save_file(_features(model, data), options.features)
+    vectors = {name: tensor.numpy() for name, tensor in load_file(options.features).items()}
+    ways = [*WAYS.items(), ("head's confidence", confidence)]
+    rows = [row for name, way in tqdm(ways) for row in _measure(name, way, data, vectors)]
+    summary = {name: _summary([row for row in rows if row["way"] == name]) for name, _ in ways}
+    means = {name: _by_group([row for row in rows if row["way"] == name], "chosen_by") for name in WAYS}
+    best = max(means, key=lambda name: means[name].mean())
+    behind = {name: means[best] - item for name, item in means.items()}
+    chosen = next(name for name, item in behind.items() if item.mean() <= _standard_error(item))
+    figures = {"chosen": chosen, "best": best, "ways": summary, "rows": rows}
+    write_atomically(json.dumps(figures, indent=2), options.json)
+    columns = [(kind, figure) for kind in ("chosen_by", "classes") for figure in ("mean", "worst")]
+    columns += [("textures", "mean"), ("noise", "mean")]
+    table = [[name, *(f"{item[kind][figure]:.4f}" for kind, figure in columns)] for name, item in summary.items()]
+    header = ["distance", "choosing", "worst group", "tested", "worst group", "textures", "noise"]
+    print(tabulate.tabulate(table, header, "github", disable_numparse=True))
+    print(f"highest: {best}; chosen, the simplest within a standard error: {chosen}")
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def _measure(name: str, way: Distance, data: ImageData, vectors: dict[str, Vectors]) -> Iterator[dict]:
+    """Yield the areas under the ROC curve of every fold and group of classes."""
+    labels = data.labels.numpy()
+    orders = [np.random.default_rng(order).permutation(data.num_classes) for order in range(ORDERS)]
+    groups = [classes[start : start + LEFT_OUT] for classes in orders for start in range(0, len(classes), LEFT_OUT)]
+    for fold in range(FOLDS):
+        split = make_split(data.catalogue, 180, 0.2, 0, FOLDS, fold)
+        parts = {part: np.zeros(len(labels), bool) for part in ("train", "val", "test")}
+        for part, mask in parts.items():
+            mask[split.indices(part)] = True  # type: ignore[arg-type]
+        for number, group in enumerate(groups):
+            out = np.isin(labels, group)
+            train = parts["train"] & ~out
+            others = {kind: vectors[kind] for kind in ("textures", "noise")}
+            given = np.concatenate([vectors["images"], *others.values()])
+            distances = way(vectors["images"][train], labels[train], given)
+            of_images, of_others = distances[: len(labels)], np.split(distances[len(labels) :], len(others))
+
+            def area(known: npt.NDArray[np.bool_], new: Vectors, seen: Vectors = of_images) -> float:
+                return float(mannwhitneyu(new, seen[known]).statistic / (len(new) * known.sum()))
+
+            test = parts["test"] & ~out
+            yield {
+                "way": name,
+                "fold": fold,
+                "group": number,
+                "classes": sorted(data.class_names[item] for item in group),
+                "chosen_by": area(parts["val"] & ~out, of_images[out & ~parts["test"]]),
+                "tested": area(test, of_images[out & parts["test"]]),
+                **{kind: area(test, new) for kind, new in zip(others, of_others, strict=True)},
+            }
+
+
+def _summary(rows: list[dict]) -> dict[str, dict[str, float]]:
+    """Average over folds, then over groups."""
+    result = {}
+    for kind, name in (("chosen_by", "chosen_by"), ("tested", "classes"), ("textures", "textures"), ("noise", "noise")):
+        means = _by_group(rows, kind)
+        error = _standard_error(means)
+        result[name] = {"mean": float(means.mean()), "standard_error": error, "worst": float(means.min())}
+    return result
+
+
+def _by_group(rows: list[dict], kind: str) -> Vectors:
+    numbers = sorted({row["group"] for row in rows})
+    return np.array([np.mean([row[kind] for row in rows if row["group"] == number]) for number in numbers])
+
+
+def _standard_error(values: Vectors) -> float:
+    return float(values.std(ddof=1) / np.sqrt(len(values)))
+
+
+@torch.inference_mode()
+def _features(model: Classifier, data: ImageData) -> dict[str, torch.Tensor]:
+    """Embed all images, and drawn textures and noise, float32 [N, D] each, in bfloat16 as training does on this CPU."""
+    size, rng = model.image_size, np.random.default_rng(0)
+
+    def embedded(images: Iterator[npt.NDArray[np.uint8]], total: int) -> torch.Tensor:
+        batches = iter(lambda: list(islice(images, BATCH)), [])
+        vectors = []
+        for batch in tqdm(batches, total=-(-total // BATCH), unit=" batches"):
+            pixels = torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2)
+            with torch.autocast("cpu", torch.bfloat16):
+                vectors.append(embed_features(model, model.features(pixels)))
+        return torch.cat(vectors)
+
+    def photographs() -> Iterator[npt.NDArray[np.uint8]]:
+        for file in files:
+            yield resize(read_rgb(file, size, options), size, model.interpolation)
+
+    files = [data.catalogue.file(index) for index in range(len(data.catalogue.images))]
+    options = data.catalogue.read_options
+    return {
+        "images": embedded(photographs(), len(files)),
+        "textures": embedded((_texture(size, rng) for _ in range(DRAWN)), DRAWN),
+        "noise": embedded((rng.integers(0, 256, (size, size, 3), dtype=np.uint8) for _ in range(DRAWN)), DRAWN),
+    }  # fmt: skip
+
+
+def _texture(size: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """Draw waves of one direction or two, or smoothed noise, in two colours."""
+    down, across = np.mgrid[:size, :size] / size
+    kind = rng.integers(3)
+    if kind < 2:
+        field = np.zeros((size, size))
+        for _ in range(kind + 1):
+            angle, waves = rng.uniform(0, np.pi), rng.uniform(4, 40)
+            field += np.sin(2 * np.pi * waves * (np.cos(angle) * across + np.sin(angle) * down))
+    else:
+        grain = int(rng.integers(6, 60))
+        small = Image.fromarray(rng.integers(0, 256, (grain, grain), dtype=np.uint8))
+        field = np.asarray(small.resize((size, size), Image.Resampling.BICUBIC), dtype=np.float64)
+    share = ((field - field.min()) / np.ptp(field))[..., None]
+    first, second = rng.uniform(0, 255, (2, 3))
+    return (share * first + (1 - share) * second).astype(np.uint8)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from kth_lightning.errors import InputError
+from kth_lightning.evaluation.novelty import CENTRED, MOST_BYTES, Novelty, most_images, thin_out
+
+
+def clusters(directions: Tensor, count: int, seed: int) -> Tensor:
+    drawn = torch.randn(len(directions), count, directions.shape[1], generator=torch.Generator().manual_seed(seed))
+    return (directions[:, None] + 0.2 * drawn).flatten(0, 1)
+
+
+@pytest.fixture(scope="module")
+def directions() -> Tensor:
+    return 3 * torch.eye(8)
+
+
+@pytest.fixture(scope="module")
+def novelty(directions: Tensor) -> Novelty:
+    train = clusters(directions[:3], 200, seed=0)
+    fitted = Novelty.fit(train, torch.arange(len(train)))
+    assert fitted is not None
+    return fitted
+
+
+def test_new_images_of_known_classes_are_as_novel_as_any_and_those_of_another_class_are_more(
+    novelty: Novelty, directions: Tensor
+) -> None:
+    known, unknown = novelty(clusters(directions[:3], 200, seed=1)), novelty(clusters(directions[3:], 50, seed=2))
+    assert known.mean() == pytest.approx(0.5, abs=0.05)
+    assert [float((known <= share).float().mean()) for share in (0.25, 0.75)] == pytest.approx([0.25, 0.75], abs=0.07)
+    assert unknown.min() > 0.99
+    assert unknown.max() <= 1
+
+
+def test_it_is_the_share_of_training_images_that_lie_less_far_from_the_five_nearest_others(
+    novelty: Novelty, directions: Tensor
+) -> None:
+    train = clusters(directions[:3], 200, seed=0)
+    vectors = clusters(directions[:4], 5, seed=3)
+    centre = CENTRED * train.mean(0)
+    cosines = functional.normalize(train - centre) @ functional.normalize(train - centre).T
+    own = 1 - cosines.fill_diagonal_(-1).sort(descending=True)[0][:, :5].mean(1)
+    new = functional.normalize(vectors - centre) @ functional.normalize(train - centre).T
+    far = 1 - new.sort(descending=True)[0][:, :5].mean(1)
+    expected = (far[:, None] > own).float().mean(1)
+    assert novelty(vectors).tolist() == pytest.approx(expected.tolist(), abs=0.02)
+
+
+def test_the_nearest_training_images_are_named_by_their_keys(directions: Tensor) -> None:
+    train = clusters(directions[:3], 20, seed=0)
+    fitted = Novelty.fit(train, 1000 + torch.arange(60))
+    assert fitted is not None
+    distances, keys = fitted.nearest(train[[7, 41]], 3)
+    assert keys[:, 0].tolist() == [1007, 1041]
+    assert distances[:, 0].tolist() == pytest.approx([0, 0], abs=1e-3)
+    assert (distances.diff() >= 0).all()
+    assert set(keys[0].tolist()) <= set(range(1000, 1020))
+
+
+def test_a_summary_comes_back_from_a_checkpoint_in_half_precision(novelty: Novelty, directions: Tensor) -> None:
+    kept = novelty.summary()
+    assert kept["images"].dtype == torch.float16
+    vectors = clusters(directions, 5, seed=4)
+    back = Novelty.of({"novelty": kept})
+    assert back is not None
+    assert torch.equal(back(vectors), novelty(vectors))
+    assert Novelty.of({}) is Novelty.of({"novelty": None}) is None
+
+
+@pytest.mark.parametrize("width", [16, 512, 1280, 100_000])
+def test_a_summary_takes_at_most_eight_megabytes(width: int) -> None:
+    assert 0.9 * MOST_BYTES < most_images(width) * width * 2 <= MOST_BYTES == 8_000_000
+
+
+def test_thinning_out_keeps_as_many_of_each_class_whatever_the_order() -> None:
+    rng = np.random.default_rng(0)
+    labels = torch.tensor([0] * 500 + [1] * 40 + [2] * 10)
+    keys = torch.from_numpy(rng.integers(0, 2**62, 550))
+    kept = thin_out(labels, keys, 90)
+    assert torch.bincount(labels[kept]).tolist() == [40, 40, 10]
+    order = torch.from_numpy(rng.permutation(550))
+    assert set(keys[order][thin_out(labels[order], keys[order], 90)].tolist()) == set(keys[kept].tolist())
+    assert thin_out(labels, keys, 1000).tolist() == list(range(550))
+
+
+def test_too_few_images_or_figures_that_are_none_give_no_summary() -> None:
+    assert Novelty.fit(torch.eye(5), torch.arange(5)) is None
+    assert Novelty.fit(torch.full((9, 4), torch.nan), torch.arange(9)) is None
+    assert Novelty.fit(torch.eye(6), torch.arange(6)) is not None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"images": torch.zeros(600, 7).half()},
+        {"images": torch.zeros(600, 8)},
+        {"distances": torch.zeros(3)},
+        {"centre": torch.full((8,), torch.nan)},
+        {"keys": torch.zeros(600)},
+        {"more": torch.zeros(1)},
+    ],
+)
+def test_a_damaged_summary_is_refused_in_a_sentence(novelty: Novelty, change: dict[str, Tensor]) -> None:
+    with pytest.raises(InputError, match="summary of its training images is damaged"):
+        Novelty.of({"novelty": novelty.summary() | change})
