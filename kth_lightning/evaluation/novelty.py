@@ -10,7 +10,7 @@ from torch.nn import functional
 from kth_lightning.errors import InputError
 
 NEIGHBOURS = 5
-CENTRED = 0.3
+CENTRED = 0.5
 """Share of the training images' mean that is taken off."""
 
 MOST_BYTES = 8_000_000
