@@ -77,6 +77,7 @@ class TestResults(L.Callback):
             located = measure_maps(model, data, index, self.run)
             if located is not None:
                 test["localisation"] = located
+        store = data.features("test")
         seconds = [row["seconds"] for row in history if math.isfinite(row["seconds"])]
         self.run.write_metrics(
             {
@@ -100,6 +101,7 @@ class TestResults(L.Callback):
                 "left_out": data.prepared.left_out,
                 "corrections": data.prepared.corrections.counts if data.prepared.corrections else None,
                 "value_range": data.value_range,
+                "feature_store": store.folder.name if store else None,
                 "hashes": split_hashes(read_split(self.run.splits, "")) | {"weights": model.weights_sha256()},
                 "leakage": dataclasses.asdict(self.origin.leakage(data)) if self.origin else None,
             }

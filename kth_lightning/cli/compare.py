@@ -72,7 +72,7 @@ def compare(argv: list[str]) -> None:
 def _compare(
     argv: list[str], options: Namespace, settings: dict[str, Any], recipes: list[Recipe], folder: Path
 ) -> None:
-    planned, prepared = [], None
+    planned, data = [], None
     for part, flags in _parts(options, folder):
         typed = [
             _typed([*argv, *flags], groups) for groups in (("--data.", "--trainer.", "--seed_every"), ("--data.",))
@@ -81,7 +81,7 @@ def _compare(
             planned.append((recipe, Planned(RunFolder(part / recipe.name), recipe.file, *typed)))
     if is_first_process():
         begun = RunFolder(folder).read_start()
-        prepared = settle_split(folder, [item for _, item in planned], options.retrain)
+        data = settle_split(folder, [item for _, item in planned], options.retrain)
         if not begun:
             program = f"kth_lightning {kth_lightning.__version__}"
             RunFolder(folder).write_start({"program": program, "settings": settings_hash(settings, paths=False)})
@@ -96,9 +96,9 @@ def _compare(
             print_outcome(item.run)
     runs = [Part(recipe.name, [item.run for other, item in planned if other is recipe]) for recipe in recipes]
     print(write_table(runs, folder, reference=source_name(vars(options.data)) == "kth"))
-    if options.folds and prepared:
+    if options.folds and data:
         with attempt(f"{folder / SUSPECTS} is not written"):
-            print(f"\n{write_suspect_labels(runs[0], prepared, folder).sentence}")
+            print(f"\n{write_suspect_labels(runs[0], data, folder).sentence}")
 
 
 def _default_models(source: str, recipe: str) -> list[str]:

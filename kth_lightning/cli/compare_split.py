@@ -14,7 +14,6 @@ from kth_lightning.cli.parser import Parser
 from kth_lightning.cli.same_run import has_begun, made_from_others, way_on
 from kth_lightning.data.catalogue import Catalogue
 from kth_lightning.data.module import ImageData
-from kth_lightning.data.prepare import Prepared
 from kth_lightning.data.split import Split
 from kth_lightning.data.split_table import compare_images, match_split, split_rows
 from kth_lightning.errors import InputError
@@ -50,7 +49,7 @@ class Planned:
     data_flags: list[str]
 
 
-def settle_split(folder: Path, planned: Sequence[Planned], retrain: bool) -> Prepared:
+def settle_split(folder: Path, planned: Sequence[Planned], retrain: bool) -> ImageData:
     """Have all parts of a comparison trained and tested on the same images, those that the folder began with.
 
     Parts that have not begun get their splits.csv, which `fit` then keeps to.
@@ -61,7 +60,7 @@ def settle_split(folder: Path, planned: Sequence[Planned], retrain: bool) -> Pre
         retrain: Move parts of other images or another split out of the way, to be trained again.
 
     Returns:
-        All images that there are.
+        The data, whose `prepared` has all images that there are.
 
     Raises:
         InputError: A part that has begun has other images or another split, or the recipes ask for different splits.
@@ -109,7 +108,7 @@ def settle_split(folder: Path, planned: Sequence[Planned], retrain: bool) -> Pre
     for part in planned:
         if not has_begun(part.run):
             write_split(split_rows(*drawn[part.run.path.parent]), part.run.splits)
-    return whole
+    return next(iter(images_of.values()))
 
 
 def begun_runs(folder: Path) -> list[RunFolder]:

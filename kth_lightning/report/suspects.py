@@ -6,21 +6,25 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from jinja2 import Environment, PackageLoader
 
 from kth_lightning.data.catalogue import Catalogue
-from kth_lightning.data.prepare import Prepared
+from kth_lightning.data.module import ImageData
 from kth_lightning.drawing.attempt import attempt
-from kth_lightning.evaluation.suspects import rank_suspects
+from kth_lightning.evaluation.suspects import least_squares_likeness, rank_suspects
 from kth_lightning.io.run_folder import write_atomically
 from kth_lightning.io.split_file import read_split
 from kth_lightning.io.suspects_file import SuspectRow, read_decisions, write_suspects
 from kth_lightning.report.photos import jpeg_uri, suspect_rows
 from kth_lightning.report.table import Part
+from kth_lightning.stores.store import CLEAN, Store
 
 TABLE, PAGE = "suspects.csv", "suspects.html"
 _FEWEST, _MOST = 30, 120
 """How many images the page shows."""
+_MOST_FEATURES = 8192
+"""Of an image; ridge regression takes the cube of their number."""
 
 
 @dataclass(frozen=True)
@@ -50,26 +54,32 @@ class Suspects:
         )
 
 
-def write_suspect_labels(part: Part, prepared: Prepared, folder: Path) -> Suspects:
+def write_suspect_labels(part: Part, data: ImageData, folder: Path) -> Suspects:
     """Rank all images by how much their label is to be doubted, and write suspects.csv and suspects.html.
+
+    Where the runs have stored their images' features, ridge regression on these over the same folds ranks; else the
+    class probabilities of the runs do.
 
     What was decided in an earlier suspects.csv of the folder, or in the corrections of the images, stays in the column
     `decision`, so that the new table alone corrects all of it.
 
     Args:
         part: A model's runs over all folds, and perhaps over seeds, whose probabilities are averaged.
-        prepared: The images.
+        data: The images.
         folder: Of the comparison.
 
     Raises:
         InputError: A run is damaged, or the earlier table cannot be read, which is then left as it is.
     """
-    table, corrections = folder / TABLE, prepared.corrections
+    table, prepared, corrections = folder / TABLE, data.prepared, data.prepared.corrections
     earlier = {row.path: row for row in read_decisions(table, name="")} if table.exists() else {}
     images, class_names = prepared.catalogue.images, prepared.catalogue.class_names
-    positions, probabilities = _out_of_fold(part, prepared.catalogue)
+    positions, folds, likeness = _out_of_fold(part, prepared.catalogue)
     labels = np.array([class_names.index(images[position].label) for position in positions], dtype=np.int64)
-    suspicion = rank_suspects(labels, probabilities)
+    features = _features(part, data, positions)
+    if features is not None:
+        likeness = least_squares_likeness(features, labels, folds, len(class_names))
+    suspicion = rank_suspects(labels, likeness)
 
     rows: list[SuspectRow] = []
     shown: list[tuple[int, SuspectRow]] = []
@@ -100,17 +110,42 @@ def _decided(row: SuspectRow, known: SuspectRow | None) -> SuspectRow:
     return row._replace(decision=known.decision, suggested=suggested)
 
 
-def _out_of_fold(part: Part, catalogue: Catalogue) -> tuple[list[int], npt.NDArray[np.float64]]:
-    """Return which images were tested, and the class probabilities [N, C] of each, averaged over the seeds."""
+def _out_of_fold(part: Part, catalogue: Catalogue) -> tuple[list[int], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Return which images were tested, in which fold [N], and their class probabilities [N, C], averaged over seeds."""
     said: dict[str, list[npt.NDArray[np.float64]]] = defaultdict(list)
-    for run in part.runs:
+    folds: dict[str, int] = {}
+    for number, run in enumerate(part.runs):
         content = {row.path: row.sha256 for row in read_split(run.splits, "")}
         predictions = run.read_predictions()
         columns = [predictions.class_names.index(name) for name in catalogue.class_names]
         for path, row in zip(predictions.paths, predictions.probabilities, strict=True):
             said[content[path]].append(row[columns])
+            folds.setdefault(content[path], number)  # further seeds have the folds of the first
     positions = [position for position, image in enumerate(catalogue.images) if image.sha256 in said]
-    return positions, np.array([np.mean(said[catalogue.images[position].sha256], axis=0) for position in positions])
+    names = [catalogue.images[position].sha256 for position in positions]
+    return (
+        positions,
+        np.array([folds[name] for name in names]),
+        np.array([np.mean(said[name], axis=0) for name in names]),
+    )
+
+
+def _features(part: Part, data: ImageData, positions: list[int]) -> npt.NDArray[np.float32] | None:
+    """Return what the runs' frozen trunk makes of the images [N, D]; None where that is not stored, or is maps."""
+    stores = {run.read_metrics().get("feature_store") for run in part.runs}
+    name = stores.pop()
+    if stores or not name:
+        return None
+    store = Store(
+        data.cache_dir / "features" / name, torch.from_numpy(data.prepared.catalogue.content_keys), {CLEAN: CLEAN}
+    )
+    index = torch.tensor(positions)
+    store.open()
+    if store.missing(index.numpy(), [CLEAN]):
+        return None
+    if store.fetch(index[:1]).numel() > _MOST_FEATURES:
+        return None
+    return store.fetch(index).float().flatten(1).numpy()
 
 
 def _write_page(catalogue: Catalogue, shown: list[tuple[int, SuspectRow]], suspects: Suspects, file: Path) -> None:

@@ -1,6 +1,7 @@
 """Suspect labels: a comparison over folds ranks them, people mark them, and later commands honour that."""
 
 import csv
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -103,6 +104,16 @@ def test_a_wrong_label_is_the_first_of_all_images(compared: Path) -> None:
     assert page.index(WRONG) < page.index("/000.png")
 
 
+def test_features_that_are_stored_rank_also_where_training_is_poor(data: Path, tmp_path: Path) -> None:
+    flags = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1", "--data.views", "0"]
+    main(compare(Path("head"), data, tmp_path, *flags))
+    (entry,) = json.loads((tmp_path / "table.json").read_text())
+    assert entry["acc"]["value"] < 0.9
+    first, second, *_ = table(tmp_path / "suspects.csv")
+    assert (first["path"], first["suggested"]) == (WRONG, "class0")
+    assert float(first["score"]) > 0.5 > float(second["score"])
+
+
 @pytest.fixture(scope="module")
 def corrections(compared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give the comparison's table with decisions: one to relabel, one to drop, three to keep."""
@@ -179,8 +190,8 @@ def test_decisions_are_handed_on_to_the_next_table(
     compared: Path, corrections: Path, data: Path, tmp_path: Path
 ) -> None:
     part = Part("tiny", [RunFolder(compared / f"fold-{fold}/tiny") for fold in range(2)])
-    prepared = ImageData(root=str(data), corrections=str(corrections)).prepared
-    found = write_suspect_labels(part, prepared, tmp_path)
+    corrected = ImageData(root=str(data), corrections=str(corrections))
+    found = write_suspect_labels(part, corrected, tmp_path)
     assert (found.ranked, found.doubted, found.decided) == (35, 0, 5)
     rows = {row["path"]: row for row in table(tmp_path / "suspects.csv")}
     assert len(rows) == 36
@@ -194,7 +205,7 @@ def test_decisions_are_handed_on_to_the_next_table(
 
     marked = mark(tmp_path / "suspects.csv", tmp_path / "suspects.csv", **{"010": "keep"})
     before = read_decisions(marked)
-    write_suspect_labels(part, prepared, tmp_path)
+    write_suspect_labels(part, corrected, tmp_path)
     assert sorted(read_decisions(marked)) == sorted(before)
     assert len(before) == 8
 
