@@ -18,7 +18,7 @@ from kth_lightning.cli.outcome import print_outcome
 from kth_lightning.cli.parser import Parser
 from kth_lightning.cli.recipes import DEFAULT, Recipe, find_recipes
 from kth_lightning.cli.run_name import default_run_dir, runs_alike, settings_hash
-from kth_lightning.cli.same_run import find_difference
+from kth_lightning.cli.same_run import find_difference, make_images
 from kth_lightning.data.module import ImageData
 from kth_lightning.data.sources.choose import source_name
 from kth_lightning.data.sources.sample import ATTRIBUTION
@@ -30,10 +30,11 @@ from kth_lightning.io.run_lock import locked
 from kth_lightning.io.terminal import is_first_process, print_rank_zero
 from kth_lightning.models.weights import find_weights
 from kth_lightning.report.page import write_report
+from kth_lightning.report.random_split import FOLDER, write_random_split
 from kth_lightning.report.registry import MODELS
 from kth_lightning.report.suspects import TABLE as SUSPECTS
 from kth_lightning.report.suspects import write_suspect_labels
-from kth_lightning.report.table import Part, write_table
+from kth_lightning.report.table import Part, figures, write_table
 
 _TRAINER_FLAGS = {
     "accelerator", "strategy", "devices", "num_nodes", "precision", "max_epochs", "deterministic",
@@ -60,8 +61,14 @@ def compare(argv: list[str]) -> None:
     folder = Path(options.run_dir) if options.run_dir else _default_folder(settings, options.data)
     recipes = find_recipes(options.models, options.recipe == "blog", source == "sample")
     _check_weights(recipes)
+    if options.also_random_split:
+        _require_groups(options.data)
     with locked(folder):
-        _compare(argv, options, settings, recipes, folder)
+        parts = _compare(argv, options, settings, recipes, folder)
+        if options.also_random_split:
+            print("\nThe same on a random split, which knows no groups:\n")
+            _compare([*argv, "--data.ignore_groups", "true"], options, settings, recipes, folder / FOLDER)
+            print("\n" + "\n".join(write_random_split(folder, [figures(part, reference=False) for part in parts])))
     if source == "sample":
         print(f"\n{ATTRIBUTION}")
     with attempt("the report is not written"):
@@ -71,7 +78,7 @@ def compare(argv: list[str]) -> None:
 
 def _compare(
     argv: list[str], options: Namespace, settings: dict[str, Any], recipes: list[Recipe], folder: Path
-) -> None:
+) -> list[Part]:
     planned, data = [], None
     for part, flags in _parts(options, folder):
         typed = [
@@ -99,6 +106,20 @@ def _compare(
     if options.folds and data:
         with attempt(f"{folder / SUSPECTS} is not written"):
             print(f"\n{write_suspect_labels(runs[0], data, folder).sentence}")
+    return runs
+
+
+def _require_groups(data: Namespace) -> None:
+    """Refuse to compare with a random split where every split is one.
+
+    Raises:
+        InputError: The images have no groups.
+    """
+    if not any(image.group for image in make_images(data).prepared.catalogue.images):
+        raise InputError(
+            "--also_random_split: the images have no groups, so every split is random; give --data.group_by, or a "
+            "table with a column group"
+        )
 
 
 def _default_models(source: str, recipe: str) -> list[str]:
@@ -145,6 +166,12 @@ def _parser() -> Parser:
         help="Train again what was trained on other images or another split than this command's; the old runs are "
         "kept in replaced/.",
     )
+    parser.add_argument(
+        "--also_random_split",
+        type=bool,
+        default=False,
+        help="Train and test everything once more on a split that knows no groups, and say by how much that flatters.",
+    )
     parser.add_argument("--run_dir", type=str | None, default=None, help="Output folder; a folder in runs/ by default.")
     parser.add_class_arguments(ImageData, "data", skip={"num_folds", "fold", "seed"}, instantiate=False)
     others = set(inspect.signature(L.Trainer.__init__).parameters) - _TRAINER_FLAGS - {"self"}
@@ -154,7 +181,7 @@ def _parser() -> Parser:
 
 def _settings_of(parser: Parser, options: Namespace) -> dict[str, Any]:
     settings = yaml.safe_load(parser.dump(options, skip_unset=False))
-    for name in ("run_dir", "retrain", "config"):
+    for name in ("run_dir", "retrain", "also_random_split", "config"):
         settings.pop(name, None)
     return flat_settings(settings)
 

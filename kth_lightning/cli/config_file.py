@@ -16,12 +16,13 @@ def check_configs(argv: Sequence[str]) -> None:
     Raises:
         InputError: A file is no YAML text, nested or repeated beyond measure, or does not hold names and values.
     """
-    for file in _named(argv):
+    for file in named_configs(argv):
         if file.is_file():
             _check(file)
 
 
-def _named(argv: Sequence[str]) -> Iterator[Path]:
+def named_configs(argv: Sequence[str]) -> Iterator[Path]:
+    """Yield the files that a command line names with --config."""
     for position, word in enumerate(argv):
         flag, equals, value = word.partition("=")
         if flag == "--config":

@@ -31,8 +31,8 @@ from kth_lightning.predict.predictor import check_counts, read_options
 
 _SUFFIX = ".map.png"
 _PLACES = {
-    "source", "archive", "root", "test_root", "class_level", "table", "sample_size", "cache_dir", "corrections",
-    "splits", "ignore_new", "value_range", "max_pixels",
+    "source", "archive", "root", "test_root", "class_level", "table", "sample_size", "sample_sites", "cache_dir",
+    "splits", "corrections", "ignore_new", "value_range", "max_pixels",
 }  # fmt: skip
 """Flags of the data that say where the test images are and how they are read; all others follow from the run."""
 

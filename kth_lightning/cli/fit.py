@@ -1,6 +1,6 @@
 """One run: from a configuration to a run folder."""
 
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +30,15 @@ from kth_lightning.cli.settings import check_cores, check_links, check_settings,
 from kth_lightning.cli.training_flags import TrainingFlags
 from kth_lightning.cli.which_run import choose_folder, read_begun
 from kth_lightning.data.module import ImageData
-from kth_lightning.data.split import Part
 from kth_lightning.errors import InputError
-from kth_lightning.evaluation.seen_images import Origin, leakage_warnings, seen_images
+from kth_lightning.evaluation.seen_images import Origin, seen_images
 from kth_lightning.io.class_path import import_part
 from kth_lightning.io.flat_settings import flat_settings
 from kth_lightning.io.progress import stages
 from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.io.terminal import print_rank_zero
 from kth_lightning.models import Classifier
-from kth_lightning.models.checkpoint import read_checkpoint, require_numbers
+from kth_lightning.models.checkpoint import read_checkpoint
 from kth_lightning.models.origin import origin_digest
 from kth_lightning.models.pretrained import PretrainedClassifier
 from kth_lightning.models.weights import find_weights
@@ -48,7 +47,7 @@ from kth_lightning.run.training import supervised, train_and_test, try_out
 
 
 class TrainingCLI(TrainingFlags):
-    """Parse, resolve and carry out `fit`, `validate` and `test`.
+    """Parse, resolve and carry out `fit`.
 
     Args:
         args: As on the command line, the command first; sys.argv where left out; or the settings by name.
@@ -67,20 +66,12 @@ class TrainingCLI(TrainingFlags):
         if self.subcommand == "fit":
             self.held.enter_context(stages("reading images", "resizing images", "features", "training", "testing"))
         check_settings(config)
-        decay = config.ema_decay if self.subcommand == "fit" else None
-        self.averaging = [TailAveraging(decay)] if decay is not None else []
+        self.averaging = [TailAveraging(config.ema_decay)] if config.ema_decay is not None else []
         given = flat_settings(self._settings(config))
-        self.recorded = self.subcommand == "fit" and not config.trainer.fast_dev_run
+        self.recorded = not config.trainer.fast_dev_run
         self.run, begun = choose_folder(config, given, self.recorded, self._images), None
         if self.recorded:
             begun = read_begun(self.run, config.continue_from is not None, self.held)
-        elif self.subcommand != "fit" and config.ckpt_path is None:
-            raise InputError("--ckpt_path is missing; give a run's checkpoints/best.ckpt")
-        elif self.subcommand != "fit":
-            checkpoint = read_checkpoint(config.ckpt_path)
-            require_numbers(config.ckpt_path, checkpoint)
-            if config.data.value_range is None:  # not that of other images, which the weights do not know
-                config.data.value_range = checkpoint["hyper_parameters"].get("value_range")
         shorter = None
         if begun is None and self.recorded and config.continue_from is not None:
             shorter = read_shorter(RunFolder(Path(config.continue_from)))
@@ -88,7 +79,7 @@ class TrainingCLI(TrainingFlags):
         if config.trainer.precision is None:
             chosen = known.chosen_precision if known else None
             config.trainer.precision = chosen or choose_precision(str(config.trainer.accelerator))
-        if self.subcommand == "fit" and _takes_weights(config.model):
+        if _takes_weights(config.model):
             self._settle_weights(config.model.init_args, known.weights_sha256 if known else None)
         settings = config.model.get("init_args", Namespace())
         self.origin_file = settings.get("init_head_from")
@@ -152,13 +143,12 @@ class TrainingCLI(TrainingFlags):
         """Make the trainer with what every run has: stored features and, for `fit`, all that the run folder holds."""
         config, made = self.config[self.subcommand], self.config_init[self.subcommand].trainer
         self.origin = self._origin()
-        own: dict[str, Any] = {"plugins": _with_whole_checkpoints(listed(made.plugins))}
+        own: dict[str, Any] = {"plugins": with_whole_checkpoints(listed(made.plugins))}
         given = listed(made.callbacks)
         shown = config.trainer.enable_progress_bar is not False and not any(isinstance(it, ProgressBar) for it in given)
         callbacks: list[L.Callback] = [RunProgress()] if shown else []
-        if self.subcommand == "fit":
-            callbacks += self.averaging
-            callbacks += [CalibratedLoss()] if config.monitor == CALIBRATED else []
+        callbacks += self.averaging
+        callbacks += [CalibratedLoss()] if config.monitor == CALIBRATED else []
         if not config.trainer.fast_dev_run:
             callbacks.append(FeatureCache(config.store_maps_before))
         if self.recorded:
@@ -169,8 +159,6 @@ class TrainingCLI(TrainingFlags):
             )
             own |= {"logger": self.recording.loggers}
             callbacks += self.recording.callbacks
-        elif self.subcommand != "fit" and config.trainer.logger is None:
-            own["logger"] = False
         if config.trainer.default_root_dir is None:
             own["default_root_dir"] = str(self.run.path)
         self.trainer_defaults["callbacks"] = callbacks
@@ -184,7 +172,7 @@ class TrainingCLI(TrainingFlags):
     def _origin(self) -> Origin | None:
         """Find out what the run starts from, or started from, and which images that has seen."""
         file = self.origin_file
-        if self.subcommand != "fit" or not file:
+        if not file:
             return None
         if has_checkpoint(self.run.last_checkpoint):
             return Origin(file, read_checkpoint(self.run.last_checkpoint).get("inherited"))
@@ -206,39 +194,13 @@ class TrainingCLI(TrainingFlags):
             for sentence in self.origin.leakage(self.datamodule).sentences:
                 print_rank_zero(f"warning: {sentence}")
 
-    def before_validate(self) -> None:
-        """Say where the validation images are not new to the checkpoint."""
-        self._object("val")
-
-    def before_test(self) -> None:
-        """Say where the test images are not new to the checkpoint."""
-        self._object("test")
-
-    def _object(self, part: Part) -> None:
-        checkpoint = read_checkpoint(self.config[self.subcommand].ckpt_path)
-        for sentence in leakage_warnings(checkpoint, self.datamodule, part):
-            print_rank_zero(f"warning: {sentence}")
-
     def fit(self, model: Classifier, datamodule: ImageData) -> None:
         """Train, complete the best checkpoint and test it; or try a few batches out."""
-        with self._supervised():
+        with supervised(self.trainer, profiled=self.config_init[self.subcommand].trainer.profiler is not None):
             if self.recorded:
                 train_and_test(self.trainer, model, datamodule, self.recording)
             else:
                 try_out(self.trainer, model, datamodule)
-
-    def validate(self, **given: Any) -> None:
-        """Evaluate a checkpoint on the validation images."""
-        with self._supervised():
-            self.trainer.validate(**given)
-
-    def test(self, **given: Any) -> None:
-        """Evaluate a checkpoint on the test images."""
-        with self._supervised():
-            self.trainer.test(**given)
-
-    def _supervised(self) -> AbstractContextManager[None]:
-        return supervised(self.trainer, profiled=self.config_init[self.subcommand].trainer.profiler is not None)
 
 
 def fit_command(args: list[str]) -> None:
@@ -253,7 +215,7 @@ def fit_command(args: list[str]) -> None:
 
 
 def train(args: ArgsType = None, objects: Objects | None = None) -> RunFolder | None:
-    """Carry out `fit`, `validate` or `test` and return the run folder that was written.
+    """Carry out `fit` and return the run folder that was written.
 
     Args:
         args: As on the command line, the command first; sys.argv where left out; or the settings by name.
@@ -283,6 +245,6 @@ def _takes_weights(model: Namespace) -> bool:
     return named and issubclass(import_part(model.class_path, "--model"), PretrainedClassifier)
 
 
-def _with_whole_checkpoints(plugins: list[Any]) -> list[Any]:
+def with_whole_checkpoints(plugins: list[Any]) -> list[Any]:
     """Add to the plugins that were given what writes checkpoints whole, unless one of them writes checkpoints."""
     return plugins if any(isinstance(item, CheckpointIO) for item in plugins) else [*plugins, AtomicCheckpointIO()]

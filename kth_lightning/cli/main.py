@@ -25,8 +25,8 @@ Train image classifiers on a few hundred images a class, and find out how good t
   explore   show your images before training: examples, colours, counts, duplicates
   prepare   read all images and say which are broken or duplicates
   report    write the results of a run or of a comparison as one HTML page
-  test      evaluate a checkpoint on the test images
-  validate  evaluate a checkpoint on the validation images
+  test      test a trained classifier on new images, or on those of its run
+  validate  evaluate a trained classifier on validation images
   export    write a checkpoint as an ONNX or torch.export file for other programs
   stores    list or delete what is kept on the disk so that it is computed only once
 
@@ -42,8 +42,8 @@ COMMANDS = {
     "prepare": "cli.prepare:prepare_command",
     "explore": "cli.explore:explore_command",
     "fit": "cli.fit:fit_command",
-    "validate": "cli.fit:train",
-    "test": "cli.fit:train",
+    "validate": "cli.evaluate:evaluate_command",
+    "test": "cli.evaluate:evaluate_command",
     "report": "cli.report:report_command",
     "predict": "cli.predict:predict_command",
     "explain": "cli.explain:explain_command",
@@ -132,7 +132,7 @@ def _command(name: str) -> Callable[[list[str]], object]:
     def run(argv: list[str]) -> None:
         # Torch and Lightning take seconds to import; help and mistakes should not.
         command = getattr(importlib.import_module(f"kth_lightning.{module}"), function)
-        command(argv if module == "cli.fit" else argv[1:])
+        command(argv if module in ("cli.fit", "cli.evaluate") else argv[1:])
 
     return run
 

@@ -1,6 +1,8 @@
 """What `fit` says when a run is finished."""
 
 import shlex
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import yaml
@@ -26,16 +28,29 @@ def print_outcome(run: RunFolder) -> None:
         f"accuracy: {100 * accuracy['value']:.1f} % of {metrics['test']['n']} test images "
         f"(95 % interval {100 * accuracy['low']:.1f} to {100 * accuracy['high']:.1f} %)"
     ]
+    lines += group_lines(metrics["test"])
     if lost := (metrics.get("left_out") or {}).get("left_out"):
         lines.append(f"left out: {lost} of {metrics['left_out']['files']} files")
-    lines.append(f"most mistakes: {_worst(run.read_predictions())}")
+    lines.append(f"most mistakes: {worst_classes(run.read_predictions())}")
     if run.report.exists():
         lines.append(f"report: {run.report}")
     lines.append(f"next: {_predict_command(run)}")
     print(printable("\n".join(lines)))
 
 
-def _worst(predictions: Predictions) -> str:
+def group_lines(figures: Mapping[str, Any]) -> list[str]:
+    """Say what the interval of an accuracy is over where images have groups, and which group is the worst."""
+    groups = figures.get("groups")
+    if not groups:
+        return []
+    worst = groups["figures"][0]
+    return [
+        f"groups: {groups['n']}, over which the interval is taken; the worst is {worst['group']} ({worst['n']} test "
+        f"images, {100 * worst['acc']['value']:.1f} % right)"
+    ]
+
+
+def worst_classes(predictions: Predictions) -> str:
     """Name the classes with the lowest share of right answers."""
     figures = per_class(predictions.labels, predictions.probabilities)
     order = [index for index in np.argsort(figures.recall, kind="stable") if figures.support[index]]

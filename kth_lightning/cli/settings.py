@@ -45,7 +45,7 @@ def check_seed(seed: int) -> None:
 
 
 def check_settings(config: Namespace) -> None:
-    """Refuse what the trainer takes, and cannot be meant.
+    """Refuse what the trainer and the model take, and cannot be meant.
 
     Args:
         config: Of the command.
@@ -53,23 +53,7 @@ def check_settings(config: Namespace) -> None:
     Raises:
         InputError: There is such a setting.
     """
-    if config.trainer.use_distributed_sampler:
-        raise InputError(
-            "--trainer.use_distributed_sampler true would count images twice and others never: every process takes "
-            "its share of each batch by itself; leave it out"
-        )
-    interval = config.trainer.val_check_interval
-    if isinstance(interval, int | float) and interval <= 0:
-        raise InputError(f"--trainer.val_check_interval {interval}: give a number above 0")
-    for name in _NOT_ZERO:
-        if config.trainer[name] == 0:
-            raise InputError(f"--trainer.{name} 0: nothing would be trained or tested; give more, or leave it out")
-    for name, least in _LEAST.items():
-        value = config.trainer[name]
-        if value is not None and value < least:
-            raise InputError(f"--trainer.{name} {value}: give a number of at least {least}")
-    if config.trainer.precision is not None and str(config.trainer.precision) not in _PRECISIONS:
-        raise InputError(f"--trainer.precision {config.trainer.precision}: give 32-true, bf16-mixed or 16-mixed")
+    check_trainer(config.trainer)
     for name in LINKS:
         default = inspect.signature(Classifier.__init__).parameters[name].default
         if config.model.get("init_args", Namespace()).get(name) not in (None, default):
@@ -78,6 +62,31 @@ def check_settings(config: Namespace) -> None:
             raise InputError(f"--model.init_args.{name} cannot be chosen (it follows from {where}); leave it out")
     if config.patience < 1:
         raise InputError(f"--patience {config.patience}: give a whole number of at least 1")
+
+
+def check_trainer(trainer: Namespace) -> None:
+    """Refuse settings of the trainer that it takes, and cannot be meant.
+
+    Raises:
+        InputError: There is such a setting.
+    """
+    if trainer.use_distributed_sampler:
+        raise InputError(
+            "--trainer.use_distributed_sampler true would count images twice and others never: every process takes "
+            "its share of each batch by itself; leave it out"
+        )
+    interval = trainer.val_check_interval
+    if isinstance(interval, int | float) and interval <= 0:
+        raise InputError(f"--trainer.val_check_interval {interval}: give a number above 0")
+    for name in _NOT_ZERO:
+        if trainer[name] == 0:
+            raise InputError(f"--trainer.{name} 0: nothing would be trained or tested; give more, or leave it out")
+    for name, least in _LEAST.items():
+        value = trainer[name]
+        if value is not None and value < least:
+            raise InputError(f"--trainer.{name} {value}: give a number of at least {least}")
+    if trainer.precision is not None and str(trainer.precision) not in _PRECISIONS:
+        raise InputError(f"--trainer.precision {trainer.precision}: give 32-true, bf16-mixed or 16-mixed")
 
 
 def check_validation(trainer: L.Trainer, images: int, batch_size: int) -> None:

@@ -1,4 +1,4 @@
-"""The flags of `fit`, `validate` and `test`."""
+"""The flags of `fit`."""
 
 import os
 from typing import Literal
@@ -13,11 +13,13 @@ from kth_lightning.cli.settings import LINKS, check_seed
 from kth_lightning.data.module import ImageData
 from kth_lightning.models import Classifier
 
-COMMANDS = {
-    "fit": "Train a classifier, test its best checkpoint on images that it has not seen, and write a report.",
-    "validate": "Evaluate a checkpoint, given with --ckpt_path, on the validation images.",
-    "test": "Evaluate a checkpoint, given with --ckpt_path, on the test images.",
+TRAINER_DEFAULTS = {
+    "num_sanity_val_steps": 0,
+    "use_distributed_sampler": False,
+    "enable_model_summary": False,
+    "enable_autolog_hparams": False,
 }
+"""What Lightning's trainer has otherwise, in every command that has one."""
 
 
 class TrainingParser(Parser, LightningArgumentParser):
@@ -42,16 +44,13 @@ class TrainingFlags(LightningCLI):
             ImageData,
             save_config_callback=None,
             seed_everything_default=0,
-            trainer_defaults={
-                "max_epochs": 100,
-                "num_sanity_val_steps": 0,
-                "use_distributed_sampler": False,
-                "enable_model_summary": False,
-                "enable_autolog_hparams": False,
-            },
+            trainer_defaults={"max_epochs": 100, **TRAINER_DEFAULTS},
             parser_kwargs={
-                command: {"prog": f"python -m kth_lightning {command}", "description": text}
-                for command, text in COMMANDS.items()
+                "fit": {
+                    "prog": "python -m kth_lightning fit",
+                    "description": "Train a classifier, test its best checkpoint on images that it has not seen, and "
+                    "write a report.",
+                }
             },
             subclass_mode_model=True,
             auto_configure_optimizers=False,
@@ -63,12 +62,7 @@ class TrainingFlags(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """Offer what makes sense for a classifier; `fit` resumes by its run folder, not by a checkpoint's path."""
-        common = {"model", "datamodule", "weights_only"}
-        return {
-            "fit": common | {"train_dataloaders", "val_dataloaders", "ckpt_path"},
-            "validate": common | {"dataloaders"},
-            "test": common | {"dataloaders"},
-        }
+        return {"fit": {"model", "datamodule", "weights_only", "train_dataloaders", "val_dataloaders", "ckpt_path"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the run folder and early stopping, and have the model take from the data what it must agree with."""
@@ -121,8 +115,3 @@ class TrainingFlags(LightningCLI):
         """Refuse a seed that numpy would not take, before it is given one."""
         super().parse_arguments(parser, args)
         check_seed(self.config[self.config.subcommand].seed_everything)
-
-    def _parse_ckpt_path(self) -> None:
-        # Lightning's own lets the checkpoint's settings win over the command line without a word (issue 21455),
-        # and has no public method or flag against that; tests/test_private_names.py watches the name.
-        pass

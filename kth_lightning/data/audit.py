@@ -12,7 +12,10 @@ from kth_lightning.io.csv_text import csv_text, read_csv
 NO_IMAGE = "no image"
 DROPPED = "dropped"
 RELABELLED = "relabelled"
-_NO_LOSS = (NO_IMAGE, TWICE, RELABELLED, "mask without an image", "mask of another size", "unreadable mask")
+BROKEN_DATE = "EXIF date that is none"
+_NO_LOSS = (
+    NO_IMAGE, TWICE, RELABELLED, BROKEN_DATE, "mask without an image", "mask of another size", "unreadable mask"
+)  # fmt: skip
 _MUCH = 0.1  # of a class's images
 _CLASSES_NAMED = 3
 

@@ -39,6 +39,7 @@ class ImageRecord:
         group: Name of what the source says that it belongs to, such as a patient; empty where it says nothing.
         low: Lowest value of an image deeper than 8 bits; None for any other.
         high: Highest value of such an image.
+        taken: When it was taken, as `date_taken.parse_taken` writes it; empty where its EXIF data do not say.
     """
 
     path: str
@@ -52,6 +53,7 @@ class ImageRecord:
     group: str = ""
     low: float | None = None
     high: float | None = None
+    taken: str = ""
 
 
 @dataclass(frozen=True)
@@ -169,4 +171,5 @@ def _image(row: dict[str, str]) -> ImageRecord:
         group=row["group"],
         low=float(row["low"]) if row["low"] else None,
         high=float(row["high"]) if row["high"] else None,
+        taken=row["taken"],
     )

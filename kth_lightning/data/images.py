@@ -14,6 +14,7 @@ from typing import IO, NamedTuple
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
+    ExifTags,
     GifImagePlugin,
     Image,
     ImageFile,
@@ -86,11 +87,13 @@ class Decoded(NamedTuple):
         image: RGB, upright.
         size: Full width and height in upright pixels, also where it was decoded at a reduced scale.
         values: Lowest and highest value of an image deeper than 8 bits; None for any other.
+        taken: When it was taken, as its EXIF tag DateTimeOriginal has it; empty where it has none.
     """
 
     image: Image.Image
     size: tuple[int, int]
     values: ValueRange | None
+    taken: str
 
 
 def read_rgb(file: Path, at_least: int | None = None, options: ReadOptions = DEFAULT_OPTIONS) -> Image.Image:
@@ -149,7 +152,7 @@ def decode(stream: IO[bytes], at_least: int | None = None, options: ReadOptions 
             image.load()
             if kind == "JPEG" and _ends_in_zeros(stream):
                 raise UnreadableImage("truncated: the rest of the image is zeros")
-            turn = _turn(image)
+            turn, taken = _turn(image), _taken(image)
             rgb = _scaled(deep, options) if deep else _over_white(image)
     except UnreadableImage:
         raise
@@ -161,7 +164,8 @@ def decode(stream: IO[bytes], at_least: int | None = None, options: ReadOptions 
         reason = "truncated" if "truncated" in str(error).lower() else "unreadable"
         raise UnreadableImage(f"{reason}: {' '.join(str(error).split()) or type(error).__name__}") from None
     upright = rgb if turn is None else rgb.transpose(turn)
-    return Decoded(upright, size if turn in _SAME_SIDES else (size[1], size[0]), deep.bounds if deep else None)
+    bounds = deep.bounds if deep else None
+    return Decoded(upright, size if turn in _SAME_SIDES else (size[1], size[0]), bounds, taken)
 
 
 def upright_rgb(image: Image.Image, options: ReadOptions = DEFAULT_OPTIONS) -> Image.Image:
@@ -231,6 +235,16 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
         return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # a broken EXIF block leaves the pixels as good as they were
         return None
+
+
+def _taken(image: Image.Image) -> str:
+    """Return when an image was taken, as it says itself."""
+    try:
+        value = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.DateTimeOriginal, "")
+    except Exception:  # as in `_turn`
+        return ""
+    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    return text.replace("\0", "").strip()
 
 
 def _over_white(image: Image.Image) -> Image.Image:

@@ -1,6 +1,7 @@
 """The data module: from a source of images to batches on the device."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,7 @@ from kth_lightning.data.augmentation.identity import augmentation_identity
 from kth_lightning.data.batch import Batch
 from kth_lightning.data.catalogue import Catalogue
 from kth_lightning.data.dataset import FeatureDataset, PixelDataset, only
+from kth_lightning.data.groups import group_images, read_group_by
 from kth_lightning.data.images import MAX_PIXELS, ReadOptions
 from kth_lightning.data.pixels import INTERPOLATIONS, MAX_SIZE, MIN_SIZE, open_pixels
 from kth_lightning.data.prepare import Prepared, prepare
@@ -23,7 +25,8 @@ from kth_lightning.data.sampler import BatchShares, EpochOrder
 from kth_lightning.data.sources.choose import make_source
 from kth_lightning.data.sources.kth import KthSource
 from kth_lightning.data.sources.source import Source
-from kth_lightning.data.split import Part, Size, Split, make_split, parted_groups
+from kth_lightning.data.split import Part, Size, Split, make_split
+from kth_lightning.data.split_summary import describe_split
 from kth_lightning.data.split_table import ChangedImagesError, match_split
 from kth_lightning.errors import InputError
 from kth_lightning.io.cache_folder import cache_folder
@@ -54,6 +57,13 @@ class ImageData(KeepsSettings, LightningDataModule):
             deeper; found out where it is left out.
         table: For "table": a CSV or Parquet file with the columns path and label, and perhaps split, group and mask.
         sample_size: For "sample": number of images to draw.
+        sample_sites: For "sample": number of places at which they are drawn, each with a background, a light, a camera
+            and a mixture of animals of its own; 0 for none.
+        group_by: What belongs together, and is never parted by a split or a fold, where the source says nothing of it:
+            "parent:1" (images whose folder has the same name; "parent:2", the folder above, and so on),
+            "regex:PATTERN" (the same match in the path, or in the pattern's parentheses) or "burst:60" (images of a
+            folder with at most 60 seconds from one to the next, by EXIF's DateTimeOriginal).
+        ignore_groups: Split as if there were no groups, for figures that flatter.
         corrections: A suspects.csv of `compare` in whose column `decision` was written what to do about labels: keep,
             relabel (as the column `suggested` says) or drop.
         cache_dir: Folder for what is computed once and used again; your user's cache folder where it is left out.
@@ -94,6 +104,9 @@ class ImageData(KeepsSettings, LightningDataModule):
         class_level: Literal[1, 2] | None = None,
         table: str | None = None,
         sample_size: int = 540,
+        sample_sites: int = 0,
+        group_by: str | None = None,
+        ignore_groups: bool = False,
         corrections: str | None = None,
         cache_dir: str | None = None,
         image_size: int = 224,
@@ -120,6 +133,7 @@ class ImageData(KeepsSettings, LightningDataModule):
             ("batch_size", batch_size, 1, _MAX_NUMBER),
             ("image_size", image_size, MIN_SIZE, MAX_SIZE),
             ("sample_size", sample_size, 1, _MAX_SAMPLE),
+            ("sample_sites", sample_sites, 0, _MAX_SAMPLE),
             ("max_pixels", max_pixels, 1, _MAX_NUMBER),
             ("views", CLEAN if views is None else views, 0, _MAX_VIEWS),
             ("split_seed", split_seed, 0, _MAX_NUMBER),
@@ -138,9 +152,13 @@ class ImageData(KeepsSettings, LightningDataModule):
             raise InputError("--data.ignore_new goes with --data.splits, or with a run that has begun; leave it out")
         if fold and num_folds is None:
             raise InputError(f"--data.fold {fold} needs --data.num_folds, the number of folds")
-        self.source = make_source(source, archive, root, test_root, class_level, table, sample_size)
+        self.source = make_source(source, archive, root, test_root, class_level, table, sample_size, sample_sites)
         self.corrections = None if corrections is None else Path(corrections).expanduser()
         self.cache_dir = cache_folder(cache_dir)
+        if group_by is not None:
+            read_group_by(group_by)
+        self.group_by = group_by
+        self.ignore_groups = ignore_groups
         self.image_size = image_size
         self.interpolation = interpolation
         self.options = ReadOptions((value_range[0], value_range[1]) if value_range else None, max_pixels)
@@ -165,10 +183,23 @@ class ImageData(KeepsSettings, LightningDataModule):
     @cached_property
     def prepared(self) -> Prepared:
         """Fetch the images, and read every one, where that was not done before."""
-        return prepare(self.source, self.cache_dir, self.options, self.corrections)
+        return self.grouped(prepare(self.source, self.cache_dir, self.options, self.corrections))
+
+    def grouped(self, prepared: Prepared) -> Prepared:
+        """Put prepared images into groups, as the settings say."""
+        catalogue, remarks = group_images(prepared.catalogue, self.group_by, self.ignore_groups)
+        return replace(prepared, catalogue=catalogue, remarks=[*prepared.remarks, *remarks])
 
     @cached_property
     def _divided(self) -> tuple[Catalogue, Split]:
+        return self.divide()
+
+    def divide(self) -> tuple[Catalogue, Split]:
+        """Return the images that are used, and what each is for, as the settings say.
+
+        Raises:
+            InputError: `splits` is not of these images, or the images cannot be split in this way.
+        """
         whole = self.prepared.catalogue
         if self.splits is None:
             return whole, self.draw(whole)
@@ -230,20 +261,7 @@ class ImageData(KeepsSettings, LightningDataModule):
 
     def describe(self) -> str:
         """Say in one line how the images are split and how uneven the classes are."""
-        counts = self.split.counts(self.catalogue)
-        train = counts["train"].most_common()
-        unused = f", {counts['unused'].total()} left out (they duplicate others)" if counts["unused"] else ""
-        lack = ""
-        for part, purpose in (("val", "validation"), ("test", "test")):
-            names = [name for name in self.class_names if not counts[part][name]]
-            lack += f"; no {purpose} image shows {', '.join(names)}" if names else ""
-        if parted := parted_groups(self.catalogue, self.split):
-            lack += f"; --data.splits parts {len(parted)} groups of the source, such as {parted[0]!r}"
-        return (
-            f"{counts['train'].total()} training, {counts['val'].total()} validation and {counts['test'].total()} test "
-            f"images in {self.num_classes} classes{unused}; training images per class: "
-            f"{train[-1][1]} ({train[-1][0]}) to {train[0][1]} ({train[0][0]}){lack}"
-        )
+        return describe_split(self.catalogue, self.split)
 
     def prepare_data(self) -> None:
         """Decode and resize every image, once for all processes and later runs."""

@@ -16,6 +16,7 @@ from filelock import FileLock
 from PIL import Image
 
 from kth_lightning.data.audit import (
+    BROKEN_DATE,
     NO_IMAGE,
     Finding,
     count_left_out,
@@ -27,6 +28,7 @@ from kth_lightning.data.audit import (
 from kth_lightning.data.catalogue import Catalogue, ImageRecord, read_catalogue, write_catalogue
 from kth_lightning.data.class_names import check_names
 from kth_lightning.data.corrections import Corrections, correct
+from kth_lightning.data.date_taken import parse_taken
 from kth_lightning.data.deep_values import ValueRange
 from kth_lightning.data.duplicates import Fingerprint, duplicate_groups, fingerprint
 from kth_lightning.data.images import DEFAULT_OPTIONS, MIN_SIDE, ReadOptions, UnreadableImage, decode, open_image
@@ -38,7 +40,7 @@ from kth_lightning.io.image_kinds import HEAD, image_kind, is_image_name, is_raw
 from kth_lightning.io.output_folder import make_cache_folder
 from kth_lightning.io.progress import Progress
 
-_FORMAT = "3"  # raise it when the same files would give other tables
+_FORMAT = "4"  # raise it when the same files would give other tables
 _TABLES = ("catalogue.csv", "audit.csv", "summary.txt")
 _SEAL = "tables.sha256"
 _AHEAD = 16  # images a core that are under way
@@ -73,10 +75,15 @@ class _Reading:
     sha256: str
     fingerprint: Fingerprint
     values: ValueRange | None
+    taken: str
 
 
 def prepare(
-    source: Source, cache_dir: Path, options: ReadOptions = DEFAULT_OPTIONS, corrections: Path | None = None
+    source: Source,
+    cache_dir: Path,
+    options: ReadOptions = DEFAULT_OPTIONS,
+    corrections: Path | None = None,
+    for_training: bool = True,
 ) -> Prepared:
     """Fetch a data set, read every image once, and keep the tables for as long as its files do not change.
 
@@ -90,10 +97,11 @@ def prepare(
         options: How large images may be, and the range of values of those deeper than 8 bits; where it is None, it is
             from the lowest of all images to the highest.
         corrections: A table of what was decided about labels, which the tables then show.
+        for_training: Refuse what no classifier can be trained on: a class without a usable image, or a single class.
 
     Raises:
-        InputError: The source or the corrections cannot be used, a class has no usable image, there is only one class,
-            or `cache_dir` cannot be written.
+        InputError: The source or the corrections cannot be used, no image can, they cannot be trained on, or
+            `cache_dir` cannot be written.
     """
     try:
         make_cache_folder(cache_dir)
@@ -101,8 +109,10 @@ def prepare(
         check_names((candidate.label for candidate in listing.candidates), "the images")
         folder = cache_dir.resolve() / "catalogues" / _key(listing, options)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _keep_tables(folder, partial(_read_images, listing, options))
+        _keep_tables(folder, partial(_read_images, listing, options, for_training))
         catalogue = read_catalogue(folder / "catalogue.csv", listing.root, options)
+        if for_training:  # an evaluation may have written the tables
+            _check_classes(listing, [image.label for image in catalogue.images], read_audit(folder / "audit.csv"))
         corrected = None if corrections is None else correct(catalogue, corrections)
         if corrected is not None:
             findings = [item for item in read_audit(folder / "audit.csv") if not item.of] + corrected.findings
@@ -173,7 +183,7 @@ def _state(file: Path) -> str:
     return f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_mode}"
 
 
-def _read_images(listing: Listing, options: ReadOptions) -> tuple[list[ImageRecord], list[Finding]]:
+def _read_images(listing: Listing, options: ReadOptions, for_training: bool) -> tuple[list[ImageRecord], list[Finding]]:
     """Read every image; return the usable ones and what there is to say of the other files."""
     findings = [Finding(_relative(file, listing.root), "", reason) for file, reason in listing.problems]
     usable: list[tuple[Candidate, _Reading]] = []
@@ -182,8 +192,11 @@ def _read_images(listing: Listing, options: ReadOptions) -> tuple[list[ImageReco
             usable.append((candidate, reading))
         else:
             findings.append(Finding(_relative(candidate.file, listing.root), candidate.label, reading))
-    _check_classes(listing, [candidate.label for candidate, _ in usable], findings)
-
+    if not usable:
+        why = f" (the first: {findings[0].path}: {findings[0].reason})" if findings else ""
+        raise InputError(f"{listing.root} has no usable image{why}; check the folder")
+    if for_training:
+        _check_classes(listing, [candidate.label for candidate, _ in usable], findings)
     usable.sort(key=lambda item: _relative(item[0].file, listing.root))
     numbers = duplicate_groups(
         [reading.sha256 for _, reading in usable], [reading.fingerprint for _, reading in usable]
@@ -193,6 +206,13 @@ def _read_images(listing: Listing, options: ReadOptions) -> tuple[list[ImageReco
         mask, reason = _matching_mask(candidate, reading, listing.root)
         if candidate.mask and reason:
             findings.append(Finding(_relative(candidate.mask, listing.root), candidate.label, reason))
+        taken = parse_taken(reading.taken)
+        if reading.taken and not taken:
+            findings.append(
+                Finding(
+                    _relative(candidate.file, listing.root), candidate.label, f"{BROKEN_DATE}: {reading.taken[:40]!r}"
+                )
+            )
         images.append(
             ImageRecord(
                 path=_relative(candidate.file, listing.root),
@@ -206,6 +226,7 @@ def _read_images(listing: Listing, options: ReadOptions) -> tuple[list[ImageReco
                 group=candidate.group,
                 low=reading.values[0] if reading.values else None,
                 high=reading.values[1] if reading.values else None,
+                taken=taken,
             )
         )
     return images, findings
@@ -239,12 +260,12 @@ def _read(candidate: Candidate, options: ReadOptions) -> _Reading | str:
                 return "unreadable: the file is empty"
             stream.seek(0)
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-            image, (width, height), values = decode(stream, at_least=64, options=options)
+            image, (width, height), values, taken = decode(stream, at_least=64, options=options)
     except UnreadableImage as error:
         return str(error)
     if min(width, height) < MIN_SIDE:
         return f"too small: {width}x{height} pixels, a side needs {MIN_SIDE}"
-    return _Reading(width, height, sha256, fingerprint(image), values)
+    return _Reading(width, height, sha256, fingerprint(image), values, taken)
 
 
 def _is_unicode(file: Path) -> bool:
@@ -277,9 +298,6 @@ def _matching_mask(candidate: Candidate, reading: _Reading, root: Path) -> tuple
 
 def _check_classes(listing: Listing, usable: Sequence[str], findings: Sequence[Finding]) -> None:
     classes = {candidate.label for candidate in listing.candidates}
-    if not usable:
-        why = f" (the first: {findings[0].path}: {findings[0].reason})" if findings else ""
-        raise InputError(f"{listing.root} has no usable image{why}; check the folder")
     for label in sorted(classes - set(usable)):
         bad = next(finding for finding in findings if finding.label == label)
         raise InputError(

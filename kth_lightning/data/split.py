@@ -91,7 +91,8 @@ def make_split(
         number = _number(val_size, total, classes, "--data.val_size")
         _fill(parts, "val", catalogue, number, rng, "--data.val_size", ["train"])
     split = Split(_without_leaks(catalogue, [part or "train" for part in parts]))
-    check_parts(catalogue, split, {"val"} & prescribed)
+    grouped = any(image.group for image in catalogue.images)
+    check_parts(catalogue, split, {"val"} if grouped else {"val"} & prescribed)
     return split
 
 
@@ -219,15 +220,6 @@ def _without_leaks(catalogue: Catalogue, parts: list[Part]) -> tuple[Part, ...]:
     for group, part in zip(groups, parts, strict=True):
         highest[group] = max(highest[group], rank[part])
     return tuple(part if rank[part] == highest[group] else "unused" for group, part in zip(groups, parts, strict=True))
-
-
-def parted_groups(catalogue: Catalogue, split: Split) -> list[str]:
-    """List the source's groups whose images a split uses for several parts, as one that was given may."""
-    parts: dict[str, set[Part]] = defaultdict(set)
-    for image, part in zip(catalogue.images, split.parts, strict=True):
-        if image.group and part != "unused":
-            parts[image.group].add(part)
-    return sorted(group for group, own in parts.items() if len(own) > 1)
 
 
 def _check_groups(catalogue: Catalogue) -> None:

@@ -55,13 +55,14 @@ class Origin:
         return Leakage(self.source, len(test), int(trained.sum()), int(chosen.sum()))
 
 
-def leakage_warnings(checkpoint: dict[str, Any], data: ImageData, part: Part) -> list[str]:
+def leakage_warnings(checkpoint: dict[str, Any], data: ImageData, part: Part, whole: bool) -> list[str]:
     """Say why a checkpoint's figures on a part of the data would not be what they seem.
 
     Args:
         checkpoint: Which is about to be evaluated.
         data: What it is about to be evaluated on.
         part: "val" or "test".
+        whole: Whether these are images of their own, and not the part of a split that training had too.
 
     Returns:
         Sentences, none where the images are those that the part had in training, or new ones.
@@ -75,11 +76,14 @@ def leakage_warnings(checkpoint: dict[str, Any], data: ImageData, part: Part) ->
     if trained:
         sentences.append(
             f"{trained} of the {len(mine[part])} {name} images are among those that this checkpoint was TRAINED on: "
-            "its figures say nothing about new images; give --data.splits with the splits.csv of its run"
+            "its figures say nothing about new images; "
+            + ("the report judges the others alone" if whole else "give --data.splits with the splits.csv of its run")
         )
     chosen = int(torch.isin(mine[part], seen["val"]).sum()) if part == "test" else 0
     if chosen:
         sentences.append(f"{chosen} of the {len(mine[part])} test images are those by which this checkpoint was chosen")
+    if whole:
+        return sentences
     now, then = torch.cat(list(mine.values())), torch.cat(list(checkpoint["images"].values()))
     new, gone = int((~torch.isin(now, then)).sum()), int((~torch.isin(then, now)).sum())
     if new or gone:

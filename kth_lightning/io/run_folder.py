@@ -45,12 +45,14 @@ class Predictions:
         class_names: C of them.
         labels: Indices of the true classes in `class_names`, shape [N].
         probabilities: Shape [N, C].
+        groups: What each image belongs to, empty where it belongs to nothing; N of them.
     """
 
     paths: list[str]
     class_names: list[str]
     labels: npt.NDArray[np.int64]
     probabilities: npt.NDArray[np.float64]
+    groups: list[str]
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,16 @@ class RunFolder:
         return self.path / "localisation.csv"
 
     @property
+    def image_statistics(self) -> Path:
+        """Name the table of how bright, sharp and large each test image is."""
+        return self.path / "image_statistics.csv"
+
+    @property
+    def unknown_classes(self) -> Path:
+        """Name the table of what an evaluation's images of classes that the checkpoint does not know were taken for."""
+        return self.path / "unknown_classes.csv"
+
+    @property
     def report(self) -> Path:
         """Name the page that shows all of it."""
         return self.path / "report.html"
@@ -262,8 +274,11 @@ class RunFolder:
         labels: npt.NDArray[np.int64],
         class_names: Sequence[str],
         probabilities: npt.NDArray[np.floating],
+        groups: Sequence[str] = (),
     ) -> None:
         """Write one row a test image: path, label, prediction, correct (0 or 1), confidence, and "p:<class>" columns.
+
+        Where images have groups, a column "group" stands before the probabilities.
 
         Probabilities keep nine significant digits, enough to give a float32 back as it was.
 
@@ -272,12 +287,16 @@ class RunFolder:
             labels: Indices of the true classes in `class_names`, shape [N].
             class_names: C of them.
             probabilities: Shape [N, C].
+            groups: N of them, empty for none; or none at all.
         """
-        header = ["path", "label", "prediction", "correct", "confidence", *(PROBABILITY + name for name in class_names)]
+        more = [[group] for group in groups] if any(groups) else [[] for _ in paths]
+        header = ["path", "label", "prediction", "correct", "confidence", *(["group"] if any(groups) else [])]
+        header += [PROBABILITY + name for name in class_names]
+        best = probabilities.argmax(axis=1)
         rows = [
-            [path, class_names[label], class_names[best], int(label == best), f"{row[best]:.9g}"]
+            [path, class_names[label], class_names[named], int(label == named), f"{row[named]:.9g}", *group]
             + [f"{probability:.9g}" for probability in row]
-            for path, label, best, row in zip(paths, labels, probabilities.argmax(axis=1), probabilities, strict=True)
+            for path, label, named, row, group in zip(paths, labels, best, probabilities, more, strict=True)
         ]
         write_atomically(csv_text([header, *rows]), self.predictions)
 
@@ -290,11 +309,13 @@ class RunFolder:
             columns = [column for column, name in enumerate(header) if name.startswith(PROBABILITY)]
             class_names = [header[column].removeprefix(PROBABILITY) for column in columns]
             path, label = header.index("path"), header.index("label")
+            group = header.index("group") if "group" in header else None
             return Predictions(
                 paths=[row[path] for row in rows],
                 class_names=class_names,
                 labels=np.array([class_names.index(row[label]) for row in rows], dtype=np.int64),
                 probabilities=np.array([[float(row[column]) for column in columns] for row in rows]),
+                groups=["" if group is None else row[group] for row in rows],
             )
         except (IndexError, ValueError, csv.Error) as error:
             raise _damaged(self.predictions, error) from None
@@ -308,6 +329,33 @@ class RunFolder:
         """
         rows = [[name, *counts] for name, counts in zip(class_names, matrix.tolist(), strict=True)]
         write_atomically(csv_text([["true class", *class_names], *rows]), self.confusion)
+
+    def write_image_statistics(self, paths: Sequence[str], figures: Mapping[str, npt.NDArray[np.floating]]) -> None:
+        """Write one row a test image: its path, and what `image_statistics` measured.
+
+        Args:
+            paths: As in the catalogue, N of them.
+            figures: By name, each of shape [N].
+        """
+        columns = [[f"{value:.6g}" for value in column] for column in figures.values()]
+        rows = [["path", *figures], *map(list, zip(paths, *columns, strict=True))]
+        write_atomically(csv_text(rows), self.image_statistics)
+
+    def read_image_statistics(self) -> dict[str, dict[str, float]]:
+        """Read what `write_image_statistics` wrote: for each path its figures; nothing where the run has no table."""
+        if not self.image_statistics.exists():
+            return {}
+        try:
+            rows = csv_records(_text(self.image_statistics))
+            return {row["path"]: {name: float(cell) for name, cell in row.items() if name != "path"} for row in rows}
+        except (KeyError, TypeError, ValueError, csv.Error) as error:
+            raise _damaged(self.image_statistics, error) from None
+
+    def write_unknown_classes(self, rows: Sequence[tuple[str, str, str, float]]) -> None:
+        """Write one row an image of a class that the checkpoint does not know: path, label, prediction, confidence."""
+        header = ["path", "label", "prediction", "confidence"]
+        lines = [[path, label, prediction, f"{confidence:.9g}"] for path, label, prediction, confidence in rows]
+        write_atomically(csv_text([header, *lines]), self.unknown_classes)
 
     def write_mistakes(self, mistakes: Sequence[Mistake]) -> None:
         """Write the table of mistakes, the most confident first; their JPEG files are written by the caller."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kth_lightning.evaluation.clusters import cluster_numbers, clustered_paired_test
 from kth_lightning.evaluation.resampled import ResampledTest, corrected_resampled_t
 from kth_lightning.evaluation.statistics import PairedTest, holm, mcnemar
 from kth_lightning.io.csv_text import csv_text
@@ -30,8 +31,8 @@ class Difference:
     Attributes:
         indices: Of the two models.
         names: Of the two models, as in the table.
-        images: McNemar's test; where seeds test an image several times, by the images that one names rightly with more
-            of its seeds.
+        images: McNemar's test, or with groups that of whole groups; where seeds test an image several times, by the
+            images that one names rightly with more of its seeds.
         folds: Number of different test sets.
         seeds: Number of trainings on each.
         over_folds: The corrected resampled t-test of the accuracy; None with a single test set.
@@ -80,7 +81,10 @@ def find_differences(models: Sequence[ModelRuns]) -> list[Difference]:
             over_folds = corrected_resampled_t(differences, _test_to_train(one, len(mine)))
         names = (one.part.model, other.part.model)
         seeds = len(next(iter(mine.values())))
-        test = mcnemar(more > 0, more < 0)
+        group_of = dict(zip(one.names, one.groups, strict=True))
+        clusters = cluster_numbers([group_of[name] for name in times])
+        alone = (more > 0, more < 0)
+        test = mcnemar(*alone) if clusters is None else clustered_paired_test(*alone, clusters)
         found.append(Difference((first, second), names, test, len(mine), seeds, over_folds))
     return [
         replace(item, adjusted=p, verdict=("better" if item.over_folds else "more right") if p < LEVEL else "open")

@@ -71,6 +71,11 @@ class ModelRuns:
         return len(self.metrics) > 1 and len(set(self.names)) < len(self.names)
 
     @property
+    def groups(self) -> list[str]:
+        """Name what each test image belongs to, empty where it belongs to nothing; N of them."""
+        return [group for item in self.predictions for group in item.groups]
+
+    @property
     def labels(self) -> npt.NDArray[np.int64]:
         """Give the indices of the true classes, shape [N]."""
         return np.concatenate([item.labels for item in self.predictions])

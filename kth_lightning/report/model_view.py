@@ -26,7 +26,7 @@ from kth_lightning.report.charts import (
 from kth_lightning.report.model_runs import ModelRuns
 from kth_lightning.report.verdict import capital, score
 
-MISTAKES_SHOWN, PAIRS_SHOWN = 12, 10
+MISTAKES_SHOWN, PAIRS_SHOWN, GROUPS_SHOWN = 12, 10, 100
 IMAGE_SIDE = 480
 """Longest side in pixels of a mistake's image."""
 NAMED_CLASSES = 100
@@ -58,6 +58,7 @@ def model_view(model: ModelRuns, entry: Mapping[str, Any], title: str, name: str
         "confused": _confused(matrix, model.class_names),
         "confusion": _confusion(matrix, model.class_names),
         "classes": _classes(model),
+        "groups": _groups(entry),
         "reliability": _reliability_view(model),
         "localisation": _localisation(model),
         "curves": _curves(model),
@@ -163,6 +164,22 @@ def _classes(model: ModelRuns) -> list[Views]:
             "share": f"{scores.f1[position]:.3f}",
         }
         for position in order
+    ]
+
+
+def _groups(entry: Mapping[str, Any]) -> list[Views]:
+    """List the groups of the test images, the worst first."""
+    figures = (entry.get("groups") or {}).get("figures", [])
+    return [
+        {
+            "name": row["group"],
+            "n": row["n"],
+            "correct": row["correct"],
+            "acc": f"{100 * row['acc']['value']:.0f} %",
+            "interval": f"{100 * row['acc']['low']:.0f}–{100 * row['acc']['high']:.0f}",
+            "share": f"{row['acc']['value']:.3f}",
+        }
+        for row in figures[:GROUPS_SHOWN]
     ]
 
 

@@ -17,8 +17,10 @@ from kth_lightning.io.run_folder import RunFolder, write_atomically
 from kth_lightning.report.accuracy_time import Trained, time_figure
 from kth_lightning.report.charts import shortened
 from kth_lightning.report.differences import find_differences, write_differences
+from kth_lightning.report.evaluation_view import evaluation_view
 from kth_lightning.report.model_runs import ModelRuns, find_models
 from kth_lightning.report.model_view import Views, chart_uri, model_view
+from kth_lightning.report.random_split import random_split, random_split_sentences
 from kth_lightning.report.recipe_view import environment_rows, settings_rows
 from kth_lightning.report.run_figures import draw_run
 from kth_lightning.report.same_images import cautions, same_test_images
@@ -33,6 +35,8 @@ from kth_lightning.report.table import (
     table_rows,
 )
 from kth_lightning.report.verdict import heading, lead, limits, p_text, sentence, titles_of
+
+_FIGURES = 4  # columns of the table, the others are costs
 
 
 def write_report(folder: Path) -> Path:
@@ -59,6 +63,8 @@ def write_report(folder: Path) -> Path:
         for position, (model, entry, title) in enumerate(zip(models, entries, titles, strict=True), start=1)
     ]
     differences = find_differences(models)
+    evaluation = evaluation_view(models[0].metrics[0]) if single else None
+    kept = _FIGURES if evaluation else None  # nothing was trained that would have cost something
     trained = []
     if same_test_images(entries):  # a chart says nothing of its caution
         trained = [point for model, entry in zip(models, entries, strict=True) for point in _trained(model, entry)]
@@ -67,8 +73,9 @@ def write_report(folder: Path) -> Path:
         single=single,
         heading=heading(models, entries, titles),
         lead=lead(models, entries, titles, differences),
-        header=_accuracy_first(HEADER),
-        rows=[_accuracy_first(row) for row in table_rows(entries, all_intervals=True)],
+        evaluation=evaluation,
+        header=_accuracy_first(HEADER)[:kept],
+        rows=[_accuracy_first(row)[:kept] for row in table_rows(entries, all_intervals=True)],
         cautions=cautions(entries),
         notes=table_notes(entries),
         localisation_header=LOCALISATION_HEADER,
@@ -81,6 +88,8 @@ def write_report(folder: Path) -> Path:
         suspects=SUSPECTS if (folder / SUSPECTS).exists() else None,
         differences=[(item, sentence(item, titles)) for item in differences],
         limits=limits(differences),
+        random_split=[] if single else random_split_sentences(random_split(folder, entries)),
+        grouped=any("groups" in entry for entry in entries),
         models=views,
         settings=settings_rows(models),
         environment=environment_rows(models),

@@ -20,7 +20,7 @@ def _recipe(model: ModelRuns) -> dict[str, str]:
     idle = {"model.init_args.weights_sha256", "data.cache_dir", "data.augmentation_seed"}
     config = model.configs[0]
     idle |= set() if config.get("data.num_folds") else {"data.fold"}
-    idle |= {"data.sample_size"} if model.source != "sample" else set()
+    idle |= {"data.sample_size", "data.sample_sites"} if model.source != "sample" else set()
     kept = {}
     for key in config:
         chosen = key.startswith(("model.", "data.")) or key in (

@@ -11,7 +11,8 @@ import numpy as np
 import tabulate
 
 from kth_lightning.errors import InputError
-from kth_lightning.evaluation.statistics import accuracy_interval, summarise
+from kth_lightning.evaluation.clusters import summarise_groups
+from kth_lightning.evaluation.statistics import accuracy_interval
 from kth_lightning.io.run_folder import LOCALISATION, RunFolder, write_atomically
 from kth_lightning.report.registry import ARTICLE_IMAGES, MODELS
 from kth_lightning.report.same_images import cautions, image_names, inputs
@@ -104,6 +105,8 @@ def figures(part: Part, reference: bool) -> dict[str, Any]:
     metrics = [_checked(run) for run in part.runs]
     test = metrics[0]["test"] if len(metrics) == 1 else _pooled(part.runs)
     entry: dict[str, Any] = {"model": part.model, "runs": len(metrics), "n": test.get("n", metrics[0]["test"]["n"])}
+    if groups := test.get("groups"):
+        entry["groups"] = groups
     values = {name: [run["test"][name]["value"] for run in metrics] for name in SCORES}
     values |= {name: [run[name] for run in metrics] for name in COSTS}
     entry["inputs"] = [inputs(run, item) for run, item in zip(part.runs, metrics, strict=True)]
@@ -152,9 +155,10 @@ def _pooled(runs: Sequence[RunFolder]) -> dict[str, Any]:
             raise InputError(
                 f"{run.predictions} has other classes than {runs[0].predictions}; compare runs on one data set"
             )
-    return summarise(
+    return summarise_groups(
         np.concatenate([item.labels for item in predictions]),
         np.concatenate([item.probabilities for item in predictions]),
+        [group for item in predictions for group in item.groups],
     )
 
 

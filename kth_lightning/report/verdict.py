@@ -67,7 +67,10 @@ def lead(
     if acc["low"] is not None:
         subject = f"the accuracy of {name}" if others else "its accuracy"
         bounds = f"{100 * acc['low']:.1f} to {100 * acc['high']:.1f} %"
-        sentences.append(f"The 95 % interval of {subject} on images like these is {bounds}.")
+        like = "images like these"
+        if groups := entries[best].get("groups"):
+            like = f"images of further groups like these {groups['n']}"
+        sentences.append(f"The 95 % interval of {subject} on {like} is {bounds}.")
     mine = [item for item in differences if best in item.indices]
     # One that is right more often in all is not always so in the runs' mean, which names the best.
     ahead = [item for item in mine if item.indices[item.better] == best]

@@ -123,6 +123,7 @@ def test_the_best_epoch_can_be_that_of_the_lowest_loss_after_the_temperature(tmp
     assert metrics["val"]["loss_calibrated"] == best["val/loss_calibrated"] < best["val/loss"]
     assert torch.load(run.best_checkpoint, weights_only=True)["epoch"] == best["epoch"]
 
-    main(["validate", "--config", str(run.config), "--ckpt_path", str(run.best_checkpoint)])
+    validate = ["validate", "--config", str(run.config), "--ckpt_path", str(run.best_checkpoint)]
+    main([*validate, "--run_dir", str(tmp_path / "evaluation")])
     shown = EventAccumulator(str(run.path)).Reload().Scalars("val/loss_calibrated")
     assert [item.value for item in shown] == pytest.approx([row["val/loss_calibrated"] for row in history])

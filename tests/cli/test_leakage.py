@@ -107,8 +107,8 @@ def test_what_a_head_knew_is_handed_down_to_whatever_starts_from_it(
     with splits.open("w", newline="") as stream:
         csv.writer(stream).writerows([header, *rows])
     asked = {row[2] for row in rows if row[3] == "test"}
-    command = ["test", "--model", "FineTuned", *PRETRAINED, "--data.root", str(data), "--data.splits", str(splits)]
-    main([*command, "--ckpt_path", str(tuned.best_checkpoint)])
+    command = ["test", "--images", "split", "--data.root", str(data), "--data.splits", str(splits)]
+    main([*command, "--ckpt_path", str(tuned.best_checkpoint), "--run_dir", str(splits.parent / "evaluation")])
     count = len(asked & known)
     assert f"warning: {count} of the {len(asked)} test images are among those that this checkpoint was TRAINED on" in (
         capsys.readouterr().err

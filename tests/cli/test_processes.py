@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections import Counter
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +199,8 @@ def evaluate(command: str, run: RunFolder, capsys: pytest.CaptureFixture, *flags
 
 
 def evaluation(command: str, run: RunFolder) -> list[str]:
-    return [command, "--config", str(run.config), "--ckpt_path", str(run.best_checkpoint)]
+    folder = next(path for number in count() if not (path := run.path.parent / f"evaluation-{number}").exists())
+    return [command, "--config", str(run.config), "--ckpt_path", str(run.best_checkpoint), "--run_dir", str(folder)]
 
 
 def printed(table: str) -> dict[str, float]:

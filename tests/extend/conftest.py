@@ -71,7 +71,8 @@ def whole_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
         capsys.readouterr()
         main(fit)
         assert "is finished" in "".join(capsys.readouterr())
-        main(["test", "--config", str(run.config), "--ckpt_path", str(run.best_checkpoint)])
+        test = ["test", "--config", str(run.config), "--ckpt_path", str(run.best_checkpoint)]
+        main([*test, "--run_dir", str(tmp_path / "evaluation")])
         assert str(run.read_metrics()["test"]["acc"]["value"])[:6] in capsys.readouterr().out
         main(["report", str(run.path)])
         explain = ["explain", "--test_set", "true", "--ckpt_path", str(run.best_checkpoint), *checkpoint_flags]

@@ -221,6 +221,7 @@ def test_other_data_are_read_with_the_range_of_training(
     losses = []
     for flags in ([], ["--data.value_range", "[0, 4095]"], ["--data.value_range", "[0, 60000]"]):
         ours = ["--config", str(twelve_bits.config), "--ckpt_path", str(twelve_bits.best_checkpoint)]
+        ours += ["--run_dir", str(tmp_path / f"evaluation-{len(losses)}")]
         main(["test", *ours, "--data.root", str(root), *flags])
         (line,) = (line for line in capsys.readouterr().out.splitlines() if "test/loss" in line)
         losses.append(float(line.replace("│", " ").split()[1]))

@@ -52,6 +52,7 @@ def make_source(
     class_level: int | None,
     table: str | None,
     sample_size: int,
+    sample_sites: int,
 ) -> Source:
     """Make a source of images.
 
@@ -63,6 +64,7 @@ def make_source(
         class_level: For "folder": at which depth the classes are; None to find out.
         table: For "table": a CSV or Parquet file.
         sample_size: For "sample": number of images to draw.
+        sample_sites: For "sample": number of places at which they are drawn; 0 for none.
 
     Raises:
         InputError: There is no such source, a setting belongs to another one, or one is missing.
@@ -77,7 +79,7 @@ def make_source(
     if name == "kth":
         return KthSource(archive)
     if name == "sample":
-        return SampleSource(sample_size)
+        return SampleSource(sample_size, sites=sample_sites)
     if name == "table":
         if table is None:
             raise InputError("--data.source table needs --data.table FILE, a CSV or Parquet file of paths and labels")

