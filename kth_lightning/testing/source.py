@@ -46,4 +46,6 @@ def _same(one: Listing, other: Listing) -> bool:
 
 
 def _changes(folder: Path) -> dict[str, int]:
-    return {str(file): file.stat().st_mtime_ns for file in folder.rglob("*") if file.is_file()}
+    # A lock file may be written at every listing: it holds nothing.
+    files = (file for file in folder.rglob("*") if file.is_file() and file.suffix != ".lock")
+    return {str(file): file.stat().st_mtime_ns for file in files}
