@@ -86,14 +86,19 @@ class Measured:
 
 def main() -> int:
     """Train, measure and judge; returns the exit status."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").splitlines()[0],
+        epilog="Flags of the images, such as --data.root DIR, follow behind --.",
+    )
     parser.add_argument("folder", type=Path, help="of all runs and results; a repeated command goes on in it")
     parser.add_argument("--recipes", nargs="+", choices=list(RECIPES), default=list(RECIPES), help="which (all)")
     parser.add_argument("--folds", type=int, default=5, help="of the cross-validation (5)")
     parser.add_argument("--seeds", type=int, default=3, help="of the split (3)")
     parser.add_argument("--time", action="store_true", help="measure the cost too; leave the machine alone meanwhile")
-    parser.add_argument("data", nargs="*", help="flags of the images, behind --")
-    options = parser.parse_args()
+    words = sys.argv[1:]
+    mark = words.index("--") if "--" in words else len(words)
+    options = parser.parse_args(words[:mark])
+    options.data = words[mark + 1 :]
     options.folder.mkdir(parents=True, exist_ok=True)
     files = [_write_recipe(options.folder, name) for name in options.recipes]
     for seed in range(options.seeds):

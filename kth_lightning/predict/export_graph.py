@@ -33,7 +33,7 @@ class ImageClassifier(nn.Module):
         _, height, width, _ = images.shape
         size = self.model.image_size
         # Sums of products of 8 and 22 bits are exact in double precision only.
-        operands = (images.permute(0, 3, 1, 2).double(), self._filter(height), self._filter(width).T)
+        operands = (images.permute(0, 3, 1, 2).double(), self._filter(height), self._filter(width, transposed=True))
         if _HIGH_IMAGES_BY_COLUMNS:
             # A transpose inside a branch would be a view of its operand, which torch.cond refuses.
             high = (height > size) & (2 * width < height + size)
@@ -45,20 +45,23 @@ class ImageClassifier(nn.Module):
         logits, vectors = with_embedding(self.model, values.float())
         return (logits / self.temperature).softmax(1), self.novelty(vectors)
 
-    def _filter(self, length: int) -> Tensor:
-        """Return what each pixel adds to each resized one, float64 [image_size, length]."""
+    def _filter(self, length: int, transposed: bool = False) -> Tensor:
+        """Return what each pixel adds to each resized one, float64 [image_size, length], or transposed."""
         size = self.model.image_size
         pixels = torch.arange(length, dtype=torch.float64) + 0.5
         if self.model.interpolation == "nearest":
             steps = torch.ones(size, dtype=torch.float64) * length / size
             steps[0] = steps[0] / 2
-            return (pixels.floor() == steps.cumsum(0)[:, None].floor()).double()
+            nearest = pixels.floor() == steps.cumsum(0)[:, None].floor()
+            return (nearest.T if transposed else nearest).double()
         centres = (torch.arange(size, dtype=torch.float64)[:, None] + 0.5) * length / size
         # Shrinking widens the filter, so that no pixel is passed over.
         widening = (torch.ones((), dtype=torch.float64) * length / size).clamp(min=1)
         x = (pixels - centres).abs() / widening
         weights = (1 - x).clamp(min=0) if self.model.interpolation == "bilinear" else _cubic(x)
         fixed = weights / weights.sum(1, keepdim=True) * 2**22
+        # Right before the product, ONNX Runtime would fuse the two into an operator that it has in float32 only.
+        fixed = fixed.T if transposed else fixed
         return torch.where(fixed < 0, (fixed - 0.5).ceil(), (fixed + 0.5).floor()) / 2**22
 
 
