@@ -11,6 +11,7 @@ from kth_lightning.callbacks.image_data import image_data
 from kth_lightning.callbacks.training_summary import summarise_training
 from kth_lightning.drawing.attempt import attempt
 from kth_lightning.evaluation.calibration import fit_temperature
+from kth_lightning.evaluation.validation_scores import keep_scores
 from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.models import Classifier
 
@@ -30,12 +31,12 @@ class CheckpointCompletion(L.Callback):
         if trainer.state.fn != TrainerFn.VALIDATING:
             return
         assert isinstance(pl_module, Classifier)
-        _, labels, logits = pl_module.predictions("val")
+        index, labels, logits = pl_module.predictions("val")
         data = image_data(trainer)
         features = data.features("train")  # which all processes ask for together
         if not trainer.is_global_zero:
             return
-        extra: dict[str, Any] = {}
+        extra: dict[str, Any] = {"validation": keep_scores(labels, logits, data.keys[index])}
         with (
             attempt("the checkpoint will not tell how novel an image is"),
             torch.inference_mode(),

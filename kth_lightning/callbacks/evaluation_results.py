@@ -16,6 +16,7 @@ from kth_lightning.drawing.attempt import attempt
 from kth_lightning.evaluation.clusters import summarise_groups
 from kth_lightning.evaluation.own_test import OwnTest
 from kth_lightning.evaluation.seen_images import ImageKeys
+from kth_lightning.evaluation.trust import trust_of
 from kth_lightning.io.run_folder import RunFolder, write_atomically
 from kth_lightning.io.split_file import write_split
 from kth_lightning.models import Classifier
@@ -79,6 +80,7 @@ class EvaluationResults(L.Callback):
         metrics = {
             "model": type(model).__name__,
             "test": figures,
+            "trust": trust_of(self.checkpoint, labels.numpy(), probabilities),
             "temperature": temperature,
             **dict.fromkeys(_NOT_TRAINED),
             "leakage": None,

@@ -15,6 +15,7 @@ from kth_lightning.data.image_statistics import image_statistics
 from kth_lightning.drawing.attempt import attempt
 from kth_lightning.evaluation.calibration import apply_temperature, expected_calibration_error
 from kth_lightning.evaluation.clusters import summarise_groups
+from kth_lightning.evaluation.selective import risk_coverage
 from kth_lightning.evaluation.statistics import confusion_matrix, cross_entropies
 from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.io.split_file import read_split, split_hashes
@@ -62,11 +63,14 @@ def write_judgement(
 def _judge(labels: np.ndarray, probabilities: np.ndarray, groups: list[str], temperature: float) -> dict[str, Any]:
     """Measure predictions, as they are and as the temperature mends them."""
     calibrated = apply_temperature(probabilities, temperature)
-    return summarise_groups(labels, probabilities, groups) | {
+    figures = summarise_groups(labels, probabilities, groups) | {
         "ece": expected_calibration_error(labels, probabilities),
         "ece_calibrated": expected_calibration_error(labels, calibrated),
         "loss_calibrated": float(cross_entropies(labels, calibrated).mean()),
     }
+    if np.isfinite(probabilities).all():
+        figures["aurc"] = risk_coverage(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels).area
+    return figures
 
 
 def environment(trainer: L.Trainer, run: RunFolder) -> dict[str, Any]:

@@ -12,8 +12,10 @@ from kth_lightning.callbacks.image_data import image_data
 from kth_lightning.callbacks.judgement import environment, write_judgement
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.seen_images import Origin
+from kth_lightning.evaluation.trust import trust_of
 from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.models import Classifier
+from kth_lightning.models.checkpoint import read_checkpoint
 
 
 class TestResults(L.Callback):
@@ -51,6 +53,9 @@ class TestResults(L.Callback):
                 "model": type(model).__name__,
                 "val": {name.removeprefix("val/"): value for name, value in best.items() if name.startswith("val/")},
                 "test": test,
+                "trust": trust_of(
+                    read_checkpoint(self.run.best_checkpoint), labels.numpy(), logits.double().softmax(1).numpy()
+                ),
                 "temperature": temperature,
                 "epochs": len(seconds),
                 "best_epoch": int(best["epoch"]),

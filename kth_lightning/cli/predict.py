@@ -39,9 +39,20 @@ def predict_command(argv: list[str]) -> None:
     total = sum(1 for _ in Progress(listed, "listing"))
     devices = choose_devices(options.accelerator, options.devices)
     kind = import_model_class(options.model_class)
-    predictor = Predictor(options.ckpt_path, devices, options.calibrated, options.value_range, options.max_pixels, kind)
+    predictor = Predictor(
+        options.ckpt_path,
+        devices,
+        options.calibrated,
+        options.value_range,
+        options.max_pixels,
+        kind,
+        options.min_accuracy,
+        options.min_probability,
+        options.coverage,
+    )
+    doubt, top_k = predictor.doubt, min(options.top_k, len(predictor.class_names))
     try:
-        table = PredictionFile(output, _key(options), min(options.top_k, len(predictor.class_names)))
+        table = PredictionFile(output, _key(options), top_k, doubt.threshold is not None, doubt.limits is not None)
     except OSError as error:
         raise InputError(f"--output: cannot write {output} ({error.strerror}); give another place") from None
     with closing(table):
@@ -53,11 +64,14 @@ def predict_command(argv: list[str]) -> None:
                 table.write(path, prediction)
                 bar.update()
         table.finish()
+    unknown = f", {table.unknown} of them unknown" if doubt.threshold is not None else ""
     errors = f", {table.errors} could not be read, such as {table.first_error}" if table.errors else ""
+    for note in doubt.notes:
+        print(note)
     if predictor.novelty is None:
         print(f"the column novelty is empty: the checkpoint has no summary of its training images; {HOW_TO_MAKE}")
     print(
-        f"{table.rows - table.errors} of {table.rows} images classified{errors}{listed.passed_over_note()}; "
+        f"{table.rows - table.errors} of {table.rows} images classified{unknown}{errors}{listed.passed_over_note()}; "
         f"the table is {output}"
     )
 
@@ -90,6 +104,7 @@ def choose_devices(accelerator: str, count: int | Literal["auto"]) -> list[torch
 def _key(options: Namespace) -> str:
     stat = Path(options.ckpt_path).stat()
     how = f"{options.calibrated} {options.value_range} {options.max_pixels}"
+    how += f" {options.min_accuracy} {options.min_probability} {options.coverage}"
     return f"{Path(options.ckpt_path).resolve()} {stat.st_size} {stat.st_mtime_ns} {how}"
 
 
@@ -129,6 +144,26 @@ def _parser() -> Parser:
         default=False,
         help="Adjust the probabilities to how often the model is right: divide the logits by the temperature that was "
         "fitted on the validation images.",
+    )
+    parser.add_argument(
+        "--min_accuracy",
+        type=float | None,
+        default=None,
+        help="Write the label `unknown` where a prediction is not sure enough, such that this share of the labels "
+        "that are given, such as .97, is right with 95 percent confidence; the threshold comes from the validation "
+        "images.",
+    )
+    parser.add_argument(
+        "--min_probability",
+        type=float | None,
+        default=None,
+        help="Write the label `unknown` below this probability, instead.",
+    )
+    parser.add_argument(
+        "--coverage",
+        type=float | None,
+        default=None,
+        help="Add the column set: classes of which the true one is one for this share of the images, such as .95.",
     )
     add_read_arguments(parser)
     parser.add_argument("--batch_size", type=int, default=32, help="Batch size on each device.")

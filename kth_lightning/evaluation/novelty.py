@@ -88,7 +88,7 @@ class Novelty(nn.Module):
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Map vectors float32 [B, D] to their novelty, float32 [B] from 0 to 1."""
-        distances = _distances(_cosines(vectors - self.centre, self.images))
+        distances = _distances(_cosines(self._centred(vectors), self.images))
         return (distances[:, None] > self.distances).float().mean(1)
 
     def nearest(self, vectors: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -98,8 +98,13 @@ class Novelty(nn.Module):
             1 less the cosine, rising, float32 [B, count], and the images' keys int64 [B, count]; fewer where there are
             fewer images.
         """
-        cosines, positions = _cosines(vectors - self.centre, self.images).topk(min(count, len(self.keys)))
+        cosines, positions = _cosines(self._centred(vectors), self.images).topk(min(count, len(self.keys)))
         return 1 - cosines, self.keys[positions]
+
+    def _centred(self, vectors: Tensor) -> Tensor:
+        if vectors.shape[1] != len(self.centre):
+            raise InputError("--ckpt_path: the checkpoint's summary of its training images is another model's")
+        return vectors - self.centre
 
 
 def _is_summary(value: dict[str, Tensor]) -> bool:

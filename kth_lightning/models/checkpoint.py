@@ -45,6 +45,7 @@ _PARTS: dict[str, Callable[[Any], bool]] = {
     "images": lambda value: value is None or (_are_weights(value) and value.keys() == {"train", "val", "test"}),
     "inherited": lambda value: value is None or (_are_weights(value) and value.keys() == {"train", "val"}),
     "novelty": lambda value: value is None or _are_weights(value),
+    "validation": lambda value: value is None or _are_weights(value),
     "pytorch-lightning_version": lambda value: isinstance(value, str) and bool(re.match(r"\d+\.\d+", value)),
     "loops": lambda value: isinstance(value, dict),
     "callbacks": lambda value: isinstance(value, dict),

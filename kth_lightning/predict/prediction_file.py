@@ -10,7 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from kth_lightning.io.csv_text import csv_rows, csv_text
+from kth_lightning.predict.doubt import UNKNOWN
 from kth_lightning.predict.predictor import Prediction
+
+SEPARATOR = " | "
+"""Between the classes of a set in a cell."""
 
 
 class PredictionFile:
@@ -22,9 +26,12 @@ class PredictionFile:
         file: Ends in .csv or .jsonl; folders above it are made.
         key: What the predictions depend on beside the images; rows made under another are not gone on with.
         top_k: How many classes a row names.
+        withheld: Whether labels may be withheld; the column most_probable then has the class all the same.
+        sets: Whether there is a column for sets of classes.
 
     Attributes:
         rows: How many there are.
+        unknown: How many of them have no label since none is sure enough.
         errors: How many of them are of images that could not be read.
         first_error: The first of those, with its reason.
 
@@ -32,12 +39,13 @@ class PredictionFile:
         OSError: The file cannot be written.
     """
 
-    def __init__(self, file: Path, key: str, top_k: int) -> None:
+    def __init__(self, file: Path, key: str, top_k: int, withheld: bool = False, sets: bool = False) -> None:
         self.file = file
-        self.rows = self.errors = 0
+        self.rows = self.unknown = self.errors = 0
         self.first_error = ""
         ranks = [name for rank in range(2, top_k + 1) for name in (f"label_{rank}", f"probability_{rank}")]
-        self._columns = ["path", "label", "probability", *ranks, "novelty", "error"]
+        doubt = [*(["most_probable"] if withheld else []), *(["set"] if sets else [])]
+        self._columns = ["path", "label", "probability", *ranks, *doubt, "novelty", "error"]
         self._is_csv = file.suffix.lower() == ".csv"
         digest = hashlib.sha256(f"{key} {self._columns}".encode(errors="backslashreplace")).hexdigest()
         self._part = file.with_name(f".{file.name}.{digest[:12]}.part")
@@ -61,14 +69,23 @@ class PredictionFile:
         return self.rows
 
     def write(self, image: Path, prediction: Prediction) -> None:
-        """Add a row: path, label, probability, label_2, probability_2, ..., novelty, error.
+        """Add a row: path, label, probability, label_2, probability_2, ..., most_probable, set, novelty, error.
 
         What there is not is left empty.
         """
-        cells: list[Any] = [cell for label, value in prediction.top_k for cell in (label, float(f"{value:.6g}"))]
-        cells += [None] * (len(self._columns) - 3 - len(cells))
-        novelty = None if prediction.novelty is None else float(f"{prediction.novelty:.4g}")
-        row = dict(zip(self._columns, [_name(image), *cells, novelty, prediction.error], strict=True))
+        row: dict[str, Any] = dict.fromkeys(self._columns)
+        row |= {"path": _name(image), "label": prediction.label, "error": prediction.error}
+        for rank, (label, value) in enumerate(prediction.top_k, start=1):
+            suffix = f"_{rank}" if rank > 1 else ""
+            row[f"probability{suffix}"] = float(f"{value:.6g}")
+            if suffix:
+                row[f"label{suffix}"] = label
+        if prediction.top_k and "most_probable" in row:
+            row["most_probable"] = prediction.top_k[0][0]
+        if prediction.set is not None:
+            row["set"] = SEPARATOR.join(prediction.set) if self._is_csv else list(prediction.set)
+        if prediction.novelty is not None:
+            row["novelty"] = float(f"{prediction.novelty:.4g}")
         self._stream.write(self._line(row))
         self._count(row)
 
@@ -101,6 +118,7 @@ class PredictionFile:
 
     def _count(self, row: dict[str, Any]) -> None:
         self.rows += 1
+        self.unknown += "most_probable" in row and row["label"] == UNKNOWN
         if row["error"]:
             self.errors += 1
             self.first_error = self.first_error or f"{row['path']}: {row['error']}"

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
+from scipy.special import softmax
 from torch import Tensor
 
 from kth_lightning.data.images import MAX_PIXELS, MIN_SIDE, ReadOptions, UnreadableImage, read_rgb, upright_rgb
@@ -23,6 +24,7 @@ from kth_lightning.io.bounded_map import bounded_map
 from kth_lightning.models import Classifier
 from kth_lightning.models.checkpoint import load_classifier, read_checkpoint
 from kth_lightning.models.embedding import with_embedding
+from kth_lightning.predict.doubt import UNKNOWN, Doubt
 
 ImageInput = str | Path | Image.Image | np.ndarray | Tensor
 """A file, a PIL image, or uint8 values: an array [H, W], [H, W, 3] or [H, W, 4], or a tensor [3, H, W]."""
@@ -35,12 +37,14 @@ class Prediction:
     """Hold what a classifier says of one image.
 
     Attributes:
-        label: The most probable class; None where there is an error.
-        probability: Of that class; None where there is an error.
-        top_k: The most probable classes with their probabilities, falling, `label` first.
+        label: The most probable class, "unknown" where that is not sure enough; None where there is an error.
+        probability: Of the most probable class; None where there is an error.
+        top_k: The most probable classes with their probabilities, falling.
         error: Why the image could not be read; None where it could.
         novelty: Share of the training images that lie less far from the rest, 0 to 1; None where there is an error, or
             the checkpoint has no summary of them.
+        set: Classes of which the true one is one as often as was asked for, the most probable first; None where nothing
+            was asked for, or there is an error.
     """
 
     label: str | None = None
@@ -48,6 +52,7 @@ class Prediction:
     top_k: tuple[tuple[str, float], ...] = ()
     error: str | None = None
     novelty: float | None = None
+    set: tuple[str, ...] | None = None
 
 
 def check_counts(**counts: int) -> None:
@@ -92,9 +97,14 @@ class Predictor:
             left out.
         max_pixels: The most pixels that are decoded of one image; a larger one gets a prediction with an error.
         model_class: The classifier's class, where that comes from outside kth_lightning: its code is trusted then.
+        min_accuracy: Give labels only where they are sure enough that so many of them are right, with 95 % confidence;
+            the threshold comes from the checkpoint's validation images.
+        min_probability: Give labels from this probability on, instead.
+        coverage: Give sets of classes as well, of which so many hold the true class.
 
     Raises:
-        InputError: The file is no such checkpoint, or a setting is out of its range.
+        InputError: The file is no such checkpoint, a setting is out of its range, or the checkpoint's validation images
+            do not allow what is asked for.
     """
 
     def __init__(
@@ -105,6 +115,9 @@ class Predictor:
         value_range: Sequence[float] | None = None,
         max_pixels: int = MAX_PIXELS,
         model_class: type[Classifier] | None = None,
+        min_accuracy: float | None = None,
+        min_probability: float | None = None,
+        coverage: float | None = None,
     ) -> None:
         check_counts(max_pixels=max_pixels)
         if device == "auto":
@@ -119,6 +132,7 @@ class Predictor:
         self.temperature = self.model.temperature if calibrated else 1.0
         if calibrated and self.temperature == 1:
             warnings.warn(f"{ckpt_path} has no fitted temperature, so nothing is calibrated", stacklevel=2)
+        self.doubt = Doubt(checkpoint, self.class_names, self.temperature, min_accuracy, min_probability, coverage)
         # A thread a device, and always the same one: each new thread would have torch start a pool of its own.
         self._models = [
             (model, novelty and novelty.to(model.device), ThreadPoolExecutor(1))
@@ -202,12 +216,14 @@ class Predictor:
     ) -> Iterator[Prediction]:
         logits, vectors = with_embedding(model, torch.from_numpy(pixels).to(model.device).permute(0, 3, 1, 2))
         values, positions = (logits / self.temperature).softmax(1).topk(min(top_k, len(self.class_names)))
-        if novelty and novelty.centre.shape != vectors.shape[1:]:
-            raise InputError("--ckpt_path: the checkpoint's summary of its training images is another model's")
         shares = novelty(vectors).tolist() if novelty else [None] * len(pixels)
-        for row, share in zip(zip(positions.tolist(), values.tolist(), strict=True), shares, strict=True):
+        probabilities = softmax(logits.cpu().double().numpy() / self.temperature, axis=1)
+        rows = zip(positions.tolist(), values.tolist(), strict=True)
+        doubts = zip(shares, self.doubt.withheld(probabilities), self.doubt.sets(probabilities), strict=True)
+        for row, (share, withheld, classes) in zip(rows, doubts, strict=True):
             top = tuple((self.class_names[position], value) for position, value in zip(*row, strict=True))
-            yield Prediction(*top[0], top_k=top, novelty=share)
+            label, probability = top[0]
+            yield Prediction(UNKNOWN if withheld else label, probability, top, novelty=share, set=classes)
 
 
 def _rgb(image: Image.Image | npt.NDArray[np.uint8] | Tensor, options: ReadOptions) -> Image.Image:

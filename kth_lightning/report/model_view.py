@@ -24,6 +24,7 @@ from kth_lightning.report.charts import (
     reliability_figure,
 )
 from kth_lightning.report.model_runs import ModelRuns
+from kth_lightning.report.trust_view import risk_coverage_figure, trust_view
 from kth_lightning.report.verdict import capital, score
 
 MISTAKES_SHOWN, PAIRS_SHOWN, GROUPS_SHOWN = 12, 10, 100
@@ -60,6 +61,7 @@ def model_view(model: ModelRuns, entry: Mapping[str, Any], title: str, name: str
         "classes": _classes(model),
         "groups": _groups(entry),
         "reliability": _reliability_view(model),
+        "trust": _trust(model),
         "localisation": _localisation(model),
         "curves": _curves(model),
     }
@@ -213,6 +215,12 @@ def _reliability_view(model: ModelRuns) -> Views | None:
         "alt": "Chart of accuracy against confidence, over the number of images of each confidence.",
         "sentences": sentences,
     }
+
+
+def _trust(model: ModelRuns) -> Views | None:
+    if not model.is_finite:
+        return None
+    return trust_view(model) | {"uri": chart_uri("mistakes against coverage", lambda: risk_coverage_figure(model))}
 
 
 def _localisation(model: ModelRuns) -> list[Views]:

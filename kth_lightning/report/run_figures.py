@@ -4,12 +4,17 @@ from kth_lightning.drawing.attempt import attempt
 from kth_lightning.drawing.figures import save
 from kth_lightning.drawing.names import picture_names, write_class_numbers
 from kth_lightning.evaluation.statistics import confusion_matrix
+from kth_lightning.io.csv_text import csv_text
+from kth_lightning.io.run_folder import write_atomically
 from kth_lightning.report.charts import confusion_figure, draw_curves, reliability_figure
 from kth_lightning.report.model_runs import ModelRuns
+from kth_lightning.report.trust_view import curve_of, risk_coverage_figure
 
 
 def draw_run(model: ModelRuns) -> None:
-    """Draw confusion.png, curves.png and reliability.png of a run; one that cannot be drawn costs a warning.
+    """Draw confusion, curves, reliability and risk_coverage (.png) of a run, and write risk_coverage.csv.
+
+    One that cannot be drawn costs a warning.
 
     Args:
         model: With one run.
@@ -27,3 +32,11 @@ def draw_run(model: ModelRuns) -> None:
             save(
                 reliability_figure(model.labels, model.probabilities, model.calibrated), run.figures / "reliability.png"
             )
+    with attempt(f"{run.figures / 'risk_coverage.png'} is not drawn"):
+        if model.is_finite:
+            curve = curve_of(model)
+            columns = (curve.coverage, curve.confidence, curve.mistakes, curve.risk)
+            rows = [[f"{value:.9g}" for value in row] for row in zip(*columns, strict=True)]
+            header = ["coverage", "lowest confidence", "mistakes", "risk"]
+            write_atomically(csv_text([header, *rows]), run.figures / "risk_coverage.csv")
+            save(risk_coverage_figure(model), run.figures / "risk_coverage.png")

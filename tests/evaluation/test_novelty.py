@@ -93,6 +93,11 @@ def test_too_few_images_or_figures_that_are_none_give_no_summary() -> None:
     assert Novelty.fit(torch.eye(6), torch.arange(6)) is not None
 
 
+def test_another_models_summary_is_refused_in_a_sentence(novelty: Novelty) -> None:
+    with pytest.raises(InputError, match="is another model's"):
+        novelty(torch.zeros(2, 9))
+
+
 @pytest.mark.parametrize(
     "change",
     [
