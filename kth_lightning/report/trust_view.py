@@ -10,7 +10,7 @@ from kth_lightning.evaluation.trust import verdict
 from kth_lightning.report.charts import BLUE, ORANGE, plain
 from kth_lightning.report.model_runs import ModelRuns
 
-_VERDICTS = {"kept": "as promised", "exceeded": "more than promised", "missed": "less than promised"}
+_VERDICTS = {"kept": "as promised", "exceeded": "more", "missed": "less"}
 
 
 def curve_of(model: ModelRuns) -> RiskCoverage:
