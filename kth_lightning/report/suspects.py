@@ -73,8 +73,8 @@ def write_suspect_labels(part: Part, data: ImageData, folder: Path) -> Suspects:
     """
     table, prepared, corrections = folder / TABLE, data.prepared, data.prepared.corrections
     earlier = {row.path: row for row in read_decisions(table, name="")} if table.exists() else {}
-    images, class_names = prepared.catalogue.images, prepared.catalogue.class_names
-    positions, folds, likeness = _out_of_fold(part, prepared.catalogue)
+    images, class_names = prepared.catalogue.images, part.runs[0].read_predictions().class_names
+    positions, folds, likeness = _out_of_fold(part, prepared.catalogue, class_names)
     labels = np.array([class_names.index(images[position].label) for position in positions], dtype=np.int64)
     features = _features(part, data, positions)
     if features is not None:
@@ -110,18 +110,21 @@ def _decided(row: SuspectRow, known: SuspectRow | None) -> SuspectRow:
     return row._replace(decision=known.decision, suggested=suggested)
 
 
-def _out_of_fold(part: Part, catalogue: Catalogue) -> tuple[list[int], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+def _out_of_fold(
+    part: Part, catalogue: Catalogue, class_names: list[str]
+) -> tuple[list[int], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Return which images were tested, in which fold [N], and their class probabilities [N, C], averaged over seeds."""
     said: dict[str, list[npt.NDArray[np.float64]]] = defaultdict(list)
     folds: dict[str, int] = {}
     for number, run in enumerate(part.runs):
         content = {row.path: row.sha256 for row in read_split(run.splits, "")}
         predictions = run.read_predictions()
-        columns = [predictions.class_names.index(name) for name in catalogue.class_names]
+        columns = [predictions.class_names.index(name) for name in class_names]
         for path, row in zip(predictions.paths, predictions.probabilities, strict=True):
             said[content[path]].append(row[columns])
             folds.setdefault(content[path], number)  # further seeds have the folds of the first
-    positions = [position for position, image in enumerate(catalogue.images) if image.sha256 in said]
+    known = [image.sha256 in said and image.label in class_names for image in catalogue.images]
+    positions = np.flatnonzero(known).tolist()
     names = [catalogue.images[position].sha256 for position in positions]
     return (
         positions,

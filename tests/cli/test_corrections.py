@@ -210,6 +210,17 @@ def test_decisions_are_handed_on_to_the_next_table(
     assert len(before) == 8
 
 
+def test_images_that_the_comparison_did_not_begin_with_are_not_ranked(
+    compared: Path, images: Path, tmp_path: Path
+) -> None:
+    (images / "class9").mkdir()
+    for folder in ("class0", "class9"):
+        Image.effect_noise((32, 32), 9).save(images / folder / "new.png")
+    part = Part("tiny", [RunFolder(compared / f"fold-{fold}/tiny") for fold in range(2)])
+    assert write_suspect_labels(part, ImageData(root=str(images)), tmp_path).ranked == 36
+    assert table(tmp_path / "suspects.csv")[0]["path"] == WRONG
+
+
 def test_a_marked_table_that_cannot_be_read_is_left_as_it_is(
     compared: Path, recipe: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
