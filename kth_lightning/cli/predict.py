@@ -1,5 +1,6 @@
 """The command `predict`."""
 
+import hashlib
 from contextlib import closing
 from itertools import islice, tee
 from pathlib import Path
@@ -15,12 +16,13 @@ from kth_lightning.errors import InputError
 from kth_lightning.evaluation.novelty import HOW_TO_MAKE
 from kth_lightning.io.find_images import FoundImages
 from kth_lightning.io.progress import Progress
+from kth_lightning.predict.parquet_file import require_parquet
 from kth_lightning.predict.prediction_file import PredictionFile
 from kth_lightning.predict.predictor import Predictor, check_counts
 
 
 def predict_command(argv: list[str]) -> None:
-    """Classify images into a CSV or JSON Lines file; a command that was interrupted goes on when it is repeated.
+    """Classify images into a table; a command that was interrupted goes on when it is repeated.
 
     An image that cannot be read gets a row that says why.
 
@@ -33,8 +35,10 @@ def predict_command(argv: list[str]) -> None:
     options = _parser().parse_args(argv)
     check_counts(top_k=options.top_k, batch_size=options.batch_size)
     output = Path(options.output).expanduser()
-    if output.suffix.lower() not in (".csv", ".jsonl") or output.is_dir():
-        raise InputError(f"--output: {output} does not end in .csv or .jsonl; give a file name that does")
+    if output.suffix.lower() not in (".csv", ".jsonl", ".parquet") or output.is_dir():
+        raise InputError(f"--output: {output} does not end in .csv, .jsonl or .parquet; give a file name that does")
+    if output.suffix.lower() == ".parquet":
+        require_parquet()
     listed = FoundImages(options.paths)
     total = sum(1 for _ in Progress(listed, "listing"))
     devices = choose_devices(options.accelerator, options.devices)
@@ -52,7 +56,8 @@ def predict_command(argv: list[str]) -> None:
     )
     doubt, top_k = predictor.doubt, min(options.top_k, len(predictor.class_names))
     try:
-        table = PredictionFile(output, _key(options), top_k, doubt.threshold is not None, doubt.limits is not None)
+        withheld, sets = doubt.threshold is not None, doubt.limits is not None
+        table = PredictionFile(output, _key(options), top_k, withheld, sets, _digest(options.ckpt_path))
     except OSError as error:
         raise InputError(f"--output: cannot write {output} ({error.strerror}); give another place") from None
     with closing(table):
@@ -101,6 +106,12 @@ def choose_devices(accelerator: str, count: int | Literal["auto"]) -> list[torch
     return [torch.device(kind.type, position) for position in range(wanted)]
 
 
+def _digest(ckpt_path: str) -> str:
+    """Return what tells a checkpoint from others: the beginning of the file's SHA-256."""
+    with Path(ckpt_path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+
+
 def _key(options: Namespace) -> str:
     stat = Path(options.ckpt_path).stat()
     how = f"{options.calibrated} {options.value_range} {options.max_pixels}"
@@ -136,7 +147,9 @@ def _parser() -> Parser:
         "paths", nargs="+", help="Image files, folders (with all below them) and globs, such as 'photos/**/*.jpg'."
     )
     add_checkpoint_flags(parser)
-    parser.add_argument("--output", required=True, help="The table to write, .csv or .jsonl; it appears when complete.")
+    parser.add_argument(
+        "--output", required=True, help="The table to write, .csv, .jsonl or .parquet; it appears when complete."
+    )
     parser.add_argument("--top_k", type=int, default=3, help="Number of classes in each row.")
     parser.add_argument(
         "--calibrated",

@@ -11,6 +11,7 @@ from typing import Any
 
 from kth_lightning.io.csv_text import csv_rows, csv_text
 from kth_lightning.predict.doubt import UNKNOWN
+from kth_lightning.predict.parquet_file import write_parquet
 from kth_lightning.predict.predictor import Prediction
 
 SEPARATOR = " | "
@@ -23,11 +24,12 @@ class PredictionFile:
     Rows go into a hidden file beside the table, which gets the table's name when all are there.
 
     Args:
-        file: Ends in .csv or .jsonl; folders above it are made.
+        file: Ends in .csv, .jsonl or .parquet; folders above it are made.
         key: What the predictions depend on beside the images; rows made under another are not gone on with.
         top_k: How many classes a row names.
         withheld: Whether labels may be withheld; the column most_probable then has the class all the same.
         sets: Whether there is a column for sets of classes.
+        run: What every row says of the checkpoint that made it.
 
     Attributes:
         rows: How many there are.
@@ -39,13 +41,16 @@ class PredictionFile:
         OSError: The file cannot be written.
     """
 
-    def __init__(self, file: Path, key: str, top_k: int, withheld: bool = False, sets: bool = False) -> None:
+    def __init__(
+        self, file: Path, key: str, top_k: int, withheld: bool = False, sets: bool = False, run: str = ""
+    ) -> None:
         self.file = file
+        self.run = run
         self.rows = self.unknown = self.errors = 0
         self.first_error = ""
         ranks = [name for rank in range(2, top_k + 1) for name in (f"label_{rank}", f"probability_{rank}")]
         doubt = [*(["most_probable"] if withheld else []), *(["set"] if sets else [])]
-        self._columns = ["path", "label", "probability", *ranks, *doubt, "novelty", "error"]
+        self._columns = ["path", "label", "probability", *ranks, *doubt, "novelty", "run", "error"]
         self._is_csv = file.suffix.lower() == ".csv"
         digest = hashlib.sha256(f"{key} {self._columns}".encode(errors="backslashreplace")).hexdigest()
         self._part = file.with_name(f".{file.name}.{digest[:12]}.part")
@@ -69,12 +74,12 @@ class PredictionFile:
         return self.rows
 
     def write(self, image: Path, prediction: Prediction) -> None:
-        """Add a row: path, label, probability, label_2, probability_2, ..., most_probable, set, novelty, error.
+        """Add a row: path, label, probability, label_2, probability_2, ..., most_probable, set, novelty, run, error.
 
         What there is not is left empty.
         """
         row: dict[str, Any] = dict.fromkeys(self._columns)
-        row |= {"path": _name(image), "label": prediction.label, "error": prediction.error}
+        row |= {"path": _name(image), "label": prediction.label, "run": self.run, "error": prediction.error}
         for rank, (label, value) in enumerate(prediction.top_k, start=1):
             suffix = f"_{rank}" if rank > 1 else ""
             row[f"probability{suffix}"] = float(f"{value:.6g}")
@@ -96,7 +101,12 @@ class PredictionFile:
     def finish(self) -> None:
         """Give the file its name, and remove what commands with other settings left of it."""
         self.close()
-        self._part.replace(self.file)
+        if self.file.suffix.lower() == ".parquet":
+            table = self._part.with_suffix(".table.part")
+            write_parquet(self._part, self._columns, table)
+            table.replace(self.file)
+        else:
+            self._part.replace(self.file)
         for left in self.file.parent.glob(f".{glob.escape(self.file.name)}.*.part"):
             left.unlink()
 

@@ -1,4 +1,5 @@
 import csv
+import hashlib
 import json
 import os
 import signal
@@ -39,8 +40,10 @@ def test_every_image_gets_a_row_in_order_and_a_bad_one_its_reason(
     table = rows(tmp_path / "out.csv")
     files = [*sorted(images.rglob("*.png")), *sorted((images / "class1").glob("00?.png"))]
     assert [row["path"] for row in table] == [str(bad), *map(str, files)]
-    assert list(table[0]) == ["path", "label", "probability", "label_2", "probability_2", "novelty", "error"]
-    assert list(table[0].values())[1:-1] == [""] * 5
+    assert list(table[0]) == ["path", "label", "probability", "label_2", "probability_2", "novelty", "run", "error"]
+    run = hashlib.sha256(tiny_run.best_checkpoint.read_bytes()).hexdigest()[:16]
+    assert list(table[0].values())[1:-1] == [*[""] * 5, run]
+    assert all(row["run"] == run for row in table)
     assert table[0]["error"].startswith("unreadable")
     for row, prediction in zip(table[1:], Predictor(tiny_run.best_checkpoint, "cpu")(files), strict=True):
         assert (row["label"], row["label_2"]) == (prediction.top_k[0][0], prediction.top_k[1][0])
@@ -50,6 +53,27 @@ def test_every_image_gets_a_row_in_order_and_a_bad_one_its_reason(
     summary = capsys.readouterr().out
     assert f"{len(files)} of {len(files) + 1} images classified, 1 could not be read" in summary
     assert {file.name for file in tmp_path.iterdir()} == {bad.name, "out.csv"}
+
+
+def test_parquet_holds_the_same_as_csv_in_columns_of_their_kind(
+    tiny_run: RunFolder, images: Path, tmp_path: Path
+) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    (tmp_path / "bad.png").write_text("no image")
+    for name in ("out.csv", "out.parquet"):
+        flags = ["--top_k", 2, "--coverage", 0.9]
+        main(predict(tiny_run, tmp_path / name, images, tmp_path / "bad.png", *flags))
+    table = parquet.read_table(tmp_path / "out.parquet")
+    assert {str(table.schema.field(name).type) for name in ("probability", "probability_2", "novelty")} == {"double"}
+    for row, expected in zip(table.to_pylist(), rows(tmp_path / "out.csv"), strict=True):
+        assert row.keys() == expected.keys()
+        for name, cell in expected.items():
+            value = row[name]
+            if name == "set":
+                assert " | ".join(value or []) == cell
+            else:
+                assert ("" if value is None else str(value)) == cell
+    assert {file.name for file in tmp_path.iterdir()} == {"bad.png", "out.csv", "out.parquet"}
 
 
 def test_json_lines_hold_the_same_as_csv(tiny_run: RunFolder, images: Path, tmp_path: Path) -> None:
@@ -129,8 +153,8 @@ def test_bad_settings_are_refused_in_a_sentence_before_any_work(
     for args, part in [
         (predict(tiny_run, output, images / "none"), "there is no file or folder"),
         (predict(tiny_run, output, folder), "has no image in it"),
-        (predict(tiny_run, tmp_path / "out.txt", images), "does not end in .csv or .jsonl"),
-        (predict(tiny_run, folder, images), "does not end in .csv or .jsonl"),
+        (predict(tiny_run, tmp_path / "out.txt", images), "does not end in .csv, .jsonl or .parquet"),
+        (predict(tiny_run, folder, images), "does not end in .csv, .jsonl or .parquet"),
         (predict(tiny_run, tmp_path / "file" / "out.csv", images), "cannot write"),
         (predict(tiny_run, output, images, "--top_k", 0), "--top_k is at least 1"),
         (predict(tiny_run, output, images, "--batch_size", 0), "--batch_size is at least 1"),
