@@ -1,9 +1,10 @@
-"""Make README's pictures of the drawn sample: the report, activation maps, accuracy against time, TensorBoard.
+"""Make the pictures of README and docs/ from the drawn sample: pages, activation maps, accuracy, TensorBoard.
 
     python scripts/pictures.py [WORK_FOLDER]
 
-It runs `compare`, `fit` and `explain` as anybody would, unless the work folder has them already, and photographs their
-pages in Chromium, which must be on PATH; the extras `sample`, `offline-weights` and `dev` must be installed.
+It runs `compare`, `fit`, `explain` and `explore` as anybody would, unless the work folder has them already, and
+photographs their pages in Chromium, which must be on PATH; the extras `sample`, `offline-weights` and `dev` must be
+installed.
 """
 
 import csv
@@ -13,12 +14,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from playwright.sync_api import sync_playwright
+
+from kth_lightning import ImageData
 
 OUTPUT = Path(__file__).resolve().parents[1] / "docs" / "images"
 LARGEST = 250_000  # bytes
@@ -38,6 +41,9 @@ def main() -> None:
     if not maps.exists():
         checkpoint = str(best / "checkpoints" / "best.ckpt")
         _run("explain", "--test_set", "true", "--ckpt_path", checkpoint, "--output", str(maps))
+    explored = work / "explore"
+    if not explored.exists():
+        _run("explore", "--output", str(explored))
     OUTPUT.mkdir(parents=True, exist_ok=True)
     _save(_side_by_side(maps), "maps")
     with sync_playwright() as started, _tensorboard(sample) as address:
@@ -46,6 +52,8 @@ def main() -> None:
             page = chromium.new_page(viewport={"width": 1100, "height": 620}, color_scheme=scheme)
             page.goto((sample / "report.html").as_uri())
             _photograph(page, f"report-{scheme}")
+            page.goto((explored / "explore.html").as_uri())
+            _photograph(page, f"explore-{scheme}")
             page.set_viewport_size({"width": 1240, "height": 610})
             shown = f"darkMode={str(scheme == 'dark').lower()}&smoothing=0&tagFilter=^val/(acc$|activation_maps)"
             page.goto(f"{address}/?{shown}#timeseries")
@@ -54,6 +62,8 @@ def main() -> None:
             page.wait_for_timeout(5_000)  # until curves and images are drawn
             _photograph(page, f"tensorboard-{scheme}")
             page.close()
+        with _demo(best / "checkpoints" / "best.ckpt") as address:
+            _photograph_demo(chromium, address, _test_images(best, ("elephant", "giraffe", "zebra")))
         chromium.close()
     _save(Image.open(sample / "figures" / "accuracy_time.png"), "accuracy-time")
 
@@ -78,13 +88,40 @@ def _side_by_side(maps: Path) -> Image.Image:
     return sheet
 
 
+def _test_images(run: Path, names: tuple[str, ...]) -> list[Path]:
+    """Name the first test image of each of a few classes of a run's."""
+    with (run / "predictions.csv").open(encoding="utf-8", newline="") as stream:
+        paths = [row["path"] for row in csv.DictReader(stream)]
+    data = ImageData(sample_size=540)
+    return [data.prepared.catalogue.root / next(path for path in paths if f"{name}/" in path) for name in names]
+
+
+def _photograph_demo(chromium: Any, address: str, files: list[Path]) -> None:
+    page = chromium.new_page(viewport={"width": 1100, "height": 900})
+    page.goto(address)
+    page.locator("input[type=file]").first.set_input_files([str(file) for file in files])
+    page.locator(".answers article").nth(len(files) - 1).wait_for(timeout=60_000)
+    page.wait_for_timeout(1_000)  # until the bar of the upload is gone
+    _photograph(page, "demo")
+    page.close()
+
+
+def _tensorboard(folder: Path) -> AbstractContextManager[str]:
+    return _served("tensorboard.main", "--logdir", str(folder), "--host", "127.0.0.1", "--port", "0")
+
+
+def _demo(checkpoint: Path) -> AbstractContextManager[str]:
+    return _served("kth_lightning", "demo", "--ckpt_path", str(checkpoint))
+
+
 @contextmanager
-def _tensorboard(folder: Path) -> Iterator[str]:
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--host", "127.0.0.1", "--port", "0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
-        assert server.stderr is not None
+def _served(*words: str) -> Iterator[str]:
+    """Start a server; give the address that it names."""
+    command = [sys.executable, "-m", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+        assert server.stdout is not None
         try:
-            said = (re.search(r"http://[\w.:]+", line) for line in server.stderr)
+            said = (re.search(r"http://[\w.:]+", line) for line in server.stdout)
             yield next(found[0] for found in said if found).rstrip("/")
         finally:
             server.terminate()

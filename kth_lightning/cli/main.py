@@ -21,6 +21,7 @@ Train image classifiers on a few hundred images a class, and find out how good t
   fit       train a classifier on your images and test it
   predict   classify images with a trained classifier
   explain   show where in the images a classifier looks
+  demo      show a page that classifies the images that are dropped on it
   compare   train several models on the same images and compare them
   explore   show your images before training: examples, colours, counts, duplicates
   prepare   read all images and say which are broken or duplicates
@@ -47,6 +48,7 @@ COMMANDS = {
     "report": "cli.report:report_command",
     "predict": "cli.predict:predict_command",
     "explain": "cli.explain:explain_command",
+    "demo": "cli.demo:demo_command",
     "export": "cli.export:export_command",
     "stores": "cli.stores:stores_command",
 }
@@ -90,7 +92,7 @@ def _run(args: list[str] | None) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # class names may have what a terminal's encoding lacks
     if not sys.stderr.isatty():
-        os.environ.setdefault("TQDM_MININTERVAL", "10")
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # they would fill a log file
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE)
         return
