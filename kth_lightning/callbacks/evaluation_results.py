@@ -10,12 +10,12 @@ import torch
 from kth_lightning.callbacks.judgement import environment, write_judgement
 from kth_lightning.callbacks.test_explanations import draw_mistakes
 from kth_lightning.data.evaluated import EvaluatedImages
-from kth_lightning.data.image_statistics import STATISTICS
 from kth_lightning.data.split_table import split_rows
 from kth_lightning.drawing.attempt import attempt
 from kth_lightning.evaluation.clusters import summarise_groups
 from kth_lightning.evaluation.own_test import OwnTest
 from kth_lightning.evaluation.seen_images import ImageKeys
+from kth_lightning.evaluation.shift import STATISTICS
 from kth_lightning.evaluation.trust import trust_of
 from kth_lightning.io.run_folder import RunFolder, write_atomically
 from kth_lightning.io.split_file import write_split

@@ -50,6 +50,7 @@ class FeatureCache(L.Callback):
         self.maps_before = maps_before
         self._cut: tuple[nn.Module, nn.Module] | None = None
         self._opened: dict[nn.Module, Store] = {}
+        self._unwritten: set[tuple[nn.Module, Part]] = set()
         self._asked: dict[Part, Store | None] = {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -97,6 +98,8 @@ class FeatureCache(L.Callback):
     ) -> Store | None:
         """Open the store of a trunk with all that a part is seen in; None where it cannot be written."""
         data, agreed = trainer.datamodule, trainer.strategy.reduce_boolean_decision  # type: ignore[attr-defined]
+        if (trunk, part) in self._unwritten:  # found out and said in an earlier stage of the run
+            return None
 
         def missing(store: Store) -> list[tuple[int, int]]:
             return store.missing(data.split.indices(part), views)
@@ -115,6 +118,7 @@ class FeatureCache(L.Callback):
                 return store
         reason = " whole" if problem is None else f": {problem}"
         rank_zero_warn(f"training goes on without a feature store, which could not be written{reason}")
+        self._unwritten.add((trunk, part))
         return None
 
 

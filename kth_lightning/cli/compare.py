@@ -27,12 +27,12 @@ from kth_lightning.errors import InputError
 from kth_lightning.io.flat_settings import flat_settings
 from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.io.run_lock import locked
+from kth_lightning.io.suspects_file import TABLE as SUSPECTS
 from kth_lightning.io.terminal import is_first_process, print_rank_zero
 from kth_lightning.models.weights import find_weights
 from kth_lightning.report.page import write_report
 from kth_lightning.report.random_split import FOLDER, write_random_split
 from kth_lightning.report.registry import MODELS
-from kth_lightning.report.suspects import TABLE as SUSPECTS
 from kth_lightning.report.suspects import write_suspect_labels
 from kth_lightning.report.table import Part, figures, write_table
 

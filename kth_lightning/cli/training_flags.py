@@ -10,6 +10,7 @@ from kth_lightning.cli.allocation import keep_freed_memory
 from kth_lightning.cli.parser import Parser
 from kth_lightning.cli.quiet import quiet_lightning
 from kth_lightning.cli.settings import LINKS, check_seed
+from kth_lightning.cli.trainer_numbers import tell_counts_from_shares
 from kth_lightning.data.module import ImageData
 from kth_lightning.models import Classifier
 
@@ -20,6 +21,8 @@ TRAINER_DEFAULTS = {
     "enable_autolog_hparams": False,
 }
 """What Lightning's trainer has otherwise, in every command that has one."""
+
+tell_counts_from_shares()
 
 
 class TrainingParser(Parser, LightningArgumentParser):

@@ -10,9 +10,6 @@ from kth_lightning.data.module import ImageData
 _BATCH = 64
 _LUMA = (0.299, 0.587, 0.114)  # of R'G'B', ITU-R BT.601
 
-STATISTICS = ("brightness", "sharpness", "megapixels")
-"""Names of the figures."""
-
 
 def image_statistics(data: ImageData, index: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.float64]]:
     """Measure images as the model sees them, resized.

@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from scipy.special import softmax
-from torch import Tensor
 
 from kth_lightning.errors import InputError
+
+if TYPE_CHECKING:  # a report does not wait for torch
+    from torch import Tensor
 
 MOST_BYTES = 8_000_000
 """Of the logits that a checkpoint keeps."""
@@ -44,7 +45,7 @@ class ValidationScores:
         return self.probabilities.argmax(axis=1) == self.labels
 
 
-def keep_scores(labels: Tensor, logits: Tensor, keys: Tensor) -> dict[str, Tensor]:
+def keep_scores(labels: "Tensor", logits: "Tensor", keys: "Tensor") -> dict[str, "Tensor"]:
     """Return what a checkpoint keeps of its validation images: `label` and `logits`, of as many as 8 MB hold.
 
     Args:
@@ -77,7 +78,9 @@ def validation_scores(checkpoint: Mapping[str, Any], temperature: float, flag: s
     return ValidationScores(kept["label"].numpy(), softmax(logits / temperature, axis=1))
 
 
-def _are_scores(kept: dict[str, Tensor]) -> bool:
+def _are_scores(kept: dict[str, "Tensor"]) -> bool:
+    import torch
+
     if kept.keys() != {"label", "logits"} or not kept["logits"].isfinite().all():
         return False
     label, logits = kept["label"], kept["logits"]

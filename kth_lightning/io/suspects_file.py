@@ -10,6 +10,7 @@ from kth_lightning.io.csv_text import csv_text
 from kth_lightning.io.run_folder import write_atomically
 from kth_lightning.io.tables import BadTable, read_table
 
+TABLE, PAGE = "suspects.csv", "suspects.html"
 DECISIONS = ("keep", "relabel", "drop")
 """What people write into the column `decision`; an empty cell decides nothing."""
 

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from kth_lightning.data.image_statistics import STATISTICS
-from kth_lightning.evaluation.shift import Shift, shift_sentence
+from kth_lightning.evaluation.shift import STATISTICS, Shift, shift_sentence
 
 _CLASSES_NAMED = 5
 

@@ -14,6 +14,7 @@ from kth_lightning.drawing.figures import save
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.statistics import accuracy_interval
 from kth_lightning.io.run_folder import RunFolder, write_atomically
+from kth_lightning.io.suspects_file import PAGE as SUSPECTS
 from kth_lightning.report.accuracy_time import Trained, time_figure
 from kth_lightning.report.charts import shortened
 from kth_lightning.report.differences import find_differences, write_differences
@@ -24,7 +25,6 @@ from kth_lightning.report.random_split import random_split, random_split_sentenc
 from kth_lightning.report.recipe_view import environment_rows, settings_rows
 from kth_lightning.report.run_figures import draw_run
 from kth_lightning.report.same_images import cautions, same_test_images
-from kth_lightning.report.suspects import PAGE as SUSPECTS
 from kth_lightning.report.table import (
     HEADER,
     LOCALISATION_HEADER,

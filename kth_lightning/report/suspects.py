@@ -15,12 +15,11 @@ from kth_lightning.drawing.attempt import attempt
 from kth_lightning.evaluation.suspects import least_squares_likeness, rank_suspects
 from kth_lightning.io.run_folder import write_atomically
 from kth_lightning.io.split_file import read_split
-from kth_lightning.io.suspects_file import SuspectRow, read_decisions, write_suspects
+from kth_lightning.io.suspects_file import PAGE, TABLE, SuspectRow, read_decisions, write_suspects
 from kth_lightning.report.photos import jpeg_uri, suspect_rows
 from kth_lightning.report.table import Part
 from kth_lightning.stores.store import CLEAN, Store
 
-TABLE, PAGE = "suspects.csv", "suspects.html"
 _FEWEST, _MOST = 30, 120
 """How many images the page shows."""
 _MOST_FEATURES = 8192

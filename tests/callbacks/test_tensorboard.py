@@ -219,4 +219,4 @@ def test_what_cannot_be_drawn_costs_a_warning_and_not_the_run(
     assert run.report.exists()
     (tmp_path / "figures").unlink()
     main(["report", str(tmp_path)])
-    assert {file.name for file in run.figures.iterdir()} == {"confusion.png", "curves.png", "reliability.png"}
+    assert {file.stem for file in run.figures.iterdir()} == {"confusion", "curves", "reliability", "risk_coverage"}

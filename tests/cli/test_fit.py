@@ -41,6 +41,7 @@ def test_run_folder_holds_what_is_documented(finished: Path) -> None:
     documented = {"config.yaml", "splits.csv", "metrics.json", "history.csv", "predictions.csv", "confusion.csv"}
     documented |= {"checkpoints/best.ckpt", "checkpoints/last.ckpt", "figures/curves.png", "figures/confusion.png"}
     documented |= {"report.html", "figures/reliability.png", "start.json", ".kth_lightning", ".lock"}
+    documented |= {"figures/risk_coverage.png", "figures/risk_coverage.csv", "image_statistics.csv"}
     documented |= {"projector_config.pbtxt"} | {f"projector/test_features/{name}" for name in PROJECTED}
     assert {file for file in files if "tfevents" not in file and not file.startswith("mistakes/")} == documented
     assert sum("tfevents" in file for file in files) == 1

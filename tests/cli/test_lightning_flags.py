@@ -44,6 +44,12 @@ def check_best(run: RunFolder) -> None:
     assert torch.load(run.best_checkpoint, weights_only=True)["global_step"] == best["step"]
 
 
+def test_one_batch_is_not_all_of_them(fit: Callable[..., RunFolder]) -> None:
+    one = fit("--trainer.limit_train_batches", 1, name="one")
+    whole = fit("--trainer.limit_train_batches", 1.0, name="whole")
+    assert [run.read_history()[-1]["step"] for run in (one, whole)] == [4, 24]
+
+
 def test_a_run_that_validates_every_other_epoch(fit: Callable[..., RunFolder]) -> None:
     run = fit("--trainer.check_val_every_n_epoch", 2, "--ema_decay", 0.9)
     history = run.read_history()

@@ -105,7 +105,7 @@ def test_the_same_numbers_give_the_same_image_in_every_file(channels: int, write
     expected = np.rint(colours.astype(float) / 4095 * 255)
     if channels in (2, 4):
         expected = np.where(values[..., -1:] > 0, expected, 255)
-    image, size, bounds = decode(io.BytesIO(write(values)), options=TWELVE_BITS)
+    image, size, bounds, _ = decode(io.BytesIO(write(values)), options=TWELVE_BITS)
     assert size == (24, 20)
     assert bounds == (colours.min(), colours.max())
     assert np.abs(np.asarray(image).astype(float) - expected).max() <= (1 if channels == 4 else 0)
@@ -114,7 +114,7 @@ def test_the_same_numbers_give_the_same_image_in_every_file(channels: int, write
 def test_a_premultiplied_colour_is_what_it_was_before() -> None:
     values = np.full((20, 24, 4), 32768, np.uint16)
     values[..., :3] = 16384  # half of the full value, half transparent
-    image, _, bounds = decode(io.BytesIO(tiff(values, alpha=1)))
+    image, _, bounds, _ = decode(io.BytesIO(tiff(values, alpha=1)))
     assert bounds == pytest.approx((32767, 32767), abs=2)
     assert image.getpixel((3, 3)) == pytest.approx((191, 191, 191), abs=1)  # over white
 
@@ -166,6 +166,6 @@ def test_a_range_that_no_file_states_is_asked_for(tmp_path: Path) -> None:
 def test_eight_bits_have_no_range(tmp_path: Path) -> None:
     stream = io.BytesIO()
     Image.new("RGB", (20, 20), (10, 20, 30)).save(stream, "PNG")
-    image, _, values = decode(stream, options=TWELVE_BITS)
+    image, _, values, _ = decode(stream, options=TWELVE_BITS)
     assert values is None
     assert image.getpixel((0, 0)) == (10, 20, 30)

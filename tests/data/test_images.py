@@ -90,7 +90,7 @@ def test_exif_rotation_is_applied_to_pixels_and_size(tmp_path: Path, suffix: str
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise: left becomes top
     image.save(tmp_path / f"a{suffix}", exif=exif)
     with (tmp_path / f"a{suffix}").open("rb") as stream:
-        upright, size, _ = decode(stream)
+        upright, size, _, _ = decode(stream)
     assert upright.size == size == (64, 96)
     assert _close(upright, (0, 0, 255), at=(32, 10), by=12)
     assert _close(upright, RED, at=(32, 90), by=12)
@@ -105,7 +105,7 @@ def test_the_first_frame_of_an_animation_is_read(tmp_path: Path) -> None:
 def test_reduced_jpeg_keeps_twice_the_asked_side_and_reports_the_full_size() -> None:
     stream = io.BytesIO()
     Image.new("RGB", (1601, 1200), RED).save(stream, "JPEG")
-    image, size, _ = decode(stream, at_least=100)
+    image, size, _, _ = decode(stream, at_least=100)
     assert size == (1601, 1200)
     assert 200 <= min(image.size) < 400
 

@@ -15,7 +15,7 @@ FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "bmp": "BMP", "tif": "TI
 
 def tiny_fit(root: Path) -> list[str]:
     flags = ["--model.filters", "[2,4]", "--model.block_dropout", "[0,0]", "--data.image_size", "32"]
-    flags += ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1", "--trainer.precision", "32"]
+    flags += ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1.0", "--trainer.precision", "32"]
     flags += ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--data.root", str(root)]
     return ["fit", "--model", "BenchmarkCNN", *flags]
 

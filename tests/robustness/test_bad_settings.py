@@ -11,7 +11,7 @@ FIT = [
     ("--data.batch_size", "1.5", "Expected a int"),
     ("--data.image_size", "-1", "give a whole number"),
     ("--data.image_size", "99999999", ""),
-    ("--data.val_size", "nan", "Expected a float or a int; given was nan"),
+    ("--data.val_size", "nan", "given was nan"),
     ("--data.val_size", "-1", "there are 3 classes and each needs an image"),
     ("--data.val_size", "1000", "of 51 images to draw from, each of 3 classes keeps 1 for training; give 48 at most"),
     ("--data.test_size", "0.0", "there are 3 classes"),

@@ -31,7 +31,7 @@ def test_undefined_figures_are_null_and_a_dash_in_the_table(run: RunFolder) -> N
     assert test["kappa"]["value"] is None
     row = write_table([Part("benchmark", [run])], run.path.parent, reference=False).splitlines()[2]
     assert [cell.strip() for cell in row.split("|")][5] == "–"
-    assert {file.name for file in run.figures.iterdir()} == {"confusion.png", "curves.png", "reliability.png"}
+    assert {file.stem for file in run.figures.iterdir()} == {"confusion", "curves", "reliability", "risk_coverage"}
     main(["report", str(run.path)])
     main(["report", str(run.path.parent)])
 
