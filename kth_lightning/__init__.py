@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kth_lightning.models.schedule import Cosine as Cosine
     from kth_lightning.predict.predictor import Predictor as Predictor
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 _PUBLIC = {
     "Augmentation": "data.augmentation.augmentation",
