@@ -17,6 +17,17 @@ def add_checkpoint_flags(parser: Parser) -> None:
     )
 
 
+def add_calibrated_flag(parser: Parser) -> None:
+    """Add `--calibrated`, for the commands that give probabilities."""
+    parser.add_argument(
+        "--calibrated",
+        type=bool,
+        default=False,
+        help="Adjust the probabilities to how often the model is right: divide the logits by the temperature that was "
+        "fitted on the validation images.",
+    )
+
+
 def import_model_class(path: str | None) -> type[Classifier] | None:
     """Import the class that `--model_class` names; None where it was left out.
 

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from kth_lightning.cli.checkpoint_flags import add_checkpoint_flags, import_model_class
+from kth_lightning.cli.checkpoint_flags import add_calibrated_flag, add_checkpoint_flags, import_model_class
 from kth_lightning.cli.parser import Parser
 from kth_lightning.cli.predict import choose_devices
 from kth_lightning.errors import InputError
@@ -81,13 +81,7 @@ def _parser() -> Parser:
         "every machine of the network, without a password.",
     )
     parser.add_argument("--max_mb", type=int, default=20, help="Largest image file, in megabytes.")
-    parser.add_argument(
-        "--calibrated",
-        type=bool,
-        default=False,
-        help="Adjust the probabilities to how often the model is right: divide the logits by the temperature that was "
-        "fitted on the validation images.",
-    )
+    add_calibrated_flag(parser)
     parser.add_argument(
         "--accelerator", type=Literal["auto", "cpu", "gpu"], default="auto", help="Device to compute on."
     )

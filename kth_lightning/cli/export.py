@@ -17,7 +17,7 @@ import yaml
 from PIL import Image
 
 from kth_lightning import __version__
-from kth_lightning.cli.checkpoint_flags import add_checkpoint_flags, import_model_class
+from kth_lightning.cli.checkpoint_flags import add_calibrated_flag, add_checkpoint_flags, import_model_class
 from kth_lightning.cli.parser import Parser
 from kth_lightning.data.images import UnreadableImage, read_rgb
 from kth_lightning.data.module import ImageData
@@ -268,11 +268,5 @@ def _parser() -> Parser:
         default=[],
         help="Images to compare on: files, folders or globs; test images of the checkpoint's run by default.",
     )
-    parser.add_argument(
-        "--calibrated",
-        type=bool,
-        default=False,
-        help="Adjust the probabilities to how often the model is right: divide the logits by the temperature that was "
-        "fitted on the validation images.",
-    )
+    add_calibrated_flag(parser)
     return parser

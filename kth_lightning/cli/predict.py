@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from jsonargparse import Namespace
 
-from kth_lightning.cli.checkpoint_flags import add_checkpoint_flags, import_model_class
+from kth_lightning.cli.checkpoint_flags import add_calibrated_flag, add_checkpoint_flags, import_model_class
 from kth_lightning.cli.parser import Parser
 from kth_lightning.data.images import MAX_PIXELS
 from kth_lightning.errors import InputError
@@ -151,13 +151,7 @@ def _parser() -> Parser:
         "--output", required=True, help="The table to write, .csv, .jsonl or .parquet; it appears when complete."
     )
     parser.add_argument("--top_k", type=int, default=3, help="Number of classes in each row.")
-    parser.add_argument(
-        "--calibrated",
-        type=bool,
-        default=False,
-        help="Adjust the probabilities to how often the model is right: divide the logits by the temperature that was "
-        "fitted on the validation images.",
-    )
+    add_calibrated_flag(parser)
     parser.add_argument(
         "--min_accuracy",
         type=float | None,

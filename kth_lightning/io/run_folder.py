@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -93,6 +93,9 @@ class LookAlike:
     label: str
     distance: float
     image: str
+
+
+_Record = TypeVar("_Record", Mistake, LookAlike)
 
 
 class NewerFormatError(InputError):
@@ -359,37 +362,19 @@ class RunFolder:
 
     def write_mistakes(self, mistakes: Sequence[Mistake]) -> None:
         """Write the table of mistakes, the most confident first; their JPEG files are written by the caller."""
-        names = [field.name for field in fields(Mistake)]
-        rows = [[getattr(mistake, name) for name in names] for mistake in mistakes]
-        write_atomically(csv_text([names, *rows]), self.mistakes / "mistakes.csv")
+        _write_records(mistakes, Mistake, self.mistakes / "mistakes.csv")
 
     def read_mistakes(self) -> list[Mistake]:
         """Read what `write_mistakes` wrote; no mistake where the run has no such table."""
-        file = self.mistakes / "mistakes.csv"
-        if not file.exists():
-            return []
-        try:
-            rows = csv_records(_text(file))
-            return [Mistake(**row | {"confidence": float(row["confidence"])}) for row in rows]  # type: ignore[arg-type]
-        except (KeyError, TypeError, ValueError, csv.Error) as error:
-            raise _damaged(file, error) from None
+        return _read_records(self.mistakes / "mistakes.csv", Mistake, "confidence")
 
     def write_look_alikes(self, look_alikes: Sequence[LookAlike]) -> None:
         """Write the table of training images near mistakes; their JPEG files are written by the caller."""
-        names = [field.name for field in fields(LookAlike)]
-        rows = [[getattr(item, name) for name in names] for item in look_alikes]
-        write_atomically(csv_text([names, *rows]), self.mistakes / "nearest.csv")
+        _write_records(look_alikes, LookAlike, self.mistakes / "nearest.csv")
 
     def read_look_alikes(self) -> list[LookAlike]:
         """Read what `write_look_alikes` wrote; nothing where the run has no such table."""
-        file = self.mistakes / "nearest.csv"
-        if not file.exists():
-            return []
-        try:
-            rows = csv_records(_text(file))
-            return [LookAlike(**row | {"distance": float(row["distance"])}) for row in rows]  # type: ignore[arg-type]
-        except (KeyError, TypeError, ValueError, csv.Error) as error:
-            raise _damaged(file, error) from None
+        return _read_records(self.mistakes / "nearest.csv", LookAlike, "distance")
 
     def write_localisation(self, rows: Sequence[Mapping[str, str | float]]) -> None:
         """Write one row a class: "class", and the number of images and shares of `LOCALISATION`."""
@@ -425,6 +410,22 @@ def _read_json(file: Path) -> dict[str, Any]:
     if number != FORMAT:
         raise _damaged(file, f"format {number!r}")
     return content
+
+
+def _write_records(items: Sequence[_Record], kind: type[_Record], file: Path) -> None:
+    names: list[str] = [field.name for field in fields(kind)]
+    rows: list[list[Any]] = [[getattr(item, name) for name in names] for item in items]
+    write_atomically(csv_text([names, *rows]), file)
+
+
+def _read_records(file: Path, kind: type[_Record], number: str) -> list[_Record]:
+    """Read rows whose cells are texts but for one number; none where there is no file."""
+    if not file.exists():
+        return []
+    try:
+        return [kind(**row | {number: float(row[number])}) for row in csv_records(_text(file))]  # type: ignore[arg-type]
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise _damaged(file, error) from None
 
 
 def _cells(row: Mapping[str, float], names: Sequence[str]) -> list[float | str]:
