@@ -46,7 +46,7 @@ SUBJECTS = {
     "statistics": Subject(["kth_lightning/evaluation/statistics.py"], ["tests/evaluation/test_statistics.py"]),
     "metrics": Subject(["kth_lightning/models/base.py"], ["tests/models/test_models.py"], METRICS),
     "store": Subject(["kth_lightning/stores/store.py"], ["tests/stores/test_store.py"]),
-    "pixels": Subject(["kth_lightning/data/pixels.py"], ["tests/data/test_pixels.py"]),
+    "pixels": Subject(["kth_lightning/data/pixels.py", "kth_lightning/data/square.py"], ["tests/data/test_pixels.py"]),
 }
 
 

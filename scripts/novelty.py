@@ -31,7 +31,6 @@ from tqdm import tqdm
 
 from kth_lightning.data.images import read_rgb
 from kth_lightning.data.module import ImageData
-from kth_lightning.data.pixels import resize
 from kth_lightning.data.split import make_split
 from kth_lightning.io.run_folder import write_atomically
 from kth_lightning.models import Classifier
@@ -127,7 +126,7 @@ def main() -> None:
     options = parser.parse_args()
     model = load_classifier(options.ckpt_path)
     data = ImageData(
-        source="kth", archive=options.archive, image_size=model.image_size, interpolation=model.interpolation
+        source="kth", archive=options.archive, image_size=model.image_size, interpolation=model.interpolation, resize=model.resize
     )
     if not options.features.exists():
         options.features.parent.mkdir(parents=True, exist_ok=True)
@@ -222,7 +221,7 @@ def _features(model: Classifier, data: ImageData) -> dict[str, torch.Tensor]:
 
     def photographs() -> Iterator[npt.NDArray[np.uint8]]:
         for file in files:
-            yield resize(read_rgb(file, size, options), size, model.interpolation)
+            yield model.square.pixels(read_rgb(file, size, options))
 
     files = [data.catalogue.file(index) for index in range(len(data.catalogue.images))]
     options = data.catalogue.read_options

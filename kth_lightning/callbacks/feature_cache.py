@@ -164,7 +164,7 @@ def _open(trainer: L.Trainer, model: Classifier, data: ImageData, trunk: nn.Modu
 
 def _trunk_key(trainer: L.Trainer, model: Classifier, data: ImageData, trunk: nn.Module) -> str:
     """Name what a clean image's features depend on, apart from the image."""
-    settings = f"{trainer.precision} {data.image_size} {data.interpolation} {PIL.__version__}"
+    settings = f"{trainer.precision} {data.square.identity} {PIL.__version__}"
     if data.value_range:
         settings += f" {data.value_range}"
     return hashlib.sha256(settings.encode() + fingerprint(model.preprocess, trunk)).hexdigest()[:24]

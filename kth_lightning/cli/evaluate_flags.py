@@ -24,7 +24,7 @@ _TEXTS = {
     "validate": "Evaluate a checkpoint on the validation images of its own run, or on new ones.",
 }
 _PLACES = ("source", "root", "test_root", "archive", "table", "sample_size", "sample_sites")
-_OF_MODEL = ("image_size", "interpolation", "tta_flip")
+_OF_MODEL = ("image_size", "interpolation", "resize", "tta_flip")
 
 
 class EvaluationFlags:

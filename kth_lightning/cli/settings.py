@@ -18,6 +18,7 @@ LINKS = (
     "class_weights",
     "image_size",
     "interpolation",
+    "resize",
     "value_range",
     "tta_flip",
     "seed",
@@ -153,7 +154,7 @@ def check_links(model: Classifier, data: ImageData) -> None:
     Raises:
         InputError: Its class passes something else on.
     """
-    for name in ("num_classes", "class_names", "image_size", "interpolation", "tta_flip", "seed"):
+    for name in ("num_classes", "class_names", "image_size", "interpolation", "resize", "tta_flip", "seed"):
         if getattr(model, name) != getattr(data, name):
             raise InputError(
                 f"--model: {type(model).__name__} has a {name} of its own, which must be that of the data; give its "

@@ -19,7 +19,7 @@ from kth_lightning.data.catalogue import Catalogue
 from kth_lightning.data.dataset import FeatureDataset, PixelDataset, only
 from kth_lightning.data.groups import group_images, read_group_by
 from kth_lightning.data.images import MAX_PIXELS, ReadOptions
-from kth_lightning.data.pixels import INTERPOLATIONS, MAX_SIZE, MIN_SIZE, open_pixels
+from kth_lightning.data.pixels import open_pixels
 from kth_lightning.data.prepare import Prepared, prepare
 from kth_lightning.data.sampler import BatchShares, EpochOrder
 from kth_lightning.data.sources.choose import make_source
@@ -28,6 +28,7 @@ from kth_lightning.data.sources.source import Source
 from kth_lightning.data.split import Part, Size, Split, make_split
 from kth_lightning.data.split_summary import describe_split
 from kth_lightning.data.split_table import ChangedImagesError, match_split
+from kth_lightning.data.square import INTERPOLATIONS, MAX_SIZE, MIN_SIZE, RESIZES, SQUASH, Square
 from kth_lightning.errors import InputError
 from kth_lightning.io.cache_folder import cache_folder
 from kth_lightning.io.kept_settings import KeepsSettings
@@ -67,8 +68,10 @@ class ImageData(KeepsSettings, LightningDataModule):
         corrections: A suspects.csv of `compare` in whose column `decision` was written what to do about labels: keep,
             relabel (as the column `suggested` says) or drop.
         cache_dir: Folder for what is computed once and used again; your user's cache folder where it is left out.
-        image_size: Side in pixels of the square images that models see; the aspect ratio is not kept.
+        image_size: Side in pixels of the square images that models see.
         interpolation: How images are resized: "bilinear", "bicubic" or "nearest".
+        resize: How an image becomes a square: "squash" (stretched to it), "letterbox" (whole, in its own shape, between
+            bars of ImageNet's mean colour) or "crop" (its middle in its own shape, as much as fills the square).
         value_range: The values that become black and white in images deeper than 8 bits, such as [0, 4095]; the lowest
             and highest of all images where it is left out.
         max_pixels: The most pixels that are decoded of one image, JPEG at the reduced scale that is enough; a larger
@@ -111,6 +114,7 @@ class ImageData(KeepsSettings, LightningDataModule):
         cache_dir: str | None = None,
         image_size: int = 224,
         interpolation: str = "bilinear",
+        resize: str = SQUASH,
         value_range: list[float] | None = None,
         max_pixels: int = MAX_PIXELS,
         batch_size: int = 20,
@@ -144,6 +148,8 @@ class ImageData(KeepsSettings, LightningDataModule):
                 raise InputError(f"--data.{flag} {value}: give a whole number from {least} to {most}")
         if interpolation not in INTERPOLATIONS:
             raise InputError(f"--data.interpolation {interpolation}: give one of {', '.join(INTERPOLATIONS)}")
+        if resize not in RESIZES:
+            raise InputError(f"--data.resize {resize}: give one of {', '.join(RESIZES)}")
         if value_range is not None and (len(value_range) != 2 or not value_range[0] < value_range[1]):
             raise InputError(f"--data.value_range {value_range}: give two numbers, the lower first, such as [0, 4095]")
         if splits is not None and num_folds is not None:
@@ -161,6 +167,7 @@ class ImageData(KeepsSettings, LightningDataModule):
         self.ignore_groups = ignore_groups
         self.image_size = image_size
         self.interpolation = interpolation
+        self.resize = resize
         self.options = ReadOptions((value_range[0], value_range[1]) if value_range else None, max_pixels)
         self.batch_size = batch_size
         few: tuple[Size, Size] = (180, 100) if isinstance(self.source, KthSource) else (0.15, 0.15)
@@ -179,6 +186,11 @@ class ImageData(KeepsSettings, LightningDataModule):
         self.balance = balance
         self.seed = seed
         self.find_features: Callable[[Part], Store | None] | None = None
+
+    @property
+    def square(self) -> Square:
+        """Return what models see of an image."""
+        return Square(self.image_size, self.interpolation, self.resize)
 
     @cached_property
     def prepared(self) -> Prepared:
@@ -265,11 +277,11 @@ class ImageData(KeepsSettings, LightningDataModule):
 
     def prepare_data(self) -> None:
         """Decode and resize every image, once for all processes and later runs."""
-        open_pixels(self.catalogue, self.image_size, self.interpolation, self.cache_dir)
+        open_pixels(self.catalogue, self.square, self.cache_dir)
 
     def setup(self, stage: str) -> None:
         """Open the store of pixels for every part."""
-        self.pixels = open_pixels(self.catalogue, self.image_size, self.interpolation, self.cache_dir)
+        self.pixels = open_pixels(self.catalogue, self.square, self.cache_dir)
 
     def views_of(self, part: Part) -> list[int] | None:
         """List the views in which a part's images are seen; None where every epoch draws afresh."""

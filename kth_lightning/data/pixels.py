@@ -10,36 +10,27 @@ import numpy as np
 import PIL
 import torch
 from filelock import FileLock
-from PIL import Image
 
 from kth_lightning.data.catalogue import Catalogue
 from kth_lightning.data.images import UnreadableImage, read_rgb
+from kth_lightning.data.square import Square
 from kth_lightning.errors import InputError
 from kth_lightning.io.bounded_map import bounded_map
 from kth_lightning.io.progress import Progress
 from kth_lightning.stores.store import CLEAN, Store
 
-INTERPOLATIONS = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-}
-MIN_SIZE, MAX_SIZE = 32, 4096
-"""Least and largest side in pixels of the images that models see."""
-
 _FILE_BYTES = 2**26  # of pixels that are written at once
 _AHEAD = 4  # images a core that wait to be written, where the disk is slower
 
 
-def open_pixels(catalogue: Catalogue, size: int, interpolation: str, cache_dir: Path) -> Store:
+def open_pixels(catalogue: Catalogue, square: Square, cache_dir: Path) -> Store:
     """Open the store of square images, uint8 [size, size, 3], after decoding those that it lacks.
 
-    The aspect ratio is not kept. One process decodes; others wait.
+    One process decodes; others wait.
 
     Args:
         catalogue: The images.
-        size: Side in pixels.
-        interpolation: A key of `INTERPOLATIONS`.
+        square: What they become.
         cache_dir: The store lies below it, in `pixels/`.
 
     Raises:
@@ -47,7 +38,7 @@ def open_pixels(catalogue: Catalogue, size: int, interpolation: str, cache_dir: 
         OSError: The disk is full, or damages what is written to it.
     """
     # Versions of Pillow differ in the last bits of what they resize.
-    settings = f"{PIL.__version__} {size} {interpolation}"
+    settings = f"{PIL.__version__} {square.identity}"
     if catalogue.read_options.value_range:
         settings += f" {catalogue.read_options.value_range}"
     key = hashlib.sha256(settings.encode()).hexdigest()[:24]
@@ -58,24 +49,19 @@ def open_pixels(catalogue: Catalogue, size: int, interpolation: str, cache_dir: 
         store = Store(folder, torch.from_numpy(catalogue.content_keys), {CLEAN: CLEAN})
         missing = [index for index, _ in store.missing(every, [CLEAN])]
         if missing:
-            _decode(store, catalogue, missing, size, interpolation)
+            _decode(store, catalogue, missing, square)
             store.open()
             if store.missing(every, [CLEAN]):
                 raise OSError(None, "what was written there cannot be read again", str(folder))
         return store
 
 
-def resize(image: Image.Image, size: int, interpolation: str) -> np.ndarray:
-    """Resize an RGB image to uint8 [size, size, 3]."""
-    return np.asarray(image.resize((size, size), INTERPOLATIONS[interpolation]))
-
-
-def _decode(store: Store, catalogue: Catalogue, missing: Sequence[int], size: int, interpolation: str) -> None:
+def _decode(store: Store, catalogue: Catalogue, missing: Sequence[int], square: Square) -> None:
     pool = ThreadPoolExecutor(os.cpu_count())
 
     def decoded(index: int) -> np.ndarray:
         try:
-            return resize(read_rgb(catalogue.file(index), size, catalogue.read_options), size, interpolation)
+            return square.pixels(read_rgb(catalogue.file(index), square.size, catalogue.read_options))
         except UnreadableImage as error:
             raise InputError(
                 f"{catalogue.file(index)} can no longer be read ({error}); repeat the command, which "
@@ -83,7 +69,7 @@ def _decode(store: Store, catalogue: Catalogue, missing: Sequence[int], size: in
             ) from None
 
     rows: list[np.ndarray] = []
-    at_once = max(1, _FILE_BYTES // (size * size * 3))
+    at_once = max(1, _FILE_BYTES // (square.size**2 * 3))
     try:
         images = bounded_map(lambda index: pool.submit(decoded, index), missing, _AHEAD * (os.cpu_count() or 1))
         bar = Progress(images, "resizing images", total=len(missing))

@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 from kth_lightning.data.images import DEFAULT_OPTIONS, MIN_SIDE, ReadOptions, UnreadableImage, read_rgb
-from kth_lightning.data.pixels import resize
 from kth_lightning.explain.cam import activation_maps
 from kth_lightning.models import Classifier
 from kth_lightning.models.embedding import embed_features
@@ -87,6 +86,6 @@ def _read(
         return error
     if min(image.size) < MIN_SIDE:
         return UnreadableImage(f"too small: {image.width}x{image.height} pixels, a side needs {MIN_SIDE}")
-    pixels = resize(image, model.image_size, model.interpolation)
+    pixels = model.square.pixels(image)
     image.thumbnail((LONGEST, LONGEST))
     return image, pixels

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric, MetricCollection
 
 from kth_lightning.data.batch import PADDING, Batch
+from kth_lightning.data.square import SQUASH, Square
 from kth_lightning.errors import InputError
 from kth_lightning.io.kept_settings import KeepsSettings
 from kth_lightning.models.layers import Preprocess, spare_single_values
@@ -38,6 +39,7 @@ class Classifier(KeepsSettings, LightningModule):
         class_weights: Factor of each class in the training loss; None weighs every image alike.
         image_size: Side of the square images; kept for prediction.
         interpolation: How images are resized; kept for prediction.
+        resize: How an image becomes a square, as of `ImageData`; kept for prediction.
         value_range: The values that became black and white in images deeper than 8 bits; kept for prediction.
         tta_flip: Average an image's logits with those of its mirror image, except in training.
         optimizer: Any of torch.optim's, or of one's own. The default is the article's: RMSprop with rho .9.
@@ -73,6 +75,7 @@ class Classifier(KeepsSettings, LightningModule):
         class_weights: list[float] | None = None,
         image_size: int = 224,
         interpolation: str = "bilinear",
+        resize: str = SQUASH,
         value_range: list[float] | None = None,
         tta_flip: bool = False,
         optimizer: OptimizerCallable = lambda params: ArticleRMSprop(params),
@@ -106,6 +109,7 @@ class Classifier(KeepsSettings, LightningModule):
         self.class_names = class_names or [str(position) for position in range(num_classes)]
         self.image_size = image_size
         self.interpolation = interpolation
+        self.resize = resize
         self.value_range = value_range
         self.tta_flip = tta_flip
         self.temperature = temperature
@@ -134,6 +138,11 @@ class Classifier(KeepsSettings, LightningModule):
         if name == "trunk" and isinstance(value, nn.Module):
             value.requires_grad_(False).eval()
         super().__setattr__(name, value)
+
+    @property
+    def square(self) -> Square:
+        """Return what images become before the classifier takes them."""
+        return Square(self.image_size, self.interpolation, self.resize)
 
     def tail(self, features: Tensor) -> Tensor:
         """Map what the trunk gives, or `preprocess` where there is none, to logits [B, num_classes]."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import kth_lightning.models
-from kth_lightning.data.pixels import INTERPOLATIONS, MAX_SIZE, MIN_SIZE
+from kth_lightning.data.square import INTERPOLATIONS, MAX_SIZE, MIN_SIZE, RESIZES
 from kth_lightning.errors import InputError
 from kth_lightning.models import Classifier
 from kth_lightning.models.saving import FORMAT, complete
@@ -138,6 +138,8 @@ def _check(model: Classifier) -> None:
         raise ValueError(f"an image_size of {model.image_size}")
     if model.interpolation not in INTERPOLATIONS:
         raise ValueError(f"an interpolation {model.interpolation}")
+    if model.resize not in RESIZES:
+        raise ValueError(f"a resize {model.resize}")
     if not math.isfinite(model.temperature):
         raise ValueError(f"a temperature of {model.temperature}")
 

@@ -17,7 +17,6 @@ from scipy.special import softmax
 from torch import Tensor
 
 from kth_lightning.data.images import MAX_PIXELS, MIN_SIDE, ReadOptions, UnreadableImage, read_rgb, upright_rgb
-from kth_lightning.data.pixels import resize
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.novelty import Novelty
 from kth_lightning.io.bounded_map import bounded_map
@@ -201,7 +200,7 @@ class Predictor:
             return str(error)
         if min(image.size) < MIN_SIDE:
             return f"too small: {image.width}x{image.height} pixels, a side needs {MIN_SIDE}"
-        return resize(image, self.model.image_size, self.model.interpolation)
+        return self.model.square.pixels(image)
 
     @torch.inference_mode()
     def _predict(

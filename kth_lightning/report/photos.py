@@ -15,7 +15,6 @@ from kth_lightning.data.augmentation.augmentation import augmented
 from kth_lightning.data.catalogue import Catalogue, ImageRecord
 from kth_lightning.data.images import UnreadableImage, read_rgb
 from kth_lightning.data.module import ImageData
-from kth_lightning.data.pixels import resize
 from kth_lightning.errors import InputError
 
 VIEWS = 7
@@ -224,7 +223,7 @@ def _shown(catalogue: Catalogue, position: int, scale: float, caption: str) -> P
 
 def _pixels(data: ImageData, position: int) -> NDArray[np.uint8]:
     # The same steps as the pixel store's, which would need every image of the source.
-    return resize(read_image(data.catalogue, position, data.image_size), data.image_size, data.interpolation)
+    return data.square.pixels(read_image(data.catalogue, position, data.image_size))
 
 
 def _square(pixels: NDArray[np.uint8], caption: str, alt: str) -> Photo:

@@ -9,7 +9,6 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from kth_lightning.cli.main import main
-from kth_lightning.data.pixels import resize
 from kth_lightning.evaluation.calibration import apply_temperature, fit_temperature
 from kth_lightning.evaluation.statistics import cross_entropies
 from kth_lightning.io.run_folder import RunFolder
@@ -62,7 +61,7 @@ def test_the_temperature_is_fitted_to_the_validation_images_of_the_best_epoch(fi
     model = load_classifier(finished.best_checkpoint)
     with finished.splits.open(encoding="utf-8") as stream:
         paths = [row["path"] for row in csv.DictReader(stream) if row["part"] == "val"]
-    pixels = np.stack([resize(Image.open(noise / path), model.image_size, model.interpolation) for path in paths])
+    pixels = np.stack([model.square.pixels(Image.open(noise / path)) for path in paths])
     with torch.no_grad():
         logits = model(torch.from_numpy(pixels).permute(0, 3, 1, 2))
     labels = np.array([model.class_names.index(Path(path).parent.name) for path in paths])
