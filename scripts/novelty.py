@@ -125,9 +125,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True, help="File for the figures.")
     options = parser.parse_args()
     model = load_classifier(options.ckpt_path)
-    data = ImageData(
-        source="kth", archive=options.archive, image_size=model.image_size, interpolation=model.interpolation, resize=model.resize
-    )
+    seen = {"image_size": model.image_size, "interpolation": model.interpolation, "resize": model.resize}
+    data = ImageData(source="kth", archive=options.archive, **seen)
     if not options.features.exists():
         options.features.parent.mkdir(parents=True, exist_ok=True)
         save_file(_features(model, data), options.features)

@@ -99,7 +99,7 @@ def _write_mistakes(
         explanation.image.thumbnail((_SIDE, _SIDE))
         run.mistakes.mkdir(parents=True, exist_ok=True)
         explanation.image.save(run.mistakes / mistake.image, quality=85)
-        overlay(explanation.image, explanation.map).save(run.mistakes / mistake.map, quality=85)
+        overlay(explanation.image, explanation.map, model.square).save(run.mistakes / mistake.map, quality=85)
         mistakes.append(mistake)
         for rank, near in enumerate(training.nearest(explanation.vector) if training else [], start=1):
             alike = LookAlike(mistake.image, near.path, near.label, near.distance, f"{number:02d}-near-{rank}.jpg")

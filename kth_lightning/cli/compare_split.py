@@ -23,8 +23,8 @@ from kth_lightning.io.split_file import SplitRow, read_split, split_hashes, writ
 from kth_lightning.io.terminal import print_rank_zero
 
 _UNSPLIT = {
-    "image_size", "interpolation", "resize", "batch_size", "augmentation", "augmentation_seed", "views", "tta_flip", "balance",
-    "seed", "cache_dir",
+    "image_size", "interpolation", "resize", "batch_size", "augmentation", "augmentation_seed", "views", "tta_flip",
+    "balance", "seed", "cache_dir",
 }  # fmt: skip
 """Settings of the data that no split depends on."""
 

@@ -143,7 +143,8 @@ def _draw(
         near = _nearest(training, explanation)
         names, probabilities = [model.class_names[item] for item in best], explanation.probabilities[best].tolist()
         drawn = output / f"{position.relative_to(root)}{_SUFFIX}"
-        image = captioned(overlay(explanation.image, explanation.map), [shown[item] for item in best], probabilities)
+        seen = overlay(explanation.image, explanation.map, model.square)
+        image = captioned(seen, [shown[item] for item in best], probabilities)
         try:
             drawn.parent.mkdir(parents=True, exist_ok=True)
             image.save(drawn)

@@ -159,6 +159,7 @@ def _explore(data: ImageData, title: str, augmentation: str, output: Path) -> Pa
         counts_chart=bars,
         seen=sheets["seen"],
         image_size=data.image_size,
+        resize=data.resize,
         augmentation=augmentation,
         augmented=sheets["augmented"],
         left_out=_left_out(data.prepared.folder / "audit.csv"),
@@ -168,7 +169,7 @@ def _explore(data: ImageData, title: str, augmentation: str, output: Path) -> Pa
         sizes_chart=sizes,
         odd=sheets["odd"],
         odd_sizes=len(odd),
-        small=sum(min(image.width, image.height) < data.image_size for image in images),
+        small=sum(data.square.enlarges(image.width, image.height) for image in images),
         audit=data.prepared.summary,
     )
 

@@ -163,6 +163,7 @@ def _write(predictor: Predictor, file: Path) -> Exported:
         "class_names": predictor.class_names,
         "image_size": predictor.model.image_size,
         "interpolation": predictor.model.interpolation,
+        "resize": predictor.model.resize,
         "value_range": predictor.model.value_range,
         "temperature": predictor.temperature,
         "kth_lightning": __version__,

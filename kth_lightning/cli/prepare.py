@@ -5,8 +5,8 @@ from kth_lightning.data.module import ImageData
 from kth_lightning.io.terminal import printable
 
 _ELSEWHERE = {
-    "image_size", "interpolation", "resize", "batch_size", "val_size", "test_size", "split_seed", "splits", "num_folds", "fold",
-    "augmentation", "augmentation_seed", "views", "balance", "seed",
+    "image_size", "interpolation", "resize", "batch_size", "val_size", "test_size", "split_seed", "splits", "num_folds",
+    "fold", "augmentation", "augmentation_seed", "views", "balance", "seed",
 }  # fmt: skip
 
 

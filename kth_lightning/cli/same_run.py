@@ -12,6 +12,7 @@ from kth_lightning.cli.parser import Parser
 from kth_lightning.cli.run_name import HARDWARE, PLACES, is_one_of
 from kth_lightning.data.module import ImageData
 from kth_lightning.data.split_table import ChangedImagesError, Difference, misplaced
+from kth_lightning.data.square import SQUASH
 from kth_lightning.errors import InputError
 from kth_lightning.io.flat_settings import flat_settings
 from kth_lightning.io.run_folder import RunFolder
@@ -22,6 +23,9 @@ from kth_lightning.report.page import write_report
 
 MakeImages = Callable[[Namespace], ImageData]
 """From data settings to images."""
+
+_SINCE = {"data.resize": SQUASH}
+"""What runs of 0.3.0 and before had, and do not tell."""
 
 _ANEW = "give another --run_dir, or delete this one to start anew"
 
@@ -66,7 +70,7 @@ class Begun:
             read_split(run.splits)
         except InputError:
             raise InputError(f"{run.splits} is damaged; put it back as it was, or {_ANEW}") from None
-        return cls(run, flat_settings(written), run.read_start())
+        return cls(run, _SINCE | flat_settings(written), run.read_start())
 
     @property
     def chosen_precision(self) -> str | None:

@@ -77,6 +77,10 @@ class Square:
             return Span((along - shorter) // 2, shorter, 0, self.size)
         return Span(0, along, 0, self.size)
 
+    def enlarges(self, width: int, height: int) -> bool:
+        """Tell whether an image has fewer pixels than the square shows of it, along a side."""
+        return any(span.seen < span.shown for span in (self.span(width, height), self.span(height, width)))
+
     def pixels(self, image: Image.Image) -> npt.NDArray[np.uint8]:
         """Make an RGB image uint8 [size, size, 3]."""
         filter_, (width, height) = INTERPOLATIONS[self.interpolation], image.size

@@ -1,5 +1,6 @@
 """How well a classifier's maps find the animals that masks show."""
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from scipy import ndimage
 from scipy.stats import bootstrap
 
 from kth_lightning.data.catalogue import Catalogue
+from kth_lightning.data.square import Span, Square
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.statistics import RESAMPLES, accuracy_interval
 from kth_lightning.explain.explanation import Explanation, explain
@@ -95,7 +97,7 @@ def localise(
         file = catalogue.mask_file(position)
         animals = read_animals(file) if file else None
         if animals is not None and isinstance(explanation, Explanation):
-            of_class[label].append(score(explanation.map, animals))
+            of_class[label].append(score(explanation.map, animals, model.square))
             of_whole.append(_score_of_whole(animals))
     if not of_whole:
         return None
@@ -126,23 +128,35 @@ def read_animals(file: Path) -> npt.NDArray[np.int64] | None:
     return (animals.reshape(mask.shape) + 1) % len(values) if len(values) > 1 else None
 
 
-def score(activation: npt.NDArray[np.float32], animals: npt.NDArray[np.int64]) -> Score:
-    """Compare a map [h, w] with the animals [H, W] of its image, 1..n and 0 for all else."""
+def score(activation: npt.NDArray[np.float32], animals: npt.NDArray[np.int64], square: Square) -> Score:
+    """Compare a map [h, w] with the animals [H, W] of its image, 1..n and 0 for all else.
+
+    Args:
+        activation: Of the square that the classifier saw.
+        animals: In the image's own shape.
+        square: How the image became that square. A bar of it is on no animal.
+    """
     height, width = animals.shape
     row, column = np.unravel_index(activation.argmax(), activation.shape)
     # The middle of the highest place: at the border of the enlarged map its height is that of the border as well.
-    y, x = int((row + 0.5) * height / activation.shape[0]), int((column + 0.5) * width / activation.shape[1])
-    enlarged = enlarge(activation, width, height)
+    y = _pixel(int(row), activation.shape[0], square.span(height, width), square.size)
+    x = _pixel(int(column), activation.shape[1], square.span(width, height), square.size)
+    enlarged = enlarge(activation, width, height, square)
     highest = enlarged.max()
     hot = enlarged >= min(SHARE * highest, highest)  # a class that is nowhere seen has a map below zero
     parts, _ = ndimage.label(hot)
     largest = np.bincount(parts[hot]).argmax()
     animal = animals > 0
     return Score(
-        pointing=float(animal[y, x]),
+        pointing=float(0 <= y < height and 0 <= x < width and animal[y, x]),
         iou_mask=float((hot & animal).sum() / (hot | animal).sum()),
         iou_box=_best_iou(ndimage.find_objects(parts)[largest - 1], animals),
     )
+
+
+def _pixel(place: int, places: int, span: Span, size: int) -> int:
+    """Return the image's pixel at the middle of a map's place, along one side; none of the image's for a bar."""
+    return span.start + math.floor(((place + 0.5) * size - span.at * places) * span.seen / (span.shown * places))
 
 
 def _score_of_whole(animals: npt.NDArray[np.int64]) -> Score:

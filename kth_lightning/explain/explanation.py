@@ -29,7 +29,8 @@ class Explanation:
     Attributes:
         image: RGB, upright, in its own shape, with no side above `LONGEST`.
         probabilities: float32 [C].
-        map: What each place adds to the logit of the class asked for, float32 [h, w].
+        map: What each place of the square that the classifier saw adds to the logit of the class asked for, float32
+            [h, w].
         vector: What `embed_features` makes of the image, float32 [D].
     """
 

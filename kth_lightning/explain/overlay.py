@@ -8,7 +8,9 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
+from torch import Tensor
 
+from kth_lightning.data.square import Square
 from kth_lightning.drawing.captions import fitted, text_width, write_text
 
 _COLOURS = matplotlib.colormaps["inferno"]  # evenly rising in lightness, and told apart by the colour-blind
@@ -17,16 +19,45 @@ _SHORTEST_LONG_SIDE = 360  # pixels; below that the words would be larger than t
 _INK, _BAR, _PAPER = "#1a1a1a", "#d9722e", "white"
 
 
-def enlarge(activation: npt.NDArray[np.float32], width: int, height: int) -> npt.NDArray[np.float32]:
-    """Stretch a map [h, w] over an image, to [height, width], bilinearly."""
-    maps = torch.from_numpy(activation)[None, None]
-    return F.interpolate(maps, size=(height, width), mode="bilinear", align_corners=False)[0, 0].numpy()
+def enlarge(
+    activation: npt.NDArray[np.float32], width: int, height: int, square: Square | None = None
+) -> npt.NDArray[np.float32]:
+    """Stretch a map over an image, bilinearly.
+
+    Args:
+        activation: Of the square that the classifier saw, [h, w].
+        width: Of the image.
+        height: Of the image.
+        square: How the image became that square; None where it is the square.
+
+    Returns:
+        Shape [height, width]; minus infinity where the square shows nothing of the image.
+    """
+    square = square or Square(1)
+    columns, rows = _places(square, width, height), _places(square, height, width)
+    grid = torch.stack(torch.broadcast_tensors(columns, rows[:, None]), dim=-1)
+    maps = torch.from_numpy(activation).double()[None, None]
+    enlarged = F.grid_sample(maps, grid[None], mode="bilinear", padding_mode="border", align_corners=False)
+    return enlarged[0, 0].masked_fill((grid.abs() > 1).any(-1), -torch.inf).float().numpy()
 
 
-def overlay(image: Image.Image, activation: npt.NDArray[np.float32]) -> Image.Image:
-    """Lay a map over its RGB image: yellow where it is highest, dark where nothing speaks for the class."""
+def _places(square: Square, along: int, across: int) -> Tensor:
+    """Return where a side of the square shows the middle of each pixel of an image's side, -1 to 1 from end to end."""
+    start, seen, at, shown = square.span(along, across)
+    middles = torch.arange(along, dtype=torch.float64) + 0.5 - start
+    return (at + middles * shown / seen) * 2 / square.size - 1
+
+
+def overlay(image: Image.Image, activation: npt.NDArray[np.float32], square: Square | None = None) -> Image.Image:
+    """Lay a map over its RGB image: yellow where it is highest, dark where nothing speaks for the class.
+
+    Args:
+        image: In its own shape, or the square that the classifier saw.
+        activation: Of that square, [h, w].
+        square: How the image became the square; None where it is the square.
+    """
     top = max(float(activation.max()), np.finfo(np.float32).tiny)
-    values = enlarge(activation, image.width, image.height).clip(0) / top
+    values = enlarge(activation, image.width, image.height, square).clip(0) / top
     opacity = (_LEAST + (_MOST - _LEAST) * values)[..., None]
     mixed = (1 - opacity) * np.asarray(image) + opacity * 255 * _COLOURS(values)[..., :3]
     return Image.fromarray(mixed.round().astype(np.uint8))

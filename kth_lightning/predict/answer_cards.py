@@ -56,7 +56,7 @@ def _pictures(predictor: Predictor, files: Sequence[Path]) -> Iterator[tuple[str
             if isinstance(explanation, Explanation):
                 image = explanation.image
                 image.thumbnail((_LONGEST, _LONGEST))
-                yield _data_uri(image), _data_uri(overlay(image, explanation.map))
+                yield _data_uri(image), _data_uri(overlay(image, explanation.map, predictor.model.square))
             else:
                 yield "", ""
     except InputError:  # a network without maps is good for labels

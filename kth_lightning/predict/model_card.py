@@ -16,6 +16,7 @@ from timm.models import PretrainedCfg
 from kth_lightning import __version__
 from kth_lightning.data.sources.choose import source_name
 from kth_lightning.data.sources.sample import ATTRIBUTION
+from kth_lightning.data.square import CROP, LETTERBOX, SQUASH
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.statistics import Estimate
 from kth_lightning.io.csv_text import read_csv
@@ -52,6 +53,11 @@ _NEEDED = (
     *("test", "parameters", "parameters_trained", "epochs", "best_epoch", "seconds_total"),
     *("device", "precision", "seed", "versions", "hashes"),
 )
+_RESIZES = {
+    SQUASH: "whatever their shape",
+    LETTERBOX: "whole and in their own shape, between bars of one colour",
+    CROP: "of which the middle is kept, as much as fills the square",
+}
 # Settings that name files
 _PLACES = ("weights", "weights_sha256", "init_head_from")
 _WHEELS = {
@@ -108,6 +114,7 @@ def model_card(exported: Path, predictor: Predictor, run: RunFolder | None, chec
         f"{len(predictor.class_names)} classes of images apart, made with kth_lightning {__version__}.",
         torch=torch.__version__.partition("+")[0],
         side=model.image_size,
+        resize=_RESIZES[model.resize],
         deep=_deep_sentence(model.value_range),
         calibration="The probabilities are as trained, not calibrated."
         if predictor.temperature == 1

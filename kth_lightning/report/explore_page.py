@@ -33,6 +33,7 @@ class Page:
         counts_chart: PNG file; None where it could not be drawn.
         seen: Images as a model sees them.
         image_size: Their side in pixels.
+        resize: How they become squares.
         augmentation: Name of the preset.
         augmented: A row an image; empty where the preset changes nothing.
         left_out: Rows of audit.csv that are no duplicates.
@@ -42,7 +43,7 @@ class Page:
         sizes_chart: Likewise.
         odd: Images of odd sizes, the oddest ones.
         odd_sizes: How many there are in all.
-        small: How many have a side smaller than `image_size`.
+        small: How many are enlarged for the model.
         audit: The summary that `prepare` prints.
     """
 
@@ -60,6 +61,7 @@ class Page:
     counts_chart: Path | None
     seen: Sequence[Row]
     image_size: int
+    resize: str
     augmentation: str
     augmented: Sequence[Row]
     left_out: Sequence[Mapping[str, str]]

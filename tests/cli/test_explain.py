@@ -11,8 +11,9 @@ from PIL import Image
 from kth_lightning.callbacks.test_explanations import draw_mistakes, measure_maps
 from kth_lightning.cli.main import main
 from kth_lightning.data.module import ImageData
+from kth_lightning.data.square import Square
 from kth_lightning.explain.explanation import Explanation, explain
-from kth_lightning.explain.overlay import captioned, overlay
+from kth_lightning.explain.overlay import captioned, enlarge, overlay
 from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.io.split_file import read_split
 from kth_lightning.models.checkpoint import load_classifier
@@ -190,6 +191,24 @@ def test_a_map_lights_its_place_and_dims_the_rest() -> None:
         np.unravel_index(drawn.argmax(), drawn.shape)[0] < 10 <= 20 <= np.unravel_index(drawn.argmax(), drawn.shape)[1]
     )
     assert drawn[2, 38] > 150 > 100 > drawn[2, 2] == drawn[18, 2]
+
+
+@pytest.mark.parametrize("resize", ["squash", "letterbox", "crop"])
+@pytest.mark.parametrize(("width", "height"), [(120, 80), (80, 120), (96, 96), (200, 21)])
+def test_a_map_lies_on_what_it_is_of(resize: str, width: int, height: int) -> None:
+    column, row = np.meshgrid(np.arange(width), np.arange(height))
+    slope = np.stack([column, row, column + row], axis=-1).astype(np.uint8)
+    square = Square(64, "bilinear", resize)
+    side = min(width, height)
+    top, left = ((height - side) // 2, (width - side) // 2) if resize == "crop" else (0, 0)
+    inner = slice(top + 4, height - top - 4), slice(left + 4, width - left - 4)  # a filter sees less of what is beyond
+    for channel in (0, 1):
+        map_ = square.pixels(Image.fromarray(slope))[..., channel].astype(np.float32)
+        laid = enlarge(map_, width, height, square)
+        assert np.abs(laid[inner] - slope[..., channel][inner]).max() < 3
+        unseen = np.isneginf(laid)
+        assert unseen.sum() == (width * height - side * side if resize == "crop" else 0)
+        assert not unseen[inner].any()
 
 
 def test_a_flat_map_and_a_long_class_name_can_be_drawn() -> None:

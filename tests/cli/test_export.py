@@ -12,11 +12,10 @@ from PIL import Image
 
 from kth_lightning import Predictor
 from kth_lightning.cli.main import main
+from kth_lightning.data.square import INTERPOLATIONS, RESIZES, Square
 from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.models import BenchmarkCNN, FeatureHead
 from kth_lightning.predict.export_graph import ImageClassifier
-
-PILLOW = {"nearest": 0, "bilinear": 2, "bicubic": 3}
 
 
 def run_onnx(file: Path, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -40,15 +39,16 @@ def probabilities(predictor: Predictor, images: npt.NDArray[np.uint8]) -> npt.ND
     return np.array([[row[name] for name in predictor.class_names] for row in rows])
 
 
-@pytest.mark.parametrize("interpolation", PILLOW)
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 @pytest.mark.parametrize("size", [32, 48])
-def test_images_are_resized_inside_as_pillow_does_to_the_last_bit(interpolation: str, size: int) -> None:
+@pytest.mark.parametrize("resize", RESIZES)
+def test_images_are_resized_inside_as_pillow_does_to_the_last_bit(resize: str, interpolation: str, size: int) -> None:
     torch.manual_seed(0)
-    model = BenchmarkCNN(5, (4,), (0.0,), image_size=size, interpolation=interpolation).eval()
+    model = BenchmarkCNN(5, (4,), (0.0,), image_size=size, interpolation=interpolation, resize=resize).eval()
     graph = ImageClassifier(model, temperature=1.0)
     for height, width in [(32, 48), (48, 32), (20, 20), (90, 70), (200, 40), (40, 200), (33, 31), (49, 47), (1, 7)]:
         images = noise(2, height, width)
-        resized = [Image.fromarray(item).resize((size, size), PILLOW[interpolation]) for item in images]
+        resized = [Square(size, interpolation, resize).pixels(Image.fromarray(item)) for item in images]
         with torch.no_grad():
             expected = model(torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2)).softmax(1)
             assert torch.equal(graph(torch.from_numpy(images)), expected)

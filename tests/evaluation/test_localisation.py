@@ -6,11 +6,13 @@ import torch
 from PIL import Image
 
 from kth_lightning.data.catalogue import Catalogue, ImageRecord
+from kth_lightning.data.square import Square
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.localisation import localise, read_animals, score
 from kth_lightning.models import BenchmarkCNN
 
 CLASSES = ["red", "green", "blue"]
+SQUARE = Square(64)
 
 
 def animals(shape: tuple[int, int], *boxes: tuple[int, int, int, int]) -> np.ndarray:
@@ -25,9 +27,10 @@ def activation(shape: tuple[int, int], *boxes: tuple[int, int, int, int], low: f
     return np.where(animals(shape, *boxes) > 0, np.float32(1), np.float32(low)).astype(np.float32)
 
 
-def colour_detector() -> BenchmarkCNN:
+def colour_detector(resize: str = "squash") -> BenchmarkCNN:
     """Build a network whose map of a class is the channel of its colour."""
-    model = BenchmarkCNN(3, filters=(3,), block_dropout=(0.0,), class_names=CLASSES, image_size=64)
+    settings = {"class_names": CLASSES, "image_size": 64, "resize": resize}
+    model = BenchmarkCNN(3, filters=(3,), block_dropout=(0.0,), **settings)  # type: ignore[arg-type]
     with torch.no_grad():
         model.blocks[0][0].weight.zero_()[range(3), range(3), 1, 1] = 1
         model.head[1].weight.copy_(torch.eye(3))
@@ -68,29 +71,35 @@ def test_a_mask_that_shows_nothing_or_cannot_be_read_is_none(tmp_path: Path) -> 
 
 def test_overlaps_are_those_of_the_places_above_a_fifth_of_the_highest() -> None:
     mask = animals((20, 20), (0, 0, 10, 10))
-    assert score(activation((20, 20), (0, 0, 10, 10), low=0.19), mask) == (1, 1, 1)
-    assert score(activation((20, 20), (0, 0, 10, 10), low=0.21), mask) == (1, 0.25, 0.25)
-    assert score(activation((20, 20), (0, 5, 10, 15)), mask) == (1, pytest.approx(1 / 3), pytest.approx(1 / 3))
-    assert score(activation((20, 20), (10, 10, 20, 20)), mask) == (0, 0, 0)
+    assert score(activation((20, 20), (0, 0, 10, 10), low=0.19), mask, SQUARE) == (1, 1, 1)
+    assert score(activation((20, 20), (0, 0, 10, 10), low=0.21), mask, SQUARE) == (1, 0.25, 0.25)
+    assert score(activation((20, 20), (0, 5, 10, 15)), mask, SQUARE) == (1, pytest.approx(1 / 3), pytest.approx(1 / 3))
+    assert score(activation((20, 20), (10, 10, 20, 20)), mask, SQUARE) == (0, 0, 0)
 
 
 def test_the_box_is_that_of_the_largest_part_and_of_the_animal_it_fits_best() -> None:
     mask = animals((20, 20), (0, 0, 4, 4), (10, 10, 20, 20))
-    found = score(activation((20, 20), (0, 0, 3, 3), (10, 10, 20, 18)), mask)
+    found = score(activation((20, 20), (0, 0, 3, 3), (10, 10, 20, 18)), mask, SQUARE)
     assert found == (1, pytest.approx((9 + 80) / 116), pytest.approx(0.8))
 
 
 def test_pointing_takes_the_middle_of_a_place_at_the_border_of_the_map() -> None:
     maps = np.array([[1, 0], [0, 0]], np.float32)
-    assert score(maps, animals((40, 80), (8, 16, 12, 24))).pointing == 1
-    assert score(maps, animals((40, 80), (0, 0, 8, 16))).pointing == 0
+    assert score(maps, animals((40, 80), (8, 16, 12, 24)), SQUARE).pointing == 1
+    assert score(maps, animals((40, 80), (0, 0, 8, 16)), SQUARE).pointing == 0
 
 
 def test_a_map_that_is_nowhere_positive_still_has_a_highest_place() -> None:
-    found = score(activation((20, 20), (0, 0, 10, 10), low=-2.0) - 2, animals((20, 20), (0, 0, 10, 10)))
+    found = score(activation((20, 20), (0, 0, 10, 10), low=-2.0) - 2, animals((20, 20), (0, 0, 10, 10)), SQUARE)
     assert found == (1, 1, 1)
     coarse = np.array([[-5, -5, -5], [-5, -1, -5], [-5, -5, -5]], np.float32)
-    assert 0 < score(coarse, animals((20, 20), (0, 0, 20, 20))).iou_mask <= 4 / 400
+    assert 0 < score(coarse, animals((20, 20), (0, 0, 20, 20)), SQUARE).iou_mask <= 4 / 400
+
+
+def test_a_map_that_is_highest_in_a_bar_points_at_no_animal() -> None:
+    square, mask = Square(40, resize="letterbox"), animals((20, 40), (0, 0, 20, 40))
+    assert score(activation((40, 40), (0, 0, 5, 5)), mask, square).pointing == 0
+    assert score(activation((40, 40), (10, 0, 15, 5)), mask, square).pointing == 1
 
 
 def test_of_many_images_as_many_are_measured_as_asked_for(tmp_path: Path) -> None:
@@ -118,6 +127,15 @@ def test_maps_of_the_true_class_are_measured_in_the_images_own_shape(tmp_path: P
     )
     assert [(row["class"], row["n"], row["pointing"]) for row in found.rows] == [("green", 20, 1.0), ("red", 20, 1.0)]
     assert {"pointing_low", "iou_mask_high", "iou_box_low"} <= found.rows[0].keys()
+
+
+@pytest.mark.parametrize(("resize", "seen"), [("letterbox", 1.0), ("crop", 0.75)])
+def test_maps_are_measured_where_the_square_shows_the_image(resize: str, seen: float, tmp_path: Path) -> None:
+    found = localise(colour_detector(resize), catalogue(tmp_path, 6), range(6))
+    assert found is not None
+    assert found.summary["pointing"]["value"] == 1
+    assert 0.7 * seen < found.summary["iou_mask"]["value"] <= seen
+    assert 0.7 * seen < found.summary["iou_box"]["value"] <= seen
 
 
 def test_a_map_of_the_wrong_class_finds_nothing(tmp_path: Path) -> None:

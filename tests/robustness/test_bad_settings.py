@@ -22,6 +22,7 @@ FIT = [
     ("--data.views", "-1", "give a whole number"),
     ("--data.augmentation", "wild", "choose one of none, flip, blog, standard, strong"),
     ("--data.interpolation", "lanczos", "give one of nearest, bilinear, bicubic"),
+    ("--data.resize", "stretch", "give one of squash, letterbox, crop"),
     ("--data.tta_flip", "perhaps", "Expected a bool"),
     ("--data.rooot", "x", "did you mean --data.root?"),
     ("--model.lr", "1", "did you mean --model.optimizer.lr?"),

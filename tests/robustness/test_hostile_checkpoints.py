@@ -277,6 +277,7 @@ def test_a_later_format_is_refused_by_its_number(refused: Callable, content: Con
         ("image_size", 64.5, "an image_size of 64.5"),
         ("image_size", None, "an image_size of None"),
         ("interpolation", "magic", "an interpolation magic"),
+        ("resize", "magic", "a resize magic"),
         ("temperature", 0.0, "--model.temperature 0.0"),
         ("temperature", -1.0, "--model.temperature -1.0"),
         ("temperature", float("nan"), "--model.temperature nan"),
