@@ -1,7 +1,7 @@
 """Squares: what models see of images, whose shapes differ."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -69,11 +69,11 @@ class Square:
         Both may be symbols of a graph that is exported.
         """
         if self.resize == LETTERBOX:
-            longer = torch.sym_max(along, across)
-            shown = torch.sym_max((2 * along * self.size + longer) // (2 * longer), 1)
+            longer = cast("int", torch.sym_max(along, across))
+            shown = cast("int", torch.sym_max((2 * along * self.size + longer) // (2 * longer), 1))
             return Span(0, along, (self.size - shown) // 2, shown)
         if self.resize == CROP:
-            shorter = torch.sym_min(along, across)
+            shorter = cast("int", torch.sym_min(along, across))
             return Span((along - shorter) // 2, shorter, 0, self.size)
         return Span(0, along, 0, self.size)
 
