@@ -132,7 +132,7 @@ def test_a_run_of_before_there_were_shapes_squashed(
     run = RunFolder(Path(shutil.copytree(fitted["crop"].path, tmp_path / "run")))
     run.config.write_text(run.config.read_text().replace("  resize: crop\n", ""))
     main(["fit", *SMALL, *CPU, "--data.root", str(wide), "--run_dir", str(run.path)])
-    assert "is finished" in capsys.readouterr().out
+    assert "is finished" in capsys.readouterr().err
 
 
 def test_a_checkpoint_without_a_shape_squashes(fitted: dict[str, RunFolder], tmp_path: Path) -> None:
