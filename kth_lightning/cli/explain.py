@@ -3,15 +3,13 @@
 import errno
 import os
 from collections.abc import Sequence
-from inspect import signature
 from pathlib import Path
-from typing import Any, Literal
-
-import yaml
+from typing import Literal
 
 from kth_lightning.cli.checkpoint_flags import add_checkpoint_flags, import_model_class
 from kth_lightning.cli.parser import Parser
 from kth_lightning.cli.predict import add_read_arguments, choose_devices
+from kth_lightning.cli.run_images import add_place_flags, places_of_run
 from kth_lightning.data.images import ReadOptions
 from kth_lightning.data.module import ImageData
 from kth_lightning.drawing.names import picture_names, write_class_numbers
@@ -24,17 +22,12 @@ from kth_lightning.io.csv_text import csv_text
 from kth_lightning.io.find_images import FoundImages
 from kth_lightning.io.output_folder import make_output_folder
 from kth_lightning.io.progress import Progress
-from kth_lightning.io.run_folder import RunFolder, write_atomically
+from kth_lightning.io.run_folder import write_atomically
 from kth_lightning.models import Classifier
 from kth_lightning.models.checkpoint import load_classifier
 from kth_lightning.predict.predictor import check_counts, read_options
 
 _SUFFIX = ".map.png"
-_PLACES = {
-    "source", "archive", "root", "test_root", "class_level", "table", "sample_size", "sample_sites", "cache_dir",
-    "splits", "corrections", "ignore_new", "value_range", "max_pixels",
-}  # fmt: skip
-"""Flags of the data that say where the test images are and how they are read; all others follow from the run."""
 
 
 def explain_command(argv: list[str]) -> None:
@@ -68,7 +61,9 @@ def explain_command(argv: list[str]) -> None:
         files = [file for file in listed if not _is_ours(file, output)]
         how = read_options(model, options.value_range, options.max_pixels)
     else:
-        parser.set_defaults(_data_of_run(Path(options.ckpt_path)) | {"data.value_range": model.value_range})
+        parser.set_defaults(
+            places_of_run(Path(options.ckpt_path), "--test_set") | {"data.value_range": model.value_range}
+        )
         data = parser.instantiate(parser.parse_args(argv)).data
         files = [data.catalogue.file(position) for position in data.split.indices("test")]
         how = data.catalogue.read_options
@@ -102,21 +97,8 @@ def _parser() -> Parser:
     parser.add_argument(
         "--accelerator", type=Literal["auto", "cpu", "gpu"], default="auto", help="Device to compute on."
     )
-    parser.add_class_arguments(ImageData, "data", skip=set(signature(ImageData).parameters) - _PLACES)
+    add_place_flags(parser)
     return parser
-
-
-def _data_of_run(checkpoint: Path) -> dict[str, Any]:
-    """Return where a run's images come from and how they were split, as flags."""
-    run = RunFolder(checkpoint.absolute().parent.parent)
-    try:
-        settings = yaml.safe_load(run.config.read_text(encoding="utf-8"))["data"]
-        flags = {f"data.{name}": settings[name] for name in _PLACES & settings.keys()}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError):
-        raise InputError(
-            f"--test_set: {run.config} is missing or damaged; give the checkpoint inside its run folder, or images"
-        ) from None
-    return flags | {"data.splits": str(run.splits)}
 
 
 def _is_ours(file: Path, output: Path) -> bool:

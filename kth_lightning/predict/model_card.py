@@ -23,6 +23,7 @@ from kth_lightning.io.csv_text import read_csv
 from kth_lightning.io.flat_settings import told_settings
 from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.io.terminal import printable
+from kth_lightning.predict.compare_onnx import OnnxComparison
 from kth_lightning.predict.predictor import Predictor
 
 _TEMPLATE = Path(__file__).parent / "templates" / "model_card.md"
@@ -66,7 +67,14 @@ _WHEELS = {
 }
 
 
-def model_card(exported: Path, predictor: Predictor, run: RunFolder | None, checked: str, difference: float) -> str:
+def model_card(
+    exported: Path,
+    predictor: Predictor,
+    run: RunFolder | None,
+    checked: str,
+    difference: float,
+    int8: OnnxComparison | None = None,
+) -> str:
     """Return the text of the model card of an exported file.
 
     No path of the machine that trained the model gets into it.
@@ -77,6 +85,7 @@ def model_card(exported: Path, predictor: Predictor, run: RunFolder | None, chec
         run: The run that trained it; None where it is not known.
         checked: The images that the file was checked on.
         difference: The largest difference of a probability from PyTorch's.
+        int8: Of the file in float32 with this one, where this one computes in int8.
 
     Raises:
         InputError: The run's figures are damaged.
@@ -126,6 +135,8 @@ def model_card(exported: Path, predictor: Predictor, run: RunFolder | None, chec
         figures=_table(figures),
         n=metrics["test"]["n"] if run else 0,
         precision=metrics.get("precision"),
+        int8=int8,
+        int8_table=_int8_table(int8) if int8 else "",
         data=f"{_DATA.get(source, _DATA['own'])} {_counts(run) if run else ''}".strip(),
         recipe=_recipe(predictor, metrics, data, settings),
         licences=[
@@ -192,6 +203,21 @@ def _table(figures: Mapping[str, Estimate]) -> str:
         for name, figure in figures.items()
     ]
     return tabulate.tabulate(rows, ["", "value", "low", "high"], "github", disable_numparse=True) if rows else ""
+
+
+def _int8_table(comparison: OnnxComparison) -> str:
+    rows = {
+        "size, MB": [f"{item.bytes / 1e6:.1f}" for item in (comparison.first, comparison.second)],
+        "accuracy": [f"{item.acc['value']:.4g}" for item in (comparison.first, comparison.second)],
+        "cross-entropy": [f"{item.loss:.4g}" for item in (comparison.first, comparison.second)],
+        "expected calibration error": [f"{item.ece:.4g}" for item in (comparison.first, comparison.second)],
+        "ms an image, one thread": [f"{item.ms_one_thread:.3g}" for item in (comparison.first, comparison.second)],
+        "ms an image, all threads": [f"{item.ms_all_threads:.3g}" for item in (comparison.first, comparison.second)],
+    }
+    if comparison.novelty_difference is not None:
+        rows["mean novelty"] = [f"{item.novelty:.3g}" for item in (comparison.first, comparison.second)]
+    lines = [[name, *cells] for name, cells in rows.items()]
+    return tabulate.tabulate(lines, ["", "float32", "int8"], "github", disable_numparse=True)
 
 
 def _counts(run: RunFolder) -> str:

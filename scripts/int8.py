@@ -1,0 +1,200 @@
+"""Measure ways to quantise an exported network on validation images, and say which is chosen.
+
+    python scripts/int8.py --ckpt_path runs/best/checkpoints/best.ckpt --json runs/int8-best.json
+    python scripts/int8.py --choose runs/int8-best.json runs/int8-head.json runs/int8-cnn.json
+
+Ranges of values are taken from every other validation image of the checkpoint's run, and the cross-entropy is measured
+on the rest; test images have no part in it. The way that is chosen is the first of the list, which begins with the
+simplest, whose mean cross-entropy over all models' images lies within one standard error of the lowest: that of their
+difference, image by image. 8-bit weights and float layers come behind what they would replace, for they cost
+portability and time.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import tabulate
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType, quantize_static
+
+from kth_lightning.cli.parser import Parser
+from kth_lightning.cli.run_images import add_place_flags, places_of_run
+from kth_lightning.data.images import read_rgb
+from kth_lightning.data.module import ImageData
+from kth_lightning.evaluation.statistics import cross_entropies
+from kth_lightning.io.run_folder import write_atomically
+from kth_lightning.predict.exported_file import quiet_exporters, write_exported
+from kth_lightning.predict.predictor import Predictor
+from kth_lightning.predict.quantize_onnx import STEPS, fuse_onnx, network_layers
+
+Layers = Callable[[list[onnx.NodeProto]], list[onnx.NodeProto]]
+"""From the nodes that could compute in int8 to those that stay in float."""
+
+
+def _none(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    return []
+
+
+def _last(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    return [node for node in nodes if node.op_type == "Gemm"]
+
+
+def _first_and_last(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    convolutions = [node for node in nodes if node.op_type == "Conv"]
+    return [*_last(nodes), *(node for node in convolutions if node.input[1] == convolutions[0].input[1])]
+
+
+def _depthwise(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    return [node for node in nodes if any(item.name == "group" and item.i > 1 for item in node.attribute)]
+
+
+METHODS = CalibrationMethod
+WAYS: dict[str, tuple[Layers, CalibrationMethod, bool]] = {
+    "all layers": (_none, METHODS.MinMax, True),
+    "dense layers in float": (_last, METHODS.MinMax, True),
+    "first and dense layers in float": (_first_and_last, METHODS.MinMax, True),
+    "depthwise layers in float": (_depthwise, METHODS.MinMax, True),
+    "all layers, 8-bit weights": (_none, METHODS.MinMax, False),
+    "all layers, ranges by percentile": (_none, METHODS.Percentile, True),
+    "all layers, ranges by entropy": (_none, METHODS.Entropy, True),
+}
+"""What stays in float, how ranges are found, and whether weights have 7 bits; simplest first."""
+
+_AT_ONCE = 2
+"""Images whose activations are held at once, for histograms of them."""
+
+
+class _Images(CalibrationDataReader):
+    def __init__(self, images: list[npt.NDArray[np.uint8]]) -> None:
+        self.images = images
+        self.set_range(0, len(images))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        self.left = iter(self.images[start_index:end_index])
+
+    def get_next(self) -> dict[str, npt.NDArray[np.uint8]] | None:
+        image = next(self.left, None)
+        return None if image is None else {"images": image[None]}
+
+
+def main() -> None:
+    """Measure a model, or choose."""
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ckpt_path", type=str, default="", help="A finished run's checkpoints/best.ckpt.")
+    parser.add_argument("--json", type=str, default="", help="The file to write.")
+    parser.add_argument("--images", type=int, default=200, help="The most validation images, half for the ranges.")
+    parser.add_argument("--choose", type=str, nargs="+", default=[], help="Files of several models.")
+    add_place_flags(parser)
+    options = parser.parse_args()
+    if options.choose:
+        print(_choose([json.loads(Path(file).read_text(encoding="utf-8")) for file in options.choose]))
+        return
+    checkpoint = Path(options.ckpt_path)
+    parser.set_defaults(places_of_run(checkpoint, "--ckpt_path") | {"data.ignore_new": True})
+    data: ImageData = parser.instantiate(parser.parse_args()).data
+    found = _measure(Predictor(checkpoint, "cpu"), data, options.images)
+    write_atomically(json.dumps({"model": checkpoint.parent.parent.name, "ways": found}, indent=1) + "\n", options.json)
+    print(_choose([json.loads(Path(options.json).read_text(encoding="utf-8"))]))
+
+
+def _measure(predictor: Predictor, data: ImageData, most: int) -> dict[str, Any]:
+    positions = data.split.indices("val").tolist()
+    positions = positions[:: -(-len(positions) // most)]
+    options = data.catalogue.read_options
+    images = [np.asarray(read_rgb(data.catalogue.file(position), options=options)) for position in positions]
+    ranges = _Images(images[: len(images) // 2 * 2 : 2][: len(images) // 2 // _AT_ONCE * _AT_ONCE])
+    labels, tested = data.labels[positions].numpy()[1::2], images[1::2]
+    with TemporaryDirectory() as folder, quiet_exporters():
+        exported, fused, int8 = (Path(folder) / name for name in ("float.onnx", "fused.onnx", "int8.onnx"))
+        write_exported(predictor, exported)
+        fuse_onnx(exported, fused)
+        found = {"float32": _figures(exported, labels, list(_answers(exported, tested)), None)}
+        before = found["float32"]["labels"]
+        graph = onnx.load(fused)
+        names = set(network_layers(graph))
+        nodes = [node for node in graph.graph.node if node.name in names]
+        for way, (layers, method, reduced) in WAYS.items():
+            left = {node.name for node in layers(nodes)}
+            if not left and layers is not _none:
+                continue
+            ranges.set_range(0, len(ranges))
+            quantize_static(
+                fused,
+                int8,
+                ranges,
+                op_types_to_quantize=[*STEPS],
+                nodes_to_quantize=[node.name for node in nodes if node.name not in left],
+                per_channel=True,
+                reduce_range=reduced,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                calibrate_method=method,
+                extra_options={} if method == METHODS.MinMax else {"CalibStridedMinMax": _AT_ONCE},
+            )
+            found[way] = _figures(int8, labels, list(_answers(int8, tested)), before)
+            print(way, {key: value for key, value in found[way].items() if not isinstance(value, list)}, flush=True)
+    return found
+
+
+def _answers(file: Path, images: list[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.float32]]:
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    for image in images:
+        yield session.run(["probabilities"], {"images": image[None]})[0][0]
+
+
+def _figures(
+    file: Path, labels: npt.NDArray[np.int64], answers: list[npt.NDArray[np.float32]], before: list[int] | None
+) -> dict[str, Any]:
+    probabilities = np.stack(answers)
+    given = probabilities.argmax(1)
+    return {
+        "megabytes": file.stat().st_size / 1e6,
+        "acc": float((given == labels).mean()),
+        "same_label": 1.0 if before is None else float((given == before).mean()),
+        "losses": cross_entropies(labels, probabilities).tolist(),
+        "labels": given.tolist(),
+    }
+
+
+def _choose(models: list[dict[str, Any]]) -> str:
+    """Return the table of what was measured, and the rule's choice."""
+    ways = [way for way in WAYS if all(way in model["ways"] or way == "depthwise layers in float" for model in models)]
+    # A model without depthwise layers is the same with and without them in int8.
+    losses = {
+        way: np.concatenate([model["ways"].get(way, model["ways"]["all layers"])["losses"] for model in models])
+        for way in ways
+    }
+    best = min(ways, key=lambda way: losses[way].mean())
+    rows, chosen = [], ""
+    for way in ["float32", *ways]:
+        row: list[str] = [way]
+        for model in models:
+            item = model["ways"].get(way, model["ways"]["all layers"])
+            row += [f"{np.mean(item['losses']):.4f}", f"{item['acc']:.4f}", f"{item['same_label']:.4f}"]
+        if way in losses:
+            over = losses[way] - losses[best]
+            error = over.std(ddof=1) / np.sqrt(len(over))
+            chosen = chosen or (way if over.mean() <= error else "")
+            row += [f"{over.mean():.5f}", f"{error:.5f}"]
+        rows.append(row)
+    head = [
+        "",
+        *(f"{model['model']}: {name}" for model in models for name in ("loss", "acc", "same")),
+        "over best",
+        "SE",
+    ]
+    return f"{tabulate.tabulate(rows, head, 'github', disable_numparse=True)}\nchosen: {chosen}"
+
+
+if __name__ == "__main__":
+    main()
