@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from kth_lightning.models.finetuned import FineTuned as FineTuned
     from kth_lightning.models.head import FeatureHead as FeatureHead
     from kth_lightning.models.schedule import Cosine as Cosine
+    from kth_lightning.predict.compare_onnx import compare_onnx as compare_onnx
     from kth_lightning.predict.predictor import Predictor as Predictor
+    from kth_lightning.predict.quantize_onnx import quantize_onnx as quantize_onnx
 
 __version__ = "0.3.0"
 
@@ -45,7 +47,9 @@ _PUBLIC = {
     "TableSource": "data.sources.table",
     "TorchvisionSource": "data.sources.torch_dataset",
     "TransformAugmentation": "data.augmentation.transform",
+    "compare_onnx": "predict.compare_onnx",
     "fit": "cli.fit_objects",
+    "quantize_onnx": "predict.quantize_onnx",
 }
 """Public names, and the module of each."""
 

@@ -140,6 +140,7 @@ def _measure(predictor: Predictor, data: ImageData, most: int) -> dict[str, Any]
                 weight_type=QuantType.QInt8,
                 calibrate_method=method,
                 extra_options={} if method == METHODS.MinMax else {"CalibStridedMinMax": _AT_ONCE},
+                calibration_cache_path=Path(folder) / f"{method.name}.json",
             )
             found[way] = _figures(int8, labels, list(_answers(int8, tested)), before)
             print(way, {key: value for key, value in found[way].items() if not isinstance(value, list)}, flush=True)

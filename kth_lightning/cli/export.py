@@ -28,7 +28,7 @@ from kth_lightning.evaluation.novelty import HOW_TO_MAKE
 from kth_lightning.io.find_images import FoundImages
 from kth_lightning.io.progress import Progress
 from kth_lightning.io.run_folder import RunFolder, write_atomically
-from kth_lightning.predict.exported_file import largest_difference, write_exported
+from kth_lightning.predict.exported_file import Exported, largest_difference, write_exported
 from kth_lightning.predict.model_card import model_card
 from kth_lightning.predict.predictor import Predictor
 
@@ -90,24 +90,13 @@ def export_command(argv: list[str]) -> None:
         except RuntimeError as error:  # of torch's exporters, whatever they stumble over
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"--ckpt_path: torch cannot export {options.ckpt_path} ({reason})") from None
-        difference, of_novelty, count = largest_difference(exported, predictor, images)
-        if not difference <= TOLERANCE:
-            raise InputError(
-                f"--output: {output} is not written: its probabilities would differ from PyTorch's by {difference:.1g} "
-                f"on {origin}, which is more than rounding ({TOLERANCE}); please report it"
-            )
-        few = 0 if predictor.novelty is None else 2.5 / len(predictor.novelty.keys)
-        if not of_novelty <= max(NOVELTY_TOLERANCE, few):
-            raise InputError(
-                f"--output: {output} is not written: its novelty would differ from PyTorch's by {of_novelty:.1g} on "
-                f"{origin}, which is more than rounding; please report it"
-            )
+        difference, checked = _check(exported, predictor, images, origin, output)
         comparison = None
         if options.quantize:
             assert run
             assert data
             comparison = write_int8(temporary, int8, output, data, run, max_loss)
-        text = model_card(output, predictor, run, f"{count} {origin}", difference, comparison)
+        text = model_card(output, predictor, run, checked, difference, comparison)
         # Whatever can fail has been done: the file and what tells of it come together or not at all.
         write_atomically(text, card)
         if comparison:
@@ -120,11 +109,34 @@ def export_command(argv: list[str]) -> None:
         f"{output} ({output.stat().st_size / 1e6:.1f} MB) takes uint8 RGB images [batch, height, width, 3] and gives "
         f"the probabilities of {len(predictor.class_names)} classes{_novelty_note(output, predictor)}\n"
         f"largest difference of a probability from PyTorch's{' in float32' if comparison else ''}: {difference:.1g}, "
-        f"on {count} {origin}"
+        f"on {checked}"
     )
     if comparison:
         print(f"{comparison_lines(comparison)}\ncomparison: {figures}")
     print(f"model card: {card}")
+
+
+def _check(
+    exported: Exported, predictor: Predictor, images: Iterable[npt.NDArray[np.uint8]], origin: str, output: Path
+) -> tuple[float, str]:
+    """Return the largest difference of a probability from PyTorch's, and how many images of what origin it is from.
+
+    Raises:
+        InputError: It is more than rounding, or that of the novelty is.
+    """
+    difference, of_novelty, count = largest_difference(exported, predictor, images)
+    if not difference <= TOLERANCE:
+        raise InputError(
+            f"--output: {output} is not written: its probabilities would differ from PyTorch's by {difference:.1g} "
+            f"on {origin}, which is more than rounding ({TOLERANCE}); please report it"
+        )
+    few = 0 if predictor.novelty is None else 2.5 / len(predictor.novelty.keys)
+    if not of_novelty <= max(NOVELTY_TOLERANCE, few):
+        raise InputError(
+            f"--output: {output} is not written: its novelty would differ from PyTorch's by {of_novelty:.1g} on "
+            f"{origin}, which is more than rounding; please report it"
+        )
+    return difference, f"{count} {origin}"
 
 
 def _novelty_note(output: Path, predictor: Predictor) -> str:

@@ -87,7 +87,8 @@ def write_int8(
     labels = data.labels[test].tolist()
     comparison = compare_onnx(exported, target, zip(_images(data, test, "comparing"), labels, strict=True), groups)
     lost = comparison.points_lost["value"]
-    if lost is None or lost > max_loss:
+    assert lost is not None
+    if lost > max_loss:
         raise InputError(
             f"--quantize: {output} is not written, since int8 costs more than --max_loss {max_loss:g}: "
             f"{_accuracy(comparison)}; export without --quantize, or allow more"

@@ -23,6 +23,7 @@ ELSEWHERE = {
     ("README.md", "python"): "test_readme.py",
     ("extend.md", "python"): "test_documentation.py",
     ("extend.md", "yaml"): "test_documentation.py",
+    ("int8.md", "python"): "../cli/test_export_int8.py",
 }
 """Blocks that tests of their own run."""
 
