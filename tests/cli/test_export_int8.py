@@ -18,6 +18,7 @@ from kth_lightning.cli.main import main
 from kth_lightning.errors import InputError
 from kth_lightning.io.run_folder import RunFolder
 
+Both = tuple[Path, Path]
 PAGE = Path(__file__).parents[2] / "docs" / "int8.md"
 
 
@@ -31,16 +32,25 @@ def noise(height: int, width: int) -> npt.NDArray[np.uint8]:
 
 
 @pytest.fixture(scope="module")
-def both(tiny_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Export a run in float32 and in int8."""
-    folder = tmp_path_factory.mktemp("exported")
-    flags = ["export", "--ckpt_path", str(tiny_run.best_checkpoint), "--output"]
-    main([*flags, str(folder / "float.onnx")])
-    main([*flags, str(folder / "int8.onnx"), "--quantize", "int8", "--max_loss", "100"])
-    return folder / "float.onnx", folder / "int8.onnx"
+def moved(tiny_run: RunFolder, images: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """Copy a run whose images are no longer where they were."""
+    folder = tmp_path_factory.mktemp("moved")
+    run = RunFolder(shutil.copytree(tiny_run.path, folder / "run"))
+    run.config.write_text(run.config.read_text().replace(str(images), str(folder / "gone")))
+    return run
 
 
-def test_weights_are_seven_bits_with_a_scale_a_channel_and_all_else_is_left(both: tuple[Path, Path]) -> None:
+@pytest.fixture(scope="module")
+def both(tiny_run: RunFolder, moved: RunFolder, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Both:
+    """Export a run in float32, and where its images have moved, in int8."""
+    one, other = (tmp_path_factory.mktemp("exported") / name for name in ("float.onnx", "int8.onnx"))
+    main(["export", "--ckpt_path", str(tiny_run.best_checkpoint), "--output", str(one)])
+    flags = ["--quantize", "int8", "--max_loss", "100", "--data.root", str(images)]
+    main(["export", "--ckpt_path", str(moved.best_checkpoint), "--output", str(other), *flags])
+    return one, other
+
+
+def test_weights_are_seven_bits_with_a_scale_a_channel_and_all_else_is_left(both: Both) -> None:
     before, after = (onnx.load(file) for file in both)
     onnx.checker.check_model(after)
     assert [item.name for item in after.graph.output] == ["probabilities", "novelty"]
@@ -59,7 +69,7 @@ def test_weights_are_seven_bits_with_a_scale_a_channel_and_all_else_is_left(both
             assert {producer[name].op_type for name in node.input} == {"DequantizeLinear"}
 
 
-def test_images_are_still_resized_to_the_last_bit(both: tuple[Path, Path]) -> None:
+def test_images_are_still_resized_to_the_last_bit(both: Both) -> None:
     for size in ((90, 70), (20, 41)):
         image = noise(*size)
         resized = np.asarray(Image.fromarray(image).resize((32, 32), Image.Resampling.BICUBIC))
@@ -68,7 +78,7 @@ def test_images_are_still_resized_to_the_last_bit(both: tuple[Path, Path]) -> No
 
 
 def test_the_comparison_is_what_the_two_files_say_of_the_test_images(
-    both: tuple[Path, Path], tiny_run: RunFolder, images: Path
+    both: Both, tiny_run: RunFolder, images: Path
 ) -> None:
     test = tiny_run.read_predictions()
     answers = [
@@ -121,18 +131,12 @@ def _stretch(checkpoint: Path) -> None:
     torch.save(content, checkpoint)
 
 
-def test_images_that_have_moved_are_named_by_a_flag(
-    tiny_run: RunFolder, images: Path, tmp_path: Path, refusal: Callable[..., str], capsys: pytest.CaptureFixture
-) -> None:
-    shutil.copytree(tiny_run.path, tmp_path / "run")
-    run = RunFolder(tmp_path / "run")
-    run.config.write_text(run.config.read_text().replace(str(images), str(tmp_path / "gone")))
-    command = ["export", "--ckpt_path", str(run.best_checkpoint), "--output", str(tmp_path / "m.onnx")]
-    command += ["--quantize", "int8", "--max_loss", "100"]
-    assert "--data.root" in refusal(*command)
-    main([*command, "--data.root", str(images)])
-    assert "int8 against float32" in capsys.readouterr().out
-    assert (tmp_path / "m.onnx").exists()
+def test_images_that_have_moved_are_asked_for(moved: RunFolder, tmp_path: Path, refusal: Callable[..., str]) -> None:
+    command = ["export", "--ckpt_path", moved.best_checkpoint, "--output", tmp_path / "m.onnx", "--quantize", "int8"]
+    said = refusal(*command)
+    assert "--data.root" in said
+    assert "gone" in said
+    assert [*tmp_path.iterdir()] == []
 
 
 @pytest.mark.parametrize(
@@ -165,7 +169,7 @@ def test_a_checkpoint_outside_its_run_and_a_missing_package_are_refused(
 
 
 def test_the_lines_of_python_quantise_and_compare_any_exported_file(
-    both: tuple[Path, Path],
+    both: Both,
     images: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
