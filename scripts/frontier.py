@@ -28,7 +28,7 @@ from matplotlib.figure import Figure
 from tabulate import tabulate
 
 from kth_lightning.drawing.figures import save
-from kth_lightning.io.run_folder import write_atomically
+from kth_lightning.io.atomic_file import write_atomically
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 

@@ -29,7 +29,7 @@ from kth_lightning.cli.run_images import add_place_flags, places_of_run
 from kth_lightning.data.images import read_rgb
 from kth_lightning.data.module import ImageData
 from kth_lightning.evaluation.statistics import cross_entropies
-from kth_lightning.io.run_folder import write_atomically
+from kth_lightning.io.atomic_file import write_atomically
 from kth_lightning.predict.exported_file import quiet_exporters, write_exported
 from kth_lightning.predict.predictor import Predictor
 from kth_lightning.predict.quantize_onnx import STEPS, fuse_onnx, network_layers

@@ -32,7 +32,7 @@ from tqdm import tqdm
 from kth_lightning.data.images import read_rgb
 from kth_lightning.data.module import ImageData
 from kth_lightning.data.split import make_split
-from kth_lightning.io.run_folder import write_atomically
+from kth_lightning.io.atomic_file import write_atomically
 from kth_lightning.models import Classifier
 from kth_lightning.models.checkpoint import load_classifier
 from kth_lightning.models.embedding import embed_features

@@ -33,7 +33,8 @@ from tqdm import tqdm
 from kth_lightning.data.images import read_rgb
 from kth_lightning.data.sources.sample import SampleSource
 from kth_lightning.errors import InputError
-from kth_lightning.io.run_folder import RunFolder, write_atomically
+from kth_lightning.io.atomic_file import write_atomically
+from kth_lightning.io.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
 SHAPES = ((200, 160), (160, 200))  # pixels, width and height

@@ -30,7 +30,7 @@ from tqdm import tqdm
 from kth_lightning.data.module import ImageData
 from kth_lightning.data.split import Part
 from kth_lightning.errors import InputError
-from kth_lightning.io.run_folder import write_atomically
+from kth_lightning.io.atomic_file import write_atomically
 
 WORKERS = Path(__file__).resolve().parent / "peers"
 BATCH_SIZE = 20

@@ -31,8 +31,9 @@ import torch
 from kth_lightning import ImageData
 from kth_lightning.evaluation.statistics import accuracy_interval
 from kth_lightning.evaluation.suspects import least_squares_likeness, rank_suspects
+from kth_lightning.io.atomic_file import write_atomically
 from kth_lightning.io.csv_text import csv_rows, csv_text
-from kth_lightning.io.run_folder import RunFolder, write_atomically
+from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.stores.store import CLEAN, Store
 
 RATES = (0.10, 0.03)

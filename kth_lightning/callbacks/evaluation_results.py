@@ -17,7 +17,8 @@ from kth_lightning.evaluation.own_test import OwnTest
 from kth_lightning.evaluation.seen_images import ImageKeys
 from kth_lightning.evaluation.shift import STATISTICS
 from kth_lightning.evaluation.trust import trust_of
-from kth_lightning.io.run_folder import RunFolder, write_atomically
+from kth_lightning.io.atomic_file import write_atomically
+from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.io.split_file import write_split
 from kth_lightning.models import Classifier
 from kth_lightning.report.page import write_report

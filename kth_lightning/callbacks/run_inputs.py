@@ -9,7 +9,8 @@ from kth_lightning.callbacks.image_data import image_data
 from kth_lightning.data.split_table import split_rows
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.seen_images import Origin, image_keys
-from kth_lightning.io.run_folder import RunFolder, write_atomically
+from kth_lightning.io.atomic_file import write_atomically
+from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.io.split_file import rows_digest, write_split
 from kth_lightning.io.terminal import print_rank_zero
 

@@ -12,7 +12,8 @@ from kth_lightning.evaluation.localisation import localise
 from kth_lightning.evaluation.nearest_images import TrainingImages
 from kth_lightning.explain.explanation import Explanation, explain
 from kth_lightning.explain.overlay import overlay
-from kth_lightning.io.run_folder import LookAlike, Mistake, RunFolder
+from kth_lightning.io.mistakes_file import LookAlike, Mistake
+from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.models import Classifier
 
 MOST_MISTAKES = 24

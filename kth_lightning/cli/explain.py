@@ -18,11 +18,11 @@ from kth_lightning.evaluation.localisation import localise
 from kth_lightning.evaluation.nearest_images import SHOWN, TrainingImages
 from kth_lightning.explain.explanation import Explanation, explain
 from kth_lightning.explain.overlay import captioned, overlay
+from kth_lightning.io.atomic_file import write_atomically
 from kth_lightning.io.csv_text import csv_text
 from kth_lightning.io.find_images import FoundImages
 from kth_lightning.io.output_folder import make_output_folder
 from kth_lightning.io.progress import Progress
-from kth_lightning.io.run_folder import write_atomically
 from kth_lightning.models import Classifier
 from kth_lightning.models.checkpoint import load_classifier
 from kth_lightning.predict.predictor import check_counts, read_options

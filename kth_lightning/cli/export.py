@@ -25,9 +25,10 @@ from kth_lightning.data.images import UnreadableImage, read_rgb
 from kth_lightning.data.module import ImageData
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.novelty import HOW_TO_MAKE
+from kth_lightning.io.atomic_file import write_atomically
 from kth_lightning.io.find_images import FoundImages
 from kth_lightning.io.progress import Progress
-from kth_lightning.io.run_folder import RunFolder, write_atomically
+from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.predict.exported_file import Exported, largest_difference, write_exported
 from kth_lightning.predict.model_card import model_card
 from kth_lightning.predict.predictor import Predictor

@@ -8,7 +8,8 @@ import numpy as np
 import yaml
 
 from kth_lightning.evaluation.statistics import per_class
-from kth_lightning.io.run_folder import Predictions, RunFolder
+from kth_lightning.io.predictions_file import Predictions
+from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.io.terminal import is_first_process, printable
 
 _CLASSES_NAMED = 3

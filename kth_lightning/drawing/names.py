@@ -6,8 +6,8 @@ from functools import cache
 from pathlib import Path
 
 from kth_lightning.drawing.fonts import missing
+from kth_lightning.io.atomic_file import write_atomically
 from kth_lightning.io.csv_text import csv_text
-from kth_lightning.io.run_folder import write_atomically
 from kth_lightning.io.terminal import print_rank_zero
 
 NUMBERS_FILE = "class_numbers.csv"

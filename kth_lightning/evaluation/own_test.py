@@ -12,7 +12,8 @@ import torch
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.seen_images import ImageKeys
 from kth_lightning.evaluation.shift import Shift, accuracy_difference, find_shifts
-from kth_lightning.io.run_folder import Predictions, RunFolder
+from kth_lightning.io.predictions_file import Predictions
+from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.io.split_file import read_split
 
 

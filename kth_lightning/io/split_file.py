@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kth_lightning.errors import InputError
+from kth_lightning.io.atomic_file import write_atomically
 from kth_lightning.io.csv_text import csv_text, read_csv
-from kth_lightning.io.run_folder import write_atomically
 
 PARTS = ("train", "val", "test", "unused")
 

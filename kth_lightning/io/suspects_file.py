@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kth_lightning.errors import InputError
+from kth_lightning.io.atomic_file import write_atomically
 from kth_lightning.io.csv_text import csv_text
-from kth_lightning.io.run_folder import write_atomically
 from kth_lightning.io.tables import BadTable, read_table
 
 TABLE, PAGE = "suspects.csv", "suspects.html"

@@ -11,8 +11,8 @@ import numpy as np
 from kth_lightning.evaluation.clusters import cluster_numbers, clustered_paired_test
 from kth_lightning.evaluation.resampled import ResampledTest, corrected_resampled_t
 from kth_lightning.evaluation.statistics import PairedTest, holm, mcnemar
+from kth_lightning.io.atomic_file import write_atomically
 from kth_lightning.io.csv_text import csv_text
-from kth_lightning.io.run_folder import write_atomically
 from kth_lightning.io.split_file import read_split
 from kth_lightning.report.model_runs import ModelRuns
 

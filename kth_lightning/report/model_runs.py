@@ -14,7 +14,8 @@ from kth_lightning.data.sources.choose import source_name
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.calibration import apply_temperature
 from kth_lightning.io.flat_settings import flat_settings
-from kth_lightning.io.run_folder import Predictions, RunFolder
+from kth_lightning.io.predictions_file import Predictions
+from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.report.registry import MODELS, name_of
 from kth_lightning.report.same_images import image_names
 from kth_lightning.report.table import Part

@@ -13,7 +13,8 @@ from kth_lightning.drawing.attempt import attempt
 from kth_lightning.drawing.figures import save
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.statistics import accuracy_interval
-from kth_lightning.io.run_folder import RunFolder, write_atomically
+from kth_lightning.io.atomic_file import write_atomically
+from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.io.suspects_file import PAGE as SUSPECTS
 from kth_lightning.report.accuracy_time import Trained, time_figure
 from kth_lightning.report.charts import shortened

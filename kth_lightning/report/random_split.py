@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kth_lightning.io.run_folder import write_atomically
+from kth_lightning.io.atomic_file import write_atomically
 from kth_lightning.report.model_runs import find_models
 from kth_lightning.report.table import figures
 

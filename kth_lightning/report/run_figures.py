@@ -4,8 +4,8 @@ from kth_lightning.drawing.attempt import attempt
 from kth_lightning.drawing.figures import save
 from kth_lightning.drawing.names import picture_names, write_class_numbers
 from kth_lightning.evaluation.statistics import confusion_matrix
+from kth_lightning.io.atomic_file import write_atomically
 from kth_lightning.io.csv_text import csv_text
-from kth_lightning.io.run_folder import write_atomically
 from kth_lightning.report.charts import confusion_figure, draw_curves, reliability_figure
 from kth_lightning.report.model_runs import ModelRuns
 from kth_lightning.report.trust_view import curve_of, risk_coverage_figure

@@ -8,7 +8,8 @@ from typing import Any
 
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.leakage import Leakage
-from kth_lightning.io.run_folder import Predictions, RunFolder
+from kth_lightning.io.predictions_file import Predictions
+from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.io.split_file import read_split
 
 CAUTION = "CAUTION"

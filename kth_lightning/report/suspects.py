@@ -13,7 +13,7 @@ from kth_lightning.data.catalogue import Catalogue
 from kth_lightning.data.module import ImageData
 from kth_lightning.drawing.attempt import attempt
 from kth_lightning.evaluation.suspects import least_squares_likeness, rank_suspects
-from kth_lightning.io.run_folder import write_atomically
+from kth_lightning.io.atomic_file import write_atomically
 from kth_lightning.io.split_file import read_split
 from kth_lightning.io.suspects_file import PAGE, TABLE, SuspectRow, read_decisions, write_suspects
 from kth_lightning.report.photos import jpeg_uri, suspect_rows

@@ -13,7 +13,8 @@ import tabulate
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.clusters import summarise_groups
 from kth_lightning.evaluation.statistics import accuracy_interval
-from kth_lightning.io.run_folder import LOCALISATION, RunFolder, write_atomically
+from kth_lightning.io.atomic_file import write_atomically
+from kth_lightning.io.run_folder import LOCALISATION, RunFolder
 from kth_lightning.report.registry import ARTICLE_IMAGES, MODELS
 from kth_lightning.report.same_images import cautions, image_names, inputs
 from kth_lightning.report.spread import folds_and_seeds, mean_and_sd

@@ -11,7 +11,8 @@ from PIL import Image
 from kth_lightning.cli.main import main
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.statistics import summarise
-from kth_lightning.io.run_folder import Mistake, RunFolder
+from kth_lightning.io.mistakes_file import Mistake
+from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.report.page import write_report
 
 NAMES = ["cat", "dog", "emu"]
