@@ -14,6 +14,7 @@ from kth_lightning.callbacks.test_explanations import measure_maps
 from kth_lightning.data.image_statistics import image_statistics
 from kth_lightning.drawing.attempt import attempt
 from kth_lightning.evaluation.calibration import apply_temperature, expected_calibration_error
+from kth_lightning.evaluation.class_figures import class_figures
 from kth_lightning.evaluation.clusters import summarise_groups
 from kth_lightning.evaluation.selective import risk_coverage
 from kth_lightning.evaluation.statistics import confusion_matrix, cross_entropies
@@ -47,6 +48,7 @@ def write_judgement(
     run.write_confusion(confusion_matrix(targets, probabilities.argmax(1), data.num_classes), data.class_names)
     run.write_image_statistics(paths, image_statistics(data, index.numpy()))
     figures = _judge(targets, probabilities, groups, temperature)
+    figures["classes"] = class_figures(targets, probabilities.argmax(1), data.class_names, groups)
     further = model.further_figures(logits, labels)
     figures |= {name: {"value": value, "low": None, "high": None} for name, value in further.items()}
     with (

@@ -78,7 +78,7 @@ def _settings(config: dict[str, Any]) -> dict[str, Any]:
     settings |= {
         "augmentation": data["augmentation"]["class_path"] if own else data["augmentation"],
         "views": str(data["views"] or "each epoch its own"),
-        "balance": str(data["balance"]).lower(),
+        "balance": data["balance"],
         "seed": config["seed_everything"],
         "precision": config["trainer"]["precision"],
     }

@@ -24,7 +24,7 @@ from kth_lightning.io.terminal import print_rank_zero
 
 _UNSPLIT = {
     "image_size", "interpolation", "resize", "batch_size", "augmentation", "augmentation_seed", "views", "tta_flip",
-    "balance", "seed", "cache_dir",
+    "balance", "balance_beta", "seed", "cache_dir",
 }  # fmt: skip
 """Settings of the data that no split depends on."""
 

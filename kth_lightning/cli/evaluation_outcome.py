@@ -1,6 +1,6 @@
 """What `test` and `validate` say at their end."""
 
-from kth_lightning.cli.outcome import group_lines, worst_classes
+from kth_lightning.cli.outcome import group_lines, recall_lines, worst_classes
 from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.io.terminal import is_first_process, printable
 from kth_lightning.report.evaluation_view import accuracy_text, evaluation_sentences
@@ -16,6 +16,7 @@ def print_evaluation(folder: RunFolder) -> None:
         return
     metrics = folder.read_metrics()
     lines = [
+        *recall_lines(folder, metrics["test"]),
         f"accuracy: {accuracy_text(metrics['test'])}",
         *group_lines(metrics["test"]),
         *evaluation_sentences(metrics["evaluation"]),

@@ -34,7 +34,7 @@ from kth_lightning.report.photos import (
     seen_rows,
 )
 
-_ELSEWHERE = {"batch_size", "views", "balance", "seed"}
+_ELSEWHERE = {"batch_size", "views", "balance", "balance_beta", "seed"}
 
 _CLASSES = 60  # with images and densities of their own
 _EXAMPLES = 80  # at their original shape, in all

@@ -11,6 +11,7 @@ from kth_lightning.evaluation.statistics import per_class
 from kth_lightning.io.predictions_file import Predictions
 from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.io.terminal import is_first_process, printable
+from kth_lightning.report.imbalance import count_classes, recall_text
 
 _CLASSES_NAMED = 3
 
@@ -25,7 +26,8 @@ def print_outcome(run: RunFolder) -> None:
         return
     metrics = run.read_metrics()
     accuracy = metrics["test"]["acc"]
-    lines = [
+    lines = recall_lines(run, metrics["test"])
+    lines += [
         f"accuracy: {100 * accuracy['value']:.1f} % of {metrics['test']['n']} test images "
         f"(95 % interval {100 * accuracy['low']:.1f} to {100 * accuracy['high']:.1f} %)"
     ]
@@ -37,6 +39,12 @@ def print_outcome(run: RunFolder) -> None:
         lines.append(f"report: {run.report}")
     lines.append(f"next: {_predict_command(run)}")
     print(printable("\n".join(lines)))
+
+
+def recall_lines(run: RunFolder, figures: Mapping[str, Any]) -> list[str]:
+    """Say the macro recall, and why it comes first, where classes are uneven."""
+    counted = count_classes(run)
+    return [f"macro recall: {recall_text(figures)}; the classes are uneven: {counted}"] if counted.is_uneven else []
 
 
 def group_lines(figures: Mapping[str, Any]) -> list[str]:

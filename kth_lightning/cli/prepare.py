@@ -6,7 +6,7 @@ from kth_lightning.io.terminal import printable
 
 _ELSEWHERE = {
     "image_size", "interpolation", "resize", "batch_size", "val_size", "test_size", "split_seed", "splits", "num_folds",
-    "fold", "augmentation", "augmentation_seed", "views", "balance", "seed",
+    "fold", "augmentation", "augmentation_seed", "views", "balance", "balance_beta", "seed",
 }  # fmt: skip
 
 

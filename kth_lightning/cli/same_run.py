@@ -10,6 +10,7 @@ from jsonargparse import Namespace
 
 from kth_lightning.cli.parser import Parser
 from kth_lightning.cli.run_name import HARDWARE, PLACES, is_one_of
+from kth_lightning.data.balance import named_balance
 from kth_lightning.data.module import ImageData
 from kth_lightning.data.split_table import ChangedImagesError, Difference, misplaced
 from kth_lightning.data.square import SQUASH
@@ -70,7 +71,9 @@ class Begun:
             read_split(run.splits)
         except InputError:
             raise InputError(f"{run.splits} is damaged; put it back as it was, or {_ANEW}") from None
-        return cls(run, _SINCE | flat_settings(written), run.read_start())
+        settings = _SINCE | flat_settings(written)
+        settings["data.balance"] = named_balance(settings.get("data.balance"))
+        return cls(run, settings, run.read_start())
 
     @property
     def chosen_precision(self) -> str | None:
@@ -93,6 +96,7 @@ class Begun:
         Raises:
             InputError: A setting differs that makes another run.
         """
+        asked = {**asked, "data.balance": named_balance(asked.get("data.balance"))}
         keys = (key for key in asked.keys() | self.settings.keys() if asked.get(key) != self.settings.get(key))
         differ = sorted(
             key for key in keys if key != but and not is_one_of(key, HARDWARE) and not self._is_place(key, asked)

@@ -34,7 +34,7 @@ class _PartDataset(Dataset[Batch]):
         index = self.index[share.positions.clamp(min=0)]
         return {
             "index": index,
-            "view": torch.full_like(index, share.view),
+            "view": share.views,
             "label": torch.where(share.positions < 0, PADDING, self.labels[index]),
             "count": share.size,
         }
@@ -58,7 +58,7 @@ class PixelDataset(_PartDataset):
         """Return a process's share of a batch; `key` tells that its images are yet to be augmented."""
         batch = super().__getitem__(share)
         batch["images"] = self.store.fetch(batch["index"]).permute(0, 3, 1, 2)
-        if share.view != CLEAN:
+        if (share.views != CLEAN).any():
             batch["key"] = self.keys[batch["index"]]
         return batch
 

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from kth_lightning.data.augmentation.augmentation import Augmentation, augmented
 from kth_lightning.data.augmentation.choose import NONE, make_augmentation
 from kth_lightning.data.augmentation.identity import augmentation_identity
+from kth_lightning.data.balance import DEFAULT_BETA, Balance, class_factors, read_balance
 from kth_lightning.data.batch import Batch
 from kth_lightning.data.catalogue import Catalogue
 from kth_lightning.data.dataset import FeatureDataset, PixelDataset, only
@@ -21,7 +22,7 @@ from kth_lightning.data.groups import group_images, read_group_by
 from kth_lightning.data.images import MAX_PIXELS, ReadOptions
 from kth_lightning.data.pixels import open_pixels
 from kth_lightning.data.prepare import Prepared, prepare
-from kth_lightning.data.sampler import BatchShares, EpochOrder
+from kth_lightning.data.sampler import BalancedOrder, BatchShares, EpochOrder
 from kth_lightning.data.sources.choose import make_source
 from kth_lightning.data.sources.kth import KthSource
 from kth_lightning.data.sources.source import Source
@@ -91,7 +92,13 @@ class ImageData(KeepsSettings, LightningDataModule):
             images as they are; left out, every epoch draws new ones. With a number, the features of a frozen network
             are computed once and kept.
         tta_flip: In validation, test and prediction, average the logits of every image with those of its mirror image.
-        balance: Weigh every class alike in the training loss, however many images it has.
+        balance: How training makes up for classes of different sizes: "none"; "inverse" or "effective", by a factor in
+            the training loss, the inverse of the number of the class's training images or of their effective number
+            (`balance_beta`), 1 on the average over images; "sampling", by epochs of the same length in which every
+            class is seen equally often. Validation and test count every image alike. True and false, as until
+            0.3.0, are "inverse" and "none".
+        balance_beta: For "effective": from 0, where all factors are 1, to below 1, where they near the inverse numbers;
+            0.9 where it is left out.
         seed: Random seed of the order of images.
 
     Raises:
@@ -129,7 +136,8 @@ class ImageData(KeepsSettings, LightningDataModule):
         augmentation_seed: int = 0,
         views: int | None = None,
         tta_flip: bool = False,
-        balance: bool = False,
+        balance: Balance | bool = "none",
+        balance_beta: float | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -183,7 +191,8 @@ class ImageData(KeepsSettings, LightningDataModule):
         self.augmentation_identity = None if self.augmentation is None else augmentation_identity(self.augmentation)
         self.views = views
         self.tta_flip = tta_flip
-        self.balance = balance
+        self.balance = read_balance(balance, balance_beta)
+        self.balance_beta = DEFAULT_BETA if balance_beta is None else balance_beta
         self.seed = seed
         self.find_features: Callable[[Part], Store | None] | None = None
 
@@ -265,11 +274,11 @@ class ImageData(KeepsSettings, LightningDataModule):
 
     @property
     def class_weights(self) -> list[float] | None:
-        """Return each class's factor in the training loss, 1 on the average over images; None without `balance`."""
-        if not self.balance:
+        """Return each class's factor in the training loss, 1 on the average over images; None where there are none."""
+        if self.balance not in ("inverse", "effective"):
             return None
         counts = torch.bincount(self.labels[self.split.indices("train")], minlength=self.num_classes)
-        return (counts.sum() / (self.num_classes * counts)).tolist()
+        return class_factors(counts.numpy(), self.balance_beta if self.balance == "effective" else None)
 
     def describe(self) -> str:
         """Say in one line how the images are split and how uneven the classes are."""
@@ -319,7 +328,8 @@ class ImageData(KeepsSettings, LightningDataModule):
         if self.trainer is not None:
             rank, world_size = self.trainer.global_rank, self.trainer.world_size
             shuffle = shuffle and not self.trainer.overfit_batches  # type: ignore[attr-defined]
-        order = EpochOrder(len(index), shuffle, self.seed)
+        balanced = shuffle and self.balance == "sampling"
+        order = BalancedOrder(self.labels[index], self.seed) if balanced else EpochOrder(len(index), shuffle, self.seed)
         shares = BatchShares(order, self.batch_size, self.views_of(part), rank, world_size)
         # Rows come from memory or a memory map: worker processes would only pass them on.
         return DataLoader(dataset, batch_sampler=shares, collate_fn=only, pin_memory=torch.cuda.is_available())

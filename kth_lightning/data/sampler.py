@@ -14,12 +14,12 @@ class Share(NamedTuple):
 
     Attributes:
         positions: int64 [B], positions within the data set; -1 in the rows that fill the share up.
-        view: The view in which all of them are seen.
+        views: int64 [B], the view in which each is seen; all clean or none.
         size: Number of images in the batch of all processes.
     """
 
     positions: Tensor
-    view: int
+    views: Tensor
     size: int
 
 
@@ -48,11 +48,71 @@ class EpochOrder(Sampler[int]):
             return np.random.default_rng((self.seed, self.epoch)).permutation(self.number)
         return np.arange(self.number)
 
+    def views(self, positions: np.ndarray, views: Sequence[int] | None) -> np.ndarray:
+        """Return the view of every position of the epoch's order, int64 [number].
+
+        Args:
+            positions: As `positions` gives them.
+            views: Seen in turns, an epoch each; None for another view in every epoch.
+        """
+        view = self.epoch + 1 if views is None else views[self.epoch % len(views)]
+        return np.full(len(positions), view)
+
     def __len__(self) -> int:
         return self.number
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.positions().tolist())
+
+
+class BalancedOrder(EpochOrder):
+    """An order in which every class is seen equally often, to one image, and an epoch is as long as without it.
+
+    Of a class with more images than its share every epoch draws others; of one with fewer all come, none more than once
+    more often than another of the class, and each time in another view. All is drawn from the seed and the epoch alone.
+
+    Args:
+        labels: Class of each image, int64 [number].
+        seed: Of the order.
+    """
+
+    def __init__(self, labels: Tensor, seed: int) -> None:
+        super().__init__(len(labels), True, seed)
+        self.members = [np.flatnonzero(labels.numpy() == label) for label in labels.unique().tolist()]
+
+    @property
+    def most(self) -> int:
+        """Return how often an image comes in an epoch at most."""
+        return max(-(-self._share(one_more=True) // len(own)) for own in self.members)
+
+    def positions(self) -> np.ndarray:
+        """Return the epoch's order, int64 [number]."""
+        rng = np.random.default_rng((self.seed, self.epoch))
+        larger = rng.permutation(len(self.members)) < self.number % len(self.members)
+        drawn = [
+            np.resize(rng.permutation(own), self._share(bool(one_more)))
+            for own, one_more in zip(self.members, larger, strict=True)
+        ]
+        return rng.permutation(np.concatenate(drawn))
+
+    def views(self, positions: np.ndarray, views: Sequence[int] | None) -> np.ndarray:
+        """Return the view of every position, another one where an image comes again.
+
+        Args:
+            positions: As `positions` gives them.
+            views: Seen in turns; None for views that no other epoch has.
+        """
+        by_image = np.argsort(positions, kind="stable")
+        ordered = positions[by_image]
+        times = np.empty(len(positions), np.int64)
+        times[by_image] = np.arange(len(positions)) - np.searchsorted(ordered, ordered)
+        if views is None:
+            return self.epoch * self.most + times + 1
+        return np.asarray(views)[(self.epoch + times) % len(views)]
+
+    def _share(self, one_more: bool) -> int:
+        share, rest = divmod(self.number, len(self.members))
+        return share + bool(one_more and rest)
 
 
 class BatchShares(Sampler[list[Share]]):
@@ -83,17 +143,19 @@ class BatchShares(Sampler[list[Share]]):
         return -(-len(self.sampler) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[Share]]:
-        epoch, number = self.sampler.epoch, len(self.sampler)
-        view = epoch + 1 if self.views is None else self.views[epoch % len(self.views)]
-        order, full = self.sampler.positions(), number // self.batch_size * self.batch_size
-        whole, rest = self._shares(order[:full].reshape(-1, self.batch_size)), self._shares(order[None, full:])
-        for positions in whole.unbind():
-            yield [Share(positions, view, self.batch_size)]
+        number, order = len(self.sampler), self.sampler.positions()
+        full = number // self.batch_size * self.batch_size
+        views = self.sampler.views(order, self.views)
+        filled = [(order, -1), (views, views.max(initial=0))]
+        whole = [self._shares(rows[:full].reshape(-1, self.batch_size), fill) for rows, fill in filled]
+        for positions, seen in zip(whole[0].unbind(), whole[1].unbind(), strict=True):
+            yield [Share(positions, seen, self.batch_size)]
         if full < number:
-            yield [Share(rest[0], view, number - full)]
+            positions, seen = (self._shares(rows[None, full:], fill)[0] for rows, fill in filled)
+            yield [Share(positions, seen, number - full)]
 
-    def _shares(self, batches: np.ndarray) -> Tensor:
+    def _shares(self, batches: np.ndarray, fill: int) -> Tensor:
         """Return this process's part of batches, int64 [S, B] from [S, size]."""
         mine = batches[:, self.rank :: self.world_size]
         missing = -(-batches.shape[1] // self.world_size) - mine.shape[1]
-        return torch.from_numpy(np.pad(mine, ((0, 0), (0, missing)), constant_values=-1))
+        return torch.from_numpy(np.pad(mine, ((0, 0), (0, missing)), constant_values=fill))

@@ -15,7 +15,8 @@ from PIL import Image
 from kth_lightning.drawing.attempt import attempt
 from kth_lightning.drawing.figures import svg_uri
 from kth_lightning.evaluation.calibration import expected_calibration_error
-from kth_lightning.evaluation.statistics import confusion_matrix, per_class
+from kth_lightning.evaluation.class_figures import class_figures
+from kth_lightning.evaluation.statistics import confusion_matrix
 from kth_lightning.report.charts import (
     CURVES,
     Course,
@@ -23,6 +24,7 @@ from kth_lightning.report.charts import (
     curve_figure,
     reliability_figure,
 )
+from kth_lightning.report.imbalance import count_classes
 from kth_lightning.report.model_runs import ModelRuns
 from kth_lightning.report.trust_view import risk_coverage_figure, trust_view
 from kth_lightning.report.verdict import capital, score
@@ -153,20 +155,32 @@ def _confusion(matrix: npt.NDArray[np.int64], names: Sequence[str]) -> Views:
 
 def _classes(model: ModelRuns) -> list[Views]:
     """List the classes, the worst first and those without a test image last."""
-    scores = per_class(model.labels, model.probabilities)
-    given = np.bincount(model.probabilities.argmax(axis=1), minlength=len(model.class_names))
-    order = np.lexsort((-scores.support, scores.f1, scores.support == 0))
-    return [
-        {
-            "name": model.class_names[position],
-            "support": int(scores.support[position]),
-            "precision": _percent(scores.precision[position] if given[position] else None),
-            "recall": _percent(scores.recall[position] if scores.support[position] else None),
-            "f1": _percent(scores.f1[position] if scores.support[position] else None),
-            "share": f"{scores.f1[position]:.3f}",
-        }
-        for position in order
-    ]
+    found = class_figures(model.labels, model.probabilities.argmax(axis=1), model.class_names, model.groups)
+    counts = [count_classes(run) for run in model.part.runs]
+    views = []
+    for row in sorted(found, key=lambda row: (row["f1"] is None, row["f1"], -row["n"])):
+        shown = {name: _estimate(row[name], model.repeated) for name in ("recall", "precision")}
+        trained = [item.counts.get(row["class"], 0) for item in counts if item.trained]
+        low, high = (pick(trained, default=0) for pick in (min, max))
+        views.append(
+            {
+                "name": row["class"],
+                "support": row["n"],
+                "f1": _percent(row["f1"]),
+                "share": f"{row['f1'] or 0:.3f}",
+                "trained": (f"{low}" if low == high else f"{low}–{high}") if trained else "–",
+                **shown,
+            }
+        )
+    return views
+
+
+def _estimate(share: Mapping[str, float] | None, repeated: bool) -> list[str]:
+    """Write a share and its interval, which images that were tested several times do not give."""
+    if share is None:
+        return [_percent(None)]
+    value = _percent(share["value"])
+    return [value] if repeated else [value, f"({100 * share['low']:.0f}–{100 * share['high']:.0f})"]
 
 
 def _groups(entry: Mapping[str, Any]) -> list[Views]:

@@ -20,6 +20,7 @@ from kth_lightning.report.accuracy_time import Trained, time_figure
 from kth_lightning.report.charts import shortened
 from kth_lightning.report.differences import find_differences, write_differences
 from kth_lightning.report.evaluation_view import evaluation_view
+from kth_lightning.report.imbalance import most_uneven
 from kth_lightning.report.model_runs import ModelRuns, find_models
 from kth_lightning.report.model_view import Views, chart_uri, model_view
 from kth_lightning.report.random_split import random_split, random_split_sentences
@@ -32,6 +33,7 @@ from kth_lightning.report.table import (
     LOCALISATION_NOTE,
     figures,
     localisation_rows,
+    recall_cells,
     table_notes,
     table_rows,
 )
@@ -64,19 +66,27 @@ def write_report(folder: Path) -> Path:
         for position, (model, entry, title) in enumerate(zip(models, entries, titles, strict=True), start=1)
     ]
     differences = find_differences(models)
+    counted = most_uneven([run for model in models for run in model.part.runs])
     evaluation = evaluation_view(models[0].metrics[0]) if single else None
     kept = _FIGURES if evaluation else None  # nothing was trained that would have cost something
     trained = []
     if same_test_images(entries):  # a chart says nothing of its caution
         trained = [point for model, entry in zip(models, entries, strict=True) for point in _trained(model, entry)]
+    header = _accuracy_first(HEADER)[:kept]
+    rows = [_accuracy_first(row)[:kept] for row in table_rows(entries, all_intervals=True)]
+    if counted.is_uneven:
+        header.insert(1, "macro recall (95 % CI)")
+        for row, cell in zip(rows, recall_cells(entries), strict=True):
+            row.insert(1, cell)
     page = _templates().get_template("report.html").render(
         name=folder.resolve().name,
         single=single,
-        heading=heading(models, entries, titles),
-        lead=lead(models, entries, titles, differences),
+        heading=heading(models, entries, titles, counted.is_uneven),
+        lead=lead(models, entries, titles, differences, counted),
         evaluation=evaluation,
-        header=_accuracy_first(HEADER)[:kept],
-        rows=[_accuracy_first(row)[:kept] for row in table_rows(entries, all_intervals=True)],
+        uneven=counted.is_uneven,
+        header=header,
+        rows=rows,
         cautions=cautions(entries),
         notes=table_notes(entries),
         localisation_header=LOCALISATION_HEADER,

@@ -11,6 +11,7 @@ import numpy as np
 import tabulate
 
 from kth_lightning.errors import InputError
+from kth_lightning.evaluation.class_figures import class_figures
 from kth_lightning.evaluation.clusters import summarise_groups
 from kth_lightning.evaluation.statistics import accuracy_interval
 from kth_lightning.io.atomic_file import write_atomically
@@ -75,8 +76,9 @@ def write_table(parts: Sequence[Part], folder: Path, reference: bool) -> str:
 
     The JSON is a list with an entry a model: "model", "runs", "n" (test images, of all folds together), for each
     score "value", "sd", "low" and "high", for each cost "value" and "sd", and so for "loss_calibrated", the
-    cross-entropy after temperature scaling; "inputs", a run each, tells its images ("data", "test") and what it started
-    from ("leakage"); "folds" and "seeds" count the different test sets and the trainings on each; with `reference` also
+    cross-entropy after temperature scaling; "classes", where no image is tested twice, are the figures of each class,
+    as `class_figures` gives them; "inputs", a run each, tells its images ("data", "test") and what it started from
+    ("leakage"); "folds" and "seeds" count the different test sets and the trainings on each; with `reference` also
     "article", and where images have masks "localisation". Over several runs "value" is the mean and "sd" the standard
     deviation; the bounds are those of the pooled predictions where no image is tested twice (folds), else null (seeds).
     Where there are folds and seeds, "sd_folds" is the standard deviation over the folds, of each fold's mean over the
@@ -106,8 +108,7 @@ def figures(part: Part, reference: bool) -> dict[str, Any]:
     metrics = [_checked(run) for run in part.runs]
     test = metrics[0]["test"] if len(metrics) == 1 else _pooled(part.runs)
     entry: dict[str, Any] = {"model": part.model, "runs": len(metrics), "n": test.get("n", metrics[0]["test"]["n"])}
-    if groups := test.get("groups"):
-        entry["groups"] = groups
+    entry |= {name: test[name] for name in ("groups", "classes") if test.get(name)}
     values = {name: [run["test"][name]["value"] for run in metrics] for name in SCORES}
     values |= {name: [run[name] for run in metrics] for name in COSTS}
     entry["inputs"] = [inputs(run, item) for run, item in zip(part.runs, metrics, strict=True)]
@@ -156,11 +157,11 @@ def _pooled(runs: Sequence[RunFolder]) -> dict[str, Any]:
             raise InputError(
                 f"{run.predictions} has other classes than {runs[0].predictions}; compare runs on one data set"
             )
-    return summarise_groups(
-        np.concatenate([item.labels for item in predictions]),
-        np.concatenate([item.probabilities for item in predictions]),
-        [group for item in predictions for group in item.groups],
-    )
+    labels = np.concatenate([item.labels for item in predictions])
+    probabilities = np.concatenate([item.probabilities for item in predictions])
+    groups = [group for item in predictions for group in item.groups]
+    classes = class_figures(labels, probabilities.argmax(axis=1), predictions[0].class_names, groups)
+    return summarise_groups(labels, probabilities, groups) | {"classes": classes}
 
 
 def _markdown(entries: Sequence[dict[str, Any]]) -> str:
@@ -198,6 +199,17 @@ def table_rows(entries: Sequence[dict[str, Any]], all_intervals: bool = False) -
             interval = _interval(*accuracy_interval(round(article["acc"] * article["n"]), article["n"]))
             rows.append(_row("(article)", article, f"{100 * article['acc']:.0f} %{interval}"))
     return rows
+
+
+def recall_cells(entries: Sequence[dict[str, Any]]) -> list[str]:
+    """Return a column of macro recalls for the rows of `table_rows`."""
+    cells = []
+    for entry in entries:
+        value, low, high = (entry["recall"][key] for key in ("value", "low", "high"))
+        cells.append(f"{100 * value:.1f} %{'' if low is None else _interval(low, high)}")
+        cells += [f"{100 * entry['recall'][key]:.1f} %" for _, key in _spreads(entry)]
+        cells += ["–"] if "article" in entry else []
+    return cells
 
 
 def _spreads(entry: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kth_lightning.report.differences import Difference
+from kth_lightning.report.imbalance import Counted
 from kth_lightning.report.model_runs import ModelRuns
 from kth_lightning.report.registry import MODELS, name_of
 from kth_lightning.report.same_images import same_test_images
@@ -22,19 +23,25 @@ def titles_of(models: Sequence[ModelRuns]) -> list[str]:
     ]
 
 
-def score(model: ModelRuns, entry: Mapping[str, Any]) -> str:
-    """Say how many test images a model names rightly."""
+def score(model: ModelRuns, entry: Mapping[str, Any], uneven: bool = False) -> str:
+    """Say how many test images a model names rightly; where classes are uneven, how many of each on the average."""
+    if uneven:
+        spread = f" ± {100 * entry['recall']['sd']:.1f}" if model.repeated else ""
+        return f"{100 * entry['recall']['value']:.1f}{spread} % of each class's test images on the average"
     if not model.repeated:
         return f"{model.right.sum()} of {len(model.right)} test images"
     return f"{100 * entry['acc']['value']:.1f} ± {100 * entry['acc']['sd']:.1f} % of the test images"
 
 
-def heading(models: Sequence[ModelRuns], entries: Sequence[Mapping[str, Any]], titles: Sequence[str]) -> str:
-    """Say which model does best, and how well."""
+def heading(
+    models: Sequence[ModelRuns], entries: Sequence[Mapping[str, Any]], titles: Sequence[str], uneven: bool
+) -> str:
+    """Say which model does best, and how well: by accuracy, or where classes are uneven by macro recall."""
     if not same_test_images(entries):
         return "These figures are not of the same test images, and cannot be compared"
-    best = _best(entries)
-    names, result = capital(_listed([titles[position] for position in best])), score(models[best[0]], entries[best[0]])
+    best = _best(entries, uneven)
+    names = capital(_listed([titles[position] for position in best]))
+    result = score(models[best[0]], entries[best[0]], uneven)
     if len(models) == 1:
         return f"{names} classifies {result} correctly"
     if len(best) == 1:
@@ -47,6 +54,7 @@ def lead(
     entries: Sequence[Mapping[str, Any]],
     titles: Sequence[str],
     differences: Sequence[Difference],
+    counted: Counted,
 ) -> str:
     """Say how certain the result is, and what it stands beside.
 
@@ -55,27 +63,36 @@ def lead(
         entries: Their figures, as `table.figures` makes them.
         titles: As `titles_of` gives them.
         differences: As `find_differences` gives them.
+        counted: The images of each class; where they are uneven, macro recall comes first.
     """
     if not same_test_images(entries):
         return ""
-    best, *others = _best(entries)
+    uneven = counted.is_uneven
+    best, *others = _best(entries, uneven)
     name = titles[best] if others else "it"
     sentences = []
-    acc = entries[best]["acc"]
+    leading = entries[best]["recall" if uneven else "acc"]
     if models[best].repeated:
         sentences.append(f"That is the mean of {len(models[best].metrics)} runs and their standard deviation.")
-    if acc["low"] is not None:
-        subject = f"the accuracy of {name}" if others else "its accuracy"
-        bounds = f"{100 * acc['low']:.1f} to {100 * acc['high']:.1f} %"
+    if uneven:
+        sentences.append(f"This macro recall counts every class alike, since the classes are uneven: {counted}.")
+    if leading["low"] is not None:
+        figure = "macro recall" if uneven else "accuracy"
+        subject = f"the {figure} of {name}" if others else f"its {figure}"
+        bounds = f"{100 * leading['low']:.1f} to {100 * leading['high']:.1f} %"
         like = "images like these"
         if groups := entries[best].get("groups"):
             like = f"images of further groups like these {groups['n']}"
         sentences.append(f"The 95 % interval of {subject} on {like} is {bounds}.")
+    if uneven:
+        acc = entries[best]["acc"]
+        interval = "" if acc["low"] is None else f" (95 % interval {100 * acc['low']:.1f} to {100 * acc['high']:.1f} %)"
+        sentences.append(f"In all it names {100 * acc['value']:.1f} % of the test images rightly{interval}.")
     mine = [item for item in differences if best in item.indices]
     # One that is right more often in all is not always so in the runs' mean, which names the best.
     ahead = [item for item in mine if item.indices[item.better] == best]
     for verdict, claim in (
-        ("better", "is significantly better than"),
+        ("better", "has a significantly higher accuracy than" if uneven else "is significantly better than"),
         ("more right", "names significantly more of these images rightly than"),
     ):
         if beaten := [titles[sum(item.indices) - best] for item in ahead if item.verdict == verdict]:
@@ -89,9 +106,9 @@ def lead(
     return " ".join(sentences)
 
 
-def _best(entries: Sequence[Mapping[str, Any]]) -> list[int]:
-    top = max(entry["acc"]["value"] for entry in entries)
-    return [position for position, entry in enumerate(entries) if entry["acc"]["value"] == top]
+def _best(entries: Sequence[Mapping[str, Any]], uneven: bool) -> list[int]:
+    values = [entry["recall" if uneven else "acc"]["value"] for entry in entries]
+    return [position for position, value in enumerate(values) if value == max(values)]
 
 
 def _listed(names: Sequence[str]) -> str:

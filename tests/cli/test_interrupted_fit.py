@@ -16,11 +16,13 @@ from kth_lightning.io.run_folder import RunFolder
 TINY = ["--model.backbone", "test_efficientnet", "--model.weights", "none"]
 
 
-@pytest.mark.parametrize("averaging", [[], ["--ema_decay", "0.9"]], ids=["", "averaged"])
-def test_a_killed_run_goes_on_to_the_same_weights_and_figures(
-    averaging: list[str], images: Path, tmp_path: Path
-) -> None:
-    flags = [*EXACT, *TINY, *averaging, "--data.root", str(images), "--trainer.max_epochs", "20", "--data.views", "2"]
+@pytest.mark.parametrize(
+    "further",
+    [[], ["--ema_decay", "0.9", "--data.balance", "sampling", "--data.val_size", "7"]],
+    ids=["", "averaged, on balanced samples of uneven classes"],
+)
+def test_a_killed_run_goes_on_to_the_same_weights_and_figures(further: list[str], images: Path, tmp_path: Path) -> None:
+    flags = [*EXACT, *TINY, *further, "--data.root", str(images), "--trainer.max_epochs", "20", "--data.views", "2"]
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     main(fit("configs/finetune.yaml", straight, *flags))
     command = [sys.executable, "-m", "kth_lightning", *fit("configs/finetune.yaml", killed, *flags)]
@@ -39,7 +41,7 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_figures(
     ]
     assert (killed / "predictions.csv").read_text() == (straight / "predictions.csv").read_text()
     ours, theirs = (torch.load(run / "checkpoints/last.ckpt", weights_only=True) for run in (killed, straight))
-    for state in ("state_dict", *(["current_model_state"] if averaging else [])):
+    for state in ("state_dict", *(["current_model_state"] if further else [])):
         assert all(torch.equal(ours[state][key], value) for key, value in theirs[state].items())
 
 

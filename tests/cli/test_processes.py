@@ -81,7 +81,7 @@ def heads(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Trained:
     args = ["--model", "FeatureHead", "--model.backbone", "resnet18", "--model.weights", "none", "--model.dropout", "0"]
     args += ["--model.lr_scheduler", "Cosine", "--model.lr_scheduler.warmup", "0.3", "--data.root", str(images)]
     args += ["--data.image_size", "64", "--data.augmentation", "standard", "--data.views", str(VIEWS)]
-    args += ["--data.tta_flip", "true", "--data.balance", "true", "--trainer.max_epochs", "3"]
+    args += ["--data.tta_flip", "true", "--data.balance", "inverse", "--trainer.max_epochs", "3"]
     args += ["--data.batch_size", "47", "--data.val_size", "7", "--data.test_size", "5"]
     args += ["--monitor", "val/loss_calibrated"]
     return train_twice(tmp_path_factory.mktemp("heads"), args)
@@ -89,7 +89,7 @@ def heads(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Trained:
 
 @pytest.fixture(scope="module")
 def fine_tuned(tmp_path_factory: pytest.TempPathFactory, images: Path, heads: Trained) -> Trained:
-    """Fine-tune with fewer training images than a batch, three to validate and one to test, on ever new views."""
+    """Fine-tune on a batch of balanced samples in ever new views, with three images to validate and one to test."""
     folder = tmp_path_factory.mktemp("finetuned")
     args = ["--model", "FineTuned", "--model.backbone", "test_convnext", "--model.weights", "none"]
     args += [
@@ -103,7 +103,7 @@ def fine_tuned(tmp_path_factory: pytest.TempPathFactory, images: Path, heads: Tr
         "64",
     ]
     args += ["--data.augmentation", "standard", "--data.batch_size", "100", "--trainer.max_epochs", "3"]
-    args += ["--ema_decay", "0.5"]
+    args += ["--ema_decay", "0.5", "--data.balance", "sampling"]
     args += ["--data.splits", str(few(heads[0].splits, folder / "splits.csv"))]
     return train_twice(folder, args)
 

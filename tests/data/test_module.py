@@ -170,15 +170,6 @@ def uneven(tmp_path: Path) -> Path:
     return tmp_path / "uneven"
 
 
-def test_balance_weighs_classes_alike(uneven: Path, data_of: Callable[..., ImageData]) -> None:
-    data = data_of(root=str(uneven), balance=True)
-    weights = torch.tensor(data.class_weights)
-    counts = torch.bincount(data.labels[data.split.indices("train")])
-    assert (weights * counts).sum().item() == pytest.approx(counts.sum().item())
-    assert weights[0] * counts[0] == pytest.approx(weights[1] * counts[1])
-    assert data_of(root=str(uneven)).class_weights is None
-
-
 def test_a_line_describes_split_and_imbalance(uneven: Path, data_of: Callable[..., ImageData]) -> None:
     assert data_of(root=str(uneven)).describe() == (
         "34 training, 7 validation and 7 test images in 2 classes; training images per class: 6 (dog) to 28 (cat)"
