@@ -27,7 +27,7 @@ def score(model: ModelRuns, entry: Mapping[str, Any], uneven: bool = False) -> s
     """Say how many test images a model names rightly; where classes are uneven, how many of each on the average."""
     if uneven:
         spread = f" ± {100 * entry['recall']['sd']:.1f}" if model.repeated else ""
-        return f"{100 * entry['recall']['value']:.1f}{spread} % of each class's test images on the average"
+        return f"an average of {100 * entry['recall']['value']:.1f}{spread} % of each class's test images"
     if not model.repeated:
         return f"{model.right.sum()} of {len(model.right)} test images"
     return f"{100 * entry['acc']['value']:.1f} ± {100 * entry['acc']['sd']:.1f} % of the test images"

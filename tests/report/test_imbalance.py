@@ -36,7 +36,7 @@ def uneven_run(folder: Path, right: list[int], trained: list[int], model: str = 
 def test_macro_recall_and_classes_lead_where_classes_are_uneven(tmp_path: Path) -> None:
     run = uneven_run(tmp_path / "run", [20, 3, 2], [51, 30, 10])
     page = Page(write_report(run.path))
-    heading = "The head on VGG19 classifies 66.7 % of each class's test images on the average correctly"
+    heading = "The head on VGG19 classifies an average of 66.7 % of each class's test images correctly"
     assert page.html.count(f"<h1>{heading.replace(chr(39), '&#39;')}</h1>") == 1
     recall = run.read_metrics()["test"]["recall"]
     interval = f"{100 * recall['low']:.1f} to {100 * recall['high']:.1f} %"
@@ -48,8 +48,9 @@ def test_macro_recall_and_classes_lead_where_classes_are_uneven(tmp_path: Path) 
         assert sentence in page.text
     assert page.row("model", "macro recall (95 % CI)", "accuracy (95 % CI)")
     assert page.row("head")[1] == f"66.7 % ({100 * recall['low']:.1f}–{100 * recall['high']:.1f})"
-    low, high = accuracy_interval(2, 4)
-    assert page.row("emu", "67 %")[2:] == ["100 % (34–100)", f"50 % ({100 * low:.0f}–{100 * high:.0f})", "4", "10", ""]
+    bounds = ((40, *accuracy_interval(2, 5)), (50, *accuracy_interval(2, 4)))
+    shares = [f"{share} % ({100 * low:.0f}–{100 * high:.0f})" for share, low, high in bounds]
+    assert page.row("emu", "44 %")[2:] == [*shares, "4", "10", ""]
     assert page.html.index('-classes"') < page.html.index('-mistakes"')
 
 
