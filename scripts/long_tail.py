@@ -37,7 +37,6 @@ CHOICES = {
     "inverse": ["inverse"],
     "effective, beta 0.9": ["effective", "--data.balance_beta", "0.9"],
     "effective, beta 0.99": ["effective", "--data.balance_beta", "0.99"],
-    "effective, beta 0.999": ["effective", "--data.balance_beta", "0.999"],
     "sampling": ["sampling"],
 }
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kth_lightning.errors import InputError
+from kth_lightning.evaluation.train_again import TRAIN_AGAIN
 
 NEIGHBOURS = 5
 CENTRED = 0.5
@@ -16,10 +17,7 @@ CENTRED = 0.5
 MOST_BYTES = 8_000_000
 """Of the vectors that a checkpoint keeps."""
 
-HOW_TO_MAKE = (
-    "0.3.0 and later versions keep one where a run has six training images or more: train it again with fit --config "
-    "RUN/config.yaml --run_dir NEW, RUN being its run folder"
-)
+HOW_TO_MAKE = f"0.3.0 and later versions keep one where a run has six training images or more: {TRAIN_AGAIN}"
 """What to do about a checkpoint without a summary."""
 
 _PARTS = {"centre": torch.float32, "images": torch.float16, "distances": torch.float32, "keys": torch.int64}

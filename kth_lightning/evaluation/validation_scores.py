@@ -9,17 +9,13 @@ import numpy.typing as npt
 from scipy.special import softmax
 
 from kth_lightning.errors import InputError
+from kth_lightning.evaluation.train_again import TRAIN_AGAIN
 
 if TYPE_CHECKING:  # a report does not wait for torch
     from torch import Tensor
 
 MOST_BYTES = 8_000_000
 """Of the logits that a checkpoint keeps."""
-
-HOW_TO_MAKE = (
-    "versions from 0.3.0 on keep it: train it again with fit --config RUN/config.yaml --run_dir NEW, RUN being its run "
-    "folder"
-)
 
 
 @dataclass(frozen=True)
@@ -71,7 +67,10 @@ def validation_scores(checkpoint: Mapping[str, Any], temperature: float, flag: s
     """
     kept = checkpoint.get("validation")
     if kept is None:
-        raise InputError(f"{flag}: the checkpoint does not hold what it said of its validation images: {HOW_TO_MAKE}")
+        raise InputError(
+            f"{flag}: the checkpoint does not hold what it said of its validation images: versions from 0.3.0 on keep "
+            f"it: {TRAIN_AGAIN}"
+        )
     if not _are_scores(kept):
         raise InputError(f"{flag}: what the checkpoint holds of its validation images is damaged; give another")
     logits = kept["logits"].double().numpy()

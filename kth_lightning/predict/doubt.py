@@ -50,9 +50,8 @@ class Doubt:
         if min_accuracy is not None and min_probability is not None:
             raise InputError("--min_accuracy and --min_probability do not go together; leave one of them out")
         if UNKNOWN in class_names and (min_accuracy or min_probability):
-            raise InputError(
-                f"--min_accuracy: the checkpoint has a class {UNKNOWN!r}, which could not be told from none"
-            )
+            flag = "--min_accuracy" if min_accuracy else "--min_probability"
+            raise InputError(f"{flag}: the checkpoint has a class {UNKNOWN!r}, which could not be told from none")
         self.class_names = class_names
         self.threshold = min_probability
         self.limits: npt.NDArray[np.float64] | None = None

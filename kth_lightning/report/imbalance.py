@@ -48,7 +48,7 @@ def count_classes(run: RunFolder) -> Counted:
     try:
         rows = read_split(run.splits, "")
     except InputError:
-        return Counted({}, trained=True)
+        return Counted({}, trained=False)
     trained = Counter(row.label for row in rows if row.part == "train")
     return Counted(trained or Counter(row.label for row in rows if row.part in ("val", "test")), trained=bool(trained))
 

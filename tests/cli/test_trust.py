@@ -11,6 +11,7 @@ from kth_lightning import Predictor
 from kth_lightning.cli.main import main
 from kth_lightning.errors import InputError
 from kth_lightning.io.run_folder import RunFolder
+from kth_lightning.predict.doubt import Doubt
 
 
 def probability_logits(values: np.ndarray) -> torch.Tensor:
@@ -136,3 +137,10 @@ def test_a_run_keeps_its_validation_logits_and_measures_its_promises_on_the_test
     assert float(curve[-1]["coverage"]) == 1
     assert int(float(curve[-1]["mistakes"])) == (predictions.probabilities.argmax(1) != predictions.labels).sum()
     assert "What it can decide alone" in tiny_run.report.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("flag", ["min_accuracy", "min_probability"])
+def test_a_class_that_is_called_unknown_is_refused_by_the_flag_that_was_given(flag: str) -> None:
+    given = dict.fromkeys(("min_accuracy", "min_probability", "coverage")) | {flag: 0.9}
+    with pytest.raises(InputError, match=f"^--{flag}: the checkpoint has a class 'unknown'"):
+        Doubt({}, ["cat", "unknown"], 1.0, **given)
