@@ -153,11 +153,11 @@ def test_classes_are_sorted_by_trouble_and_those_without_images_come_last(tmp_pa
     run = finished_run(tmp_path / "run", names=names)
     run.write_predictions(list("abcdef"), labels, names, np.eye(4)[predictions] * 0.6 + 0.1)
     page = Page(write_report(run.path))
-    start = page.rows.index(["class", "F1", "precision", "recall", "images", "trained on", ""])
+    start = page.rows.index(["class", "F1", "recall", "precision", "images", "trained on", ""])
     assert page.rows[start + 1 : start + 5] == [
-        ["cat", "0 %", "0 % (0–79)", "0 % (0–66)", "2", "–", ""],
-        ["ant", "67 %", "50 % (15–85)", "100 % (34–100)", "2", "–", ""],
-        ["bee", "67 %", "100 % (21–100)", "50 % (9–91)", "2", "–", ""],
+        ["cat", "0 %", "0 % (0–66)", "0 % (0–79)", "2", "–", ""],
+        ["ant", "67 %", "100 % (34–100)", "50 % (15–85)", "2", "–", ""],
+        ["bee", "67 %", "50 % (9–91)", "100 % (21–100)", "2", "–", ""],
         ["dog", "–", "–", "–", "0", "–", ""],
     ]
 
