@@ -7,6 +7,8 @@ if TYPE_CHECKING:
     from kth_lightning.cli.fit_objects import fit as fit
     from kth_lightning.data.augmentation.augmentation import Augmentation as Augmentation
     from kth_lightning.data.augmentation.transform import TransformAugmentation as TransformAugmentation
+    from kth_lightning.data.box import Box as Box
+    from kth_lightning.data.box import Crop as Crop
     from kth_lightning.data.module import ImageData as ImageData
     from kth_lightning.data.sources.folder import FolderSource as FolderSource
     from kth_lightning.data.sources.huggingface import HuggingFaceSource as HuggingFaceSource
@@ -31,8 +33,10 @@ __version__ = "0.3.0"
 _PUBLIC = {
     "Augmentation": "data.augmentation.augmentation",
     "BenchmarkCNN": "models.benchmark",
+    "Box": "data.box",
     "Candidate": "data.sources.source",
     "Classifier": "models.base",
+    "Crop": "data.box",
     "Cosine": "models.schedule",
     "FeatureHead": "models.head",
     "FineTuned": "models.finetuned",

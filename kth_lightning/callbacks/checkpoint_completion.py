@@ -37,6 +37,8 @@ class CheckpointCompletion(L.Callback):
         if not trainer.is_global_zero:
             return
         extra: dict[str, Any] = {"validation": keep_scores(labels, logits, data.keys[index])}
+        if boxed := sum(data.catalogue.images[item].box is not None for item in data.split.indices("train")):
+            extra["boxed"] = boxed
         with (
             attempt("the checkpoint will not tell how novel an image is"),
             torch.inference_mode(),

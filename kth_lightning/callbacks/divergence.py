@@ -121,7 +121,7 @@ class DivergenceMonitor(Checkpoint):
             )
 
     def _stop(self, trainer: L.Trainer, what: str, images: list[int]) -> None:
-        paths = [repr(image_data(trainer).catalogue.images[position].path) for position in images[:_NAMED]]
+        paths = [repr(image_data(trainer).catalogue.images[position].name) for position in images[:_NAMED]]
         on = f", first on {', '.join(paths)}" if paths else ""
         last = self.run.last_checkpoint
         kept = f"; the last good weights are in {last}" if last.exists() else ""

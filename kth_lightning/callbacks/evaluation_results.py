@@ -125,9 +125,9 @@ class EvaluationResults(L.Callback):
         if torch.equal(self.data.keys[index].sort()[0], self.checkpoint["images"]["test"].sort()[0]):
             return f"these are the test images of {self.own.run.path} itself"
         table = self.folder.read_image_statistics()
-        paths = [self.data.catalogue.images[item].path for item in index.tolist()]
+        images = [self.data.catalogue.images[item].name for item in index.tolist()]
         names = [name for name in STATISTICS if name in self.own.statistics]
-        now = {name: np.array([table[path][name] for path in paths]) for name in names}
+        now = {name: np.array([table[image][name] for image in images]) for name in names}
         return self.own.compare(labels, acc, now)
 
     @torch.inference_mode()
@@ -141,11 +141,11 @@ class EvaluationResults(L.Callback):
                 values, places = logits.double().softmax(1).max(1)
                 for position, value, place in zip(part.tolist(), values.tolist(), places.tolist(), strict=True):
                     image = data.catalogue.images[position]
-                    rows.append((image.path, image.label, data.class_names[place], value))
+                    rows.append((image.path, image.label, data.class_names[place], value, image.box_text))
         if rows:
             self.folder.write_unknown_classes(rows)
         taken: dict[str, dict[str, int]] = {}
-        for _, label, prediction, _ in rows:
+        for _, label, prediction, *_ in rows:
             of_label = taken.setdefault(label, {})
             of_label[prediction] = of_label.get(prediction, 0) + 1
         return {"missing": data.missing_classes, "unknown": taken}

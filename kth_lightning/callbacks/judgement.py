@@ -42,11 +42,12 @@ def write_judgement(
     model, data = trainer.lightning_module, image_data(trainer)
     assert isinstance(model, Classifier)
     targets, probabilities = labels.numpy(), logits.double().softmax(1).numpy()
-    paths = [data.catalogue.images[item].path for item in index.tolist()]
-    groups = [data.catalogue.images[item].group for item in index.tolist()]
-    run.write_predictions(paths, targets, data.class_names, probabilities, groups)
+    images = [data.catalogue.images[item] for item in index.tolist()]
+    paths, boxes = ([getattr(image, name) for image in images] for name in ("path", "box_text"))
+    groups = [image.group for image in images]
+    run.write_predictions(paths, targets, data.class_names, probabilities, groups, boxes)
     run.write_confusion(confusion_matrix(targets, probabilities.argmax(1), data.num_classes), data.class_names)
-    run.write_image_statistics(paths, image_statistics(data, index.numpy()))
+    run.write_image_statistics(paths, image_statistics(data, index.numpy()), boxes)
     figures = _judge(targets, probabilities, groups, temperature)
     figures["classes"] = class_figures(targets, probabilities.argmax(1), data.class_names, groups)
     further = model.further_figures(logits, labels)

@@ -95,9 +95,10 @@ class TensorBoardViews(L.Callback):
     @_harmless
     def _show_embedding(self, trainer: L.Trainer, model: Classifier) -> None:
         data, predicted = image_data(trainer), self.run.read_predictions()
-        chosen = spread(np.arange(len(predicted.paths)), _POINTS).tolist()
-        position = {image.path: number for number, image in enumerate(data.catalogue.images)}
-        index = torch.tensor([position[predicted.paths[row]] for row in chosen])
+        shown = predicted.names
+        chosen = spread(np.arange(len(shown)), _POINTS).tolist()
+        position = {image.name: number for number, image in enumerate(data.catalogue.images)}
+        index = torch.tensor([position[shown[row]] for row in chosen])
         store, vectors, thumbnails = data.features("test"), [], []
         dense = [module for module in model.modules() if isinstance(module, nn.Linear)]
         with as_in_evaluation(trainer, model), inputs_of(*dense) as taken:
@@ -113,7 +114,7 @@ class TensorBoardViews(L.Callback):
         for row in chosen:
             label, guess = predicted.labels[row], predicted.probabilities[row].argmax()
             verdict, confidence = "right" if guess == label else "wrong", f"{predicted.probabilities[row, guess]:.3f}"
-            texts = [names[label], names[guess], verdict, confidence, predicted.paths[row]]
+            texts = [names[label], names[guess], verdict, confidence, shown[row]]
             metadata.append([" ".join(text.split()) for text in texts])  # a line break would begin another row
         shutil.rmtree(self.run.path / "projector", ignore_errors=True)  # of a test that was repeated
         self.board.experiment.add_embedding(

@@ -81,21 +81,23 @@ def _write_mistakes(
 ) -> None:
     predictions, confidences = probabilities.argmax(1), probabilities.max(1)
     wrong = [row for row in np.argsort(-confidences, kind="stable") if predictions[row] != labels[row]][:MOST_MISTAKES]
-    files = [data.catalogue.file(index[row]) for row in wrong]
+    files = [data.catalogue.pixels(index[row]) for row in wrong]
     explanations = explain(model, files, predictions[wrong].tolist(), data.catalogue.read_options)
     mistakes, look_alikes = [], []
     training = TrainingImages(run.best_checkpoint) if run.best_checkpoint.exists() else None
-    places = {image.path: place for place, image in enumerate(data.catalogue.images)}
+    places = {image.name: place for place, image in enumerate(data.catalogue.images)}
     for number, (row, explanation) in enumerate(zip(wrong, explanations, strict=True), start=1):
         if not isinstance(explanation, Explanation):
             continue
+        image = data.catalogue.images[index[row]]
         mistake = Mistake(
-            path=data.catalogue.images[index[row]].path,
+            path=image.path,
             label=data.class_names[labels[row]],
             prediction=data.class_names[predictions[row]],
             confidence=float(confidences[row]),
             image=f"{number:02d}-image.jpg",
             map=f"{number:02d}-map.jpg",
+            box=image.box_text,
         )
         explanation.image.thumbnail((_SIDE, _SIDE))
         run.mistakes.mkdir(parents=True, exist_ok=True)
@@ -103,11 +105,12 @@ def _write_mistakes(
         overlay(explanation.image, explanation.map, model.square).save(run.mistakes / mistake.map, quality=85)
         mistakes.append(mistake)
         for rank, near in enumerate(training.nearest(explanation.vector) if training else [], start=1):
-            alike = LookAlike(mistake.image, near.path, near.label, near.distance, f"{number:02d}-near-{rank}.jpg")
+            file = f"{number:02d}-near-{rank}.jpg"
+            alike = LookAlike(mistake.image, near.path, near.label, near.distance, file, near.box)
             with suppress(UnreadableImage):
-                image = read_rgb(data.catalogue.file(places[near.path]), _SMALL_SIDE, data.catalogue.read_options)
-                image.thumbnail((_SMALL_SIDE, _SMALL_SIDE))
-                image.save(run.mistakes / alike.image, quality=85)
+                seen = read_rgb(data.catalogue.pixels(places[near.name]), _SMALL_SIDE, data.catalogue.read_options)
+                seen.thumbnail((_SMALL_SIDE, _SMALL_SIDE))
+                seen.save(run.mistakes / alike.image, quality=85)
                 look_alikes.append(alike)
     if look_alikes:
         run.write_look_alikes(look_alikes)

@@ -10,6 +10,7 @@ from kth_lightning.cli.checkpoint_flags import add_checkpoint_flags, import_mode
 from kth_lightning.cli.parser import Parser
 from kth_lightning.cli.predict import add_read_arguments, choose_devices
 from kth_lightning.cli.run_images import add_place_flags, places_of_run
+from kth_lightning.data.box import Crop, FileOrCrop
 from kth_lightning.data.images import ReadOptions
 from kth_lightning.data.module import ImageData
 from kth_lightning.drawing.names import picture_names, write_class_numbers
@@ -19,8 +20,9 @@ from kth_lightning.evaluation.nearest_images import SHOWN, TrainingImages
 from kth_lightning.explain.explanation import Explanation, explain
 from kth_lightning.explain.overlay import captioned, overlay
 from kth_lightning.io.atomic_file import write_atomically
-from kth_lightning.io.csv_text import csv_text
+from kth_lightning.io.csv_text import csv_text, without_empty
 from kth_lightning.io.find_images import FoundImages
+from kth_lightning.io.image_name import image_name
 from kth_lightning.io.output_folder import make_output_folder
 from kth_lightning.io.progress import Progress
 from kth_lightning.models import Classifier
@@ -57,6 +59,7 @@ def explain_command(argv: list[str]) -> None:
     device = choose_devices(options.accelerator, 1)[0]
     model = load_classifier(options.ckpt_path, device, import_model_class(options.model_class))
     data = None
+    files: list[FileOrCrop]
     if listed:
         files = [file for file in listed if not _is_ours(file, output)]
         how = read_options(model, options.value_range, options.max_pixels)
@@ -65,7 +68,7 @@ def explain_command(argv: list[str]) -> None:
             places_of_run(Path(options.ckpt_path), "--test_set") | {"data.value_range": model.value_range}
         )
         data = parser.instantiate(parser.parse_args(argv)).data
-        files = [data.catalogue.file(position) for position in data.split.indices("test")]
+        files = [data.catalogue.pixels(position) for position in data.split.indices("test")]
         how = data.catalogue.read_options
     try:
         make_output_folder(output, "--output")
@@ -106,9 +109,15 @@ def _is_ours(file: Path, output: Path) -> bool:
 
 
 def _draw(
-    model: Classifier, training: TrainingImages, files: Sequence[Path], top_k: int, output: Path, options: ReadOptions
+    model: Classifier,
+    training: TrainingImages,
+    files: Sequence[FileOrCrop],
+    top_k: int,
+    output: Path,
+    options: ReadOptions,
 ) -> str:
-    positions = [Path(os.path.abspath(file)) for file in files]  # noqa: PTH100  # resolve() would follow links
+    paths = [file.file if isinstance(file, Crop) else file for file in files]
+    positions = [Path(os.path.abspath(path)) for path in paths]  # noqa: PTH100  # resolve() would follow links
     root = os.path.commonpath([position.parent for position in positions])
     rows: list[list[str]] = []
     failed: list[str] = []
@@ -116,15 +125,15 @@ def _draw(
     write_class_numbers(model.class_names, output)
     bar = Progress(files, "explaining")
     for file, position, explanation in zip(bar, positions, explanations, strict=True):
-        path = _text(file)
+        path, box = (_text(file.file), str(file.box)) if isinstance(file, Crop) else (_text(file), "")
         if not isinstance(explanation, Explanation):
-            failed.append(f"{path} ({explanation})")
-            rows.append([path, "", "", "", *_nearest(training, None), str(explanation)])
+            failed.append(f"{image_name(path, box)} ({explanation})")
+            rows.append([path, box, "", "", "", *_nearest(training, None), str(explanation)])
             continue
         best = explanation.probabilities.argsort(stable=True)[::-1][:top_k]
         near = _nearest(training, explanation)
         names, probabilities = [model.class_names[item] for item in best], explanation.probabilities[best].tolist()
-        drawn = output / f"{position.relative_to(root)}{_SUFFIX}"
+        drawn = output / f"{image_name(str(position.relative_to(root)), box)}{_SUFFIX}"
         seen = overlay(explanation.image, explanation.map, model.square)
         image = captioned(seen, [shown[item] for item in best], probabilities)
         try:
@@ -134,13 +143,13 @@ def _draw(
             if error.errno == errno.ENOSPC:
                 raise
             reason = f"its overlay cannot be written: {error.strerror}"  # such as a name that the suffix makes too long
-            failed.append(f"{path} ({reason})")
-            rows.append([path, names[0], f"{probabilities[0]:.6g}", "", *near, reason])
+            failed.append(f"{image_name(path, box)} ({reason})")
+            rows.append([path, box, names[0], f"{probabilities[0]:.6g}", "", *near, reason])
             continue
-        rows.append([path, names[0], f"{probabilities[0]:.6g}", _text(drawn.relative_to(output)), *near, ""])
+        rows.append([path, box, names[0], f"{probabilities[0]:.6g}", _text(drawn.relative_to(output)), *near, ""])
     ranks = [name for rank in range(1, SHOWN + 1) for name in (f"nearest_{rank}", f"distance_{rank}")]
-    header = ["path", "label", "probability", "overlay", "novelty", *ranks, "error"]
-    write_atomically(csv_text([header, *rows]), output / "explain.csv")
+    header = ["path", "box", "label", "probability", "overlay", "novelty", *ranks, "error"]
+    write_atomically(csv_text(without_empty([header, *rows], "box")), output / "explain.csv")
     errors = f", {len(failed)} could not be, such as {failed[0]}" if failed else ""
     return f"{len(rows) - len(failed)} of {len(rows)} images explained{errors}; they are in {output}"
 
@@ -150,7 +159,7 @@ def _nearest(training: TrainingImages, explanation: Explanation | None) -> list[
     cells = [""] * (1 + 2 * SHOWN)
     if explanation is not None and (share := training.share(explanation.vector)) is not None:
         cells[0] = f"{share:.4g}"
-        found = [cell for item in training.nearest(explanation.vector) for cell in (item.path, f"{item.distance:.4g}")]
+        found = [cell for item in training.nearest(explanation.vector) for cell in (item.name, f"{item.distance:.4g}")]
         cells[1 : 1 + len(found)] = found
     return cells
 

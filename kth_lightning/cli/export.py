@@ -21,6 +21,7 @@ from kth_lightning.cli.export_int8 import (
 )
 from kth_lightning.cli.parser import Parser
 from kth_lightning.cli.run_images import add_place_flags, places_of_run
+from kth_lightning.data.box import FileOrCrop
 from kth_lightning.data.images import UnreadableImage, read_rgb
 from kth_lightning.data.module import ImageData
 from kth_lightning.errors import InputError
@@ -174,13 +175,13 @@ def _images(
         return _decoded(list(FoundImages(paths)), predictor), "images given with --check"
     if data:
         positions = data.split.indices("test")
-        files = [data.catalogue.file(position) for position in positions[:: -(-len(positions) // _CHECKED)]]
+        files = [data.catalogue.pixels(position) for position in positions[:: -(-len(positions) // _CHECKED)]]
         return _decoded(files, predictor), "test images of its run"
     origin = "drawn images (no test images of its run are here, and none were given with --check)"
     return _drawn(predictor.model.image_size), origin
 
 
-def _decoded(files: Sequence[Path], predictor: Predictor) -> Iterator[npt.NDArray[np.uint8]]:
+def _decoded(files: Sequence[FileOrCrop], predictor: Predictor) -> Iterator[npt.NDArray[np.uint8]]:
     for file in Progress(files, "checking"):
         with suppress(UnreadableImage):
             yield np.asarray(read_rgb(file, options=predictor.options))

@@ -129,8 +129,10 @@ def _accuracy(comparison: OnnxComparison) -> str:
 
 def _images(data: ImageData, positions: Sequence[int], stage: str) -> Iterator[npt.NDArray[np.uint8]]:
     for position in Progress(positions, stage):
-        file = data.catalogue.file(position)
+        file = data.catalogue.pixels(position)
         try:
             yield np.asarray(read_rgb(file, options=data.catalogue.read_options))
         except UnreadableImage as error:
-            raise InputError(f"{file} cannot be read any more ({error}); put it back") from None
+            raise InputError(
+                f"{data.catalogue.file(position)} cannot be read any more ({error}); put it back"
+            ) from None

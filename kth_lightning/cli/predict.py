@@ -11,11 +11,13 @@ from jsonargparse import Namespace
 
 from kth_lightning.cli.checkpoint_flags import add_calibrated_flag, add_checkpoint_flags, import_model_class
 from kth_lightning.cli.parser import Parser
+from kth_lightning.data.found_boxes import MIN_CONFIDENCE, WithoutBox
 from kth_lightning.data.images import MAX_PIXELS
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.novelty import HOW_TO_MAKE
 from kth_lightning.io.find_images import FoundImages
 from kth_lightning.io.progress import Progress
+from kth_lightning.predict.boxed_images import BoxedImages
 from kth_lightning.predict.parquet_file import require_parquet
 from kth_lightning.predict.prediction_file import PredictionFile
 from kth_lightning.predict.predictor import Predictor, check_counts
@@ -40,7 +42,8 @@ def predict_command(argv: list[str]) -> None:
     if output.suffix.lower() == ".parquet":
         require_parquet()
     listed = FoundImages(options.paths)
-    total = sum(1 for _ in Progress(listed, "listing"))
+    images = BoxedImages(listed, options.boxes, options.min_box_confidence, options.without_box)
+    total = sum(1 for _ in Progress(images, "listing"))
     devices = choose_devices(options.accelerator, options.devices)
     kind = import_model_class(options.model_class)
     predictor = Predictor(
@@ -57,21 +60,23 @@ def predict_command(argv: list[str]) -> None:
     doubt, top_k = predictor.doubt, min(options.top_k, len(predictor.class_names))
     try:
         withheld, sets = doubt.threshold is not None, doubt.limits is not None
-        table = PredictionFile(output, _key(options), top_k, withheld, sets, _digest(options.ckpt_path))
+        table = PredictionFile(
+            output, _key(options), top_k, withheld, sets, _digest(options.ckpt_path), boxes=bool(options.boxes)
+        )
     except OSError as error:
         raise InputError(f"--output: cannot write {output} ({error.strerror}); give another place") from None
     with closing(table):
-        done = table.resume(listed)
-        paths, images = tee(islice(listed, done, None))
-        predictions = predictor.stream(images, options.top_k, options.batch_size)
+        done = table.resume(images)
+        written, read = tee(islice(images, done, None))
+        predictions = predictor.stream(read, options.top_k, options.batch_size)
         with Progress(name="predicting", total=total, initial=done) as bar:
-            for path, prediction in zip(paths, predictions, strict=False):
-                table.write(path, prediction)
+            for image, prediction in zip(written, predictions, strict=False):
+                table.write(image, prediction)
                 bar.update()
         table.finish()
     unknown = f", {table.unknown} of them unknown" if doubt.threshold is not None else ""
     errors = f", {table.errors} could not be read, such as {table.first_error}" if table.errors else ""
-    for note in doubt.notes:
+    for note in [*doubt.notes, *images.notes(predictor.boxed)]:
         print(note)
     if predictor.novelty is None:
         print(f"the column novelty is empty: the checkpoint has no summary of its training images; {HOW_TO_MAKE}")
@@ -106,9 +111,9 @@ def choose_devices(accelerator: str, count: int | Literal["auto"]) -> list[torch
     return [torch.device(kind.type, position) for position in range(wanted)]
 
 
-def _digest(ckpt_path: str) -> str:
-    """Return what tells a checkpoint from others: the beginning of the file's SHA-256."""
-    with Path(ckpt_path).open("rb") as stream:
+def _digest(file: str) -> str:
+    """Return what tells a file from others: the beginning of its SHA-256."""
+    with Path(file).expanduser().open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
 
@@ -116,6 +121,8 @@ def _key(options: Namespace) -> str:
     stat = Path(options.ckpt_path).stat()
     how = f"{options.calibrated} {options.value_range} {options.max_pixels}"
     how += f" {options.min_accuracy} {options.min_probability} {options.coverage}"
+    if options.boxes is not None:
+        how += f" {_digest(options.boxes)} {options.min_box_confidence} {options.without_box}"
     return f"{Path(options.ckpt_path).resolve()} {stat.st_size} {stat.st_mtime_ns} {how}"
 
 
@@ -147,6 +154,25 @@ def _parser() -> Parser:
         "paths", nargs="+", help="Image files, folders (with all below them) and globs, such as 'photos/**/*.jpg'."
     )
     add_checkpoint_flags(parser)
+    parser.add_argument(
+        "--boxes",
+        type=str | None,
+        default=None,
+        help="Boxes of the images, each of which gets a row with a column box: MegaDetector's JSON, whose animals "
+        "count, or a CSV or Parquet file with the columns path and box.",
+    )
+    parser.add_argument(
+        "--min_box_confidence",
+        type=float,
+        default=MIN_CONFIDENCE,
+        help="From which one of MegaDetector's detections counts.",
+    )
+    parser.add_argument(
+        "--without_box",
+        type=WithoutBox,
+        default="whole",
+        help="What becomes of an image without a box: whole classifies all of it, leave_out leaves it out.",
+    )
     parser.add_argument(
         "--output", required=True, help="The table to write, .csv, .jsonl or .parquet; it appears when complete."
     )

@@ -12,8 +12,8 @@ from kth_lightning.errors import InputError
 from kth_lightning.io.run_folder import RunFolder
 
 PLACES = {
-    "source", "archive", "root", "test_root", "class_level", "table", "sample_size", "sample_sites", "cache_dir",
-    "splits", "corrections", "ignore_new", "value_range", "max_pixels",
+    "source", "archive", "root", "test_root", "class_level", "table", "boxes", "min_box_confidence", "without_box",
+    "sample_size", "sample_sites", "cache_dir", "splits", "corrections", "ignore_new", "value_range", "max_pixels",
 }  # fmt: skip
 """Flags of the data that say where the images are and how they are read; all others follow from the run."""
 

@@ -11,9 +11,9 @@ from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.io.split_file import read_split, split_hashes
 
 PLACES = (
-    "data.root", "data.archive", "data.table", "data.test_root", "data.source", "data.sample_size", "data.sample_sites",
-    "data.cache_dir", "data.splits", "data.corrections", "data.ignore_new", "model.init_args.weights",
-    "model.init_args.init_head_from",
+    "data.root", "data.archive", "data.table", "data.boxes", "data.test_root", "data.source", "data.sample_size",
+    "data.sample_sites", "data.cache_dir", "data.splits", "data.corrections", "data.ignore_new",
+    "model.init_args.weights", "model.init_args.init_head_from",
 )  # fmt: skip
 """Settings that say where something lies: what lies there is compared instead, by its content."""
 

@@ -100,9 +100,9 @@ def duplicate_findings(images: Sequence[ImageRecord]) -> list[Finding]:
     findings = []
     by_digest: dict[str, ImageRecord] = {}
     for index, image in enumerate(images):
-        same = by_digest.setdefault(image.sha256, image)
+        same = by_digest.setdefault(image.content, image)
         if image.duplicates != index:
             other, kind = (same, "exact") if same is not image else (images[image.duplicates], "near")
             position = "" if image.label == other.label else " in another class"
-            findings.append(Finding(image.path, image.label, f"{kind} duplicate{position}", other.path))
+            findings.append(Finding(image.name, image.label, f"{kind} duplicate{position}", other.name))
     return findings

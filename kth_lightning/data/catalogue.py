@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from kth_lightning.data.box import Box, Crop, FileOrCrop, read_box
 from kth_lightning.data.deep_values import ValueRange
 from kth_lightning.data.images import DEFAULT_OPTIONS, ReadOptions
 from kth_lightning.errors import InputError
-from kth_lightning.io.csv_text import csv_text, read_csv
+from kth_lightning.io.csv_text import csv_text, read_csv, without_empty
+from kth_lightning.io.image_name import image_content, image_name
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -28,11 +30,11 @@ class ImageRecord:
     """Describe one usable image.
 
     Attributes:
-        path: Relative to the catalogue's root with "/" between parts; absolute for an image outside the root.
+        path: Of its file, relative to the catalogue's root with "/" between parts; absolute outside the root.
         label: Class name as people see it.
         mask: Path of the segmentation mask, written like `path`; empty where there is none.
-        width: Pixels, after the EXIF rotation.
-        height: Pixels, after the EXIF rotation.
+        width: Pixels, after the EXIF rotation; of the box where there is one.
+        height: Pixels, after the EXIF rotation; of the box where there is one.
         sha256: Of the file's bytes, in hexadecimal.
         duplicates: Images with the same number are duplicates or near duplicates of each other.
         subset: The part that the source prescribes; empty where the split is free.
@@ -40,6 +42,7 @@ class ImageRecord:
         low: Lowest value of an image deeper than 8 bits; None for any other.
         high: Highest value of such an image.
         taken: When it was taken, as `date_taken.parse_taken` writes it; empty where its EXIF data do not say.
+        box: The part of the file that it is; None for the whole.
     """
 
     path: str
@@ -54,11 +57,27 @@ class ImageRecord:
     low: float | None = None
     high: float | None = None
     taken: str = ""
+    box: Box | None = None
+
+    @property
+    def box_text(self) -> str:
+        """Return the box as tables have it; empty for the whole image."""
+        return "" if self.box is None else str(self.box)
+
+    @property
+    def name(self) -> str:
+        """Return what tells it from the catalogue's other images: its path, and its box where it has one."""
+        return image_name(self.path, self.box_text)
+
+    @property
+    def content(self) -> str:
+        """Return a hash of what it shows: of its file's bytes, and of its box where it has one."""
+        return image_content(self.sha256, self.box_text)
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Hold the usable images of a data set, in the order of their paths.
+    """Hold the usable images of a data set, in the order of their paths and boxes.
 
     Attributes:
         root: Folder that relative paths start from.
@@ -80,20 +99,24 @@ class Catalogue:
     @cached_property
     def content_keys(self) -> NDArray[np.int64]:
         """Return a number for every image that depends on its content alone, int64 [N]."""
-        return np.array([int(image.sha256[:16], 16) >> 1 for image in self.images], dtype=np.int64)
+        return np.array([int(image.content[:16], 16) >> 1 for image in self.images], dtype=np.int64)
 
     @cached_property
     def inseparable(self) -> NDArray[np.int32]:
         """Number the images such that those with one number must not be parted by a split, int32 [N].
 
-        They are duplicates or have the same group, or others tie them: where a duplicate stands in two groups, both
-        are one.
+        They are duplicates, boxes of one file or of copies of it, or have the same group, or others tie them: where a
+        duplicate stands in two groups, both are one.
         """
         count = len(self.images)
-        # A graph in which every image is joined to what stands for its duplicates, and for its group.
-        edges: list[tuple[int, int | str]] = [(image, item.duplicates) for image, item in enumerate(self.images)]
+        # A graph in which every image is joined to what stands for its duplicates, for its group, and for its file.
+        edges: list[tuple[int, int | str | tuple[str]]] = [
+            (image, item.duplicates) for image, item in enumerate(self.images)
+        ]
         edges += [(image, item.group) for image, item in enumerate(self.images) if item.group]
-        nodes: dict[int | str, int] = {}
+        if any(item.box for item in self.images):
+            edges += [(image, (item.sha256,)) for image, item in enumerate(self.images)]
+        nodes: dict[int | str | tuple[str], int] = {}
         ends = [(image, nodes.setdefault(node, count + len(nodes))) for image, node in edges]
         size = count + len(nodes)
         graph = coo_array((np.ones(len(ends), dtype=bool), np.array(ends).reshape(-1, 2).T), shape=(size, size))
@@ -109,6 +132,11 @@ class Catalogue:
         path = self.images[index].path
         return self.root / self.located.get(path, path)
 
+    def pixels(self, index: int) -> FileOrCrop:
+        """Return what `read_rgb` reads an image from: its file, or a box of that."""
+        file, box = self.file(index), self.images[index].box
+        return file if box is None else Crop(file, box)
+
     def mask_file(self, index: int) -> Path | None:
         """Return the path of an image's mask, or None where it has none."""
         mask = self.images[index].mask
@@ -116,10 +144,10 @@ class Catalogue:
 
 
 def write_catalogue(images: Iterable[ImageRecord], file: Path) -> None:
-    """Write images as CSV, one row each under a header of the field names."""
+    """Write images as CSV, one row each under a header of the field names; the column box where one has a box."""
     names = [field.name for field in fields(ImageRecord)]
-    rows = ([getattr(image, name) for name in names] for image in images)
-    file.write_text(csv_text([names, *rows]), encoding="utf-8", newline="")
+    rows = ([getattr(image, "box_text" if name == "box" else name) for name in names] for image in images)
+    file.write_text(csv_text(without_empty([names, *rows], "box")), encoding="utf-8", newline="")
 
 
 def read_catalogue(file: Path, root: Path, options: ReadOptions = DEFAULT_OPTIONS) -> Catalogue:
@@ -172,4 +200,5 @@ def _image(row: dict[str, str]) -> ImageRecord:
         low=float(row["low"]) if row["low"] else None,
         high=float(row["high"]) if row["high"] else None,
         taken=row["taken"],
+        box=read_box(row["box"]) if row.get("box") else None,
     )

@@ -24,7 +24,7 @@ class Corrections:
     Attributes:
         images: Those that are left, with their corrected labels.
         findings: What was changed, for the audit.
-        decided: Row of the table of each image that is left and was decided on, by the image's path.
+        decided: Row of the table of each image that is left and was decided on, by the image's name.
         dropped: Rows of the images that are not left.
         counts: How many were "relabelled", "dropped" and "kept", and how many rows are "without_effect" since their
             images are not what they were.
@@ -64,24 +64,24 @@ def correct(catalogue: Catalogue, file: Path) -> Corrections:
     for row in rows:
         if row.decision == "relabel" and row.suggested not in classes:
             raise InputError(
-                f"{flag}: {row.path!r} is to be relabelled as {row.suggested!r}, and no image has that label; write "
+                f"{flag}: {row.name!r} is to be relabelled as {row.suggested!r}, and no image has that label; write "
                 f"one of the classes, such as {min(classes)!r}"
             )
     positions, difference = compare_images(
-        catalogue, [SplitRow(row.path, row.label, row.sha256, part="") for row in rows]
+        catalogue, [SplitRow(row.path, row.label, row.sha256, part="", box=row.box) for row in rows]
     )
     lost = {*difference.gone, *difference.changed, *difference.relabelled}
-    found = [row for row in rows if row.path not in lost]
+    found = [row for row in rows if row.name not in lost]
     decisions = dict(zip(positions, found, strict=True))
 
     images, findings = [], []
     for position, image in enumerate(catalogue.images):
         decision = decisions.get(position)
         if decision is not None and decision.decision == "drop":
-            findings.append(Finding(image.path, image.label, f"{DROPPED}: by the corrections"))
+            findings.append(Finding(image.name, image.label, f"{DROPPED}: by the corrections"))
             continue
         if decision is not None and decision.decision == "relabel":
-            findings.append(Finding(image.path, decision.suggested, f"{RELABELLED}: it was {image.label}"))
+            findings.append(Finding(image.name, decision.suggested, f"{RELABELLED}: it was {image.label}"))
             image = replace(image, label=decision.suggested)
         images.append(image)
     if emptied := sorted(classes - {image.label for image in images}):
@@ -93,7 +93,7 @@ def correct(catalogue: Catalogue, file: Path) -> Corrections:
     return Corrections(
         images=_numbered_anew(images),
         findings=findings,
-        decided={catalogue.images[position].path: row for position, row in decisions.items() if row.decision != "drop"},
+        decided={catalogue.images[position].name: row for position, row in decisions.items() if row.decision != "drop"},
         dropped=[row for row in found if row.decision == "drop"],
         counts=counts | {"without_effect": len(lost)},
         sentence=f"{flag}: {counted(counts)}"

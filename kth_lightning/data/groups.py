@@ -1,7 +1,7 @@
 """Groups of images that belong together: as the source names them, by their folder or path, or taken in one burst."""
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -75,6 +75,12 @@ def group_images(catalogue: Catalogue, group_by: str | None, ignored: bool) -> t
         return _with_groups(catalogue, [""] * len(groups)), []
     lacking = groups.count("")
     remarks = []
+    boxes = Counter(image.path for image in catalogue.images if image.box)
+    if lacking == len(groups) and (several := sum(number > 1 for number in boxes.values())):
+        remarks.append(
+            f"{several} files have several boxes, and no image has a group: intervals take each box as one of its own; "
+            "say which site or burst an image is of (the table's column group, or --data.group_by)"
+        )
     if lacking and lacking < len(groups):
         example = catalogue.images[groups.index("")].path
         remarks.append(

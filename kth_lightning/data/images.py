@@ -1,6 +1,7 @@
 """Image files of every kind, decoded to 8-bit RGB."""
 
 import logging
+import math
 import os
 import stat
 import warnings
@@ -26,6 +27,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from kth_lightning.data.box import Box, Crop, FileOrCrop
 from kth_lightning.data.deep_values import WHOLE_16_BITS, DeepValues, ValueRange, grey_values, read_deep
 from kth_lightning.data.tiff_faults import fault_of_stream, tiff_fault
 from kth_lightning.io.image_kinds import HEAD, image_kind
@@ -84,8 +86,8 @@ class Decoded(NamedTuple):
     """A decoded image.
 
     Attributes:
-        image: RGB, upright.
-        size: Full width and height in upright pixels, also where it was decoded at a reduced scale.
+        image: RGB, upright, cut to its box.
+        size: Full width and height of the file's image in upright pixels, also where it was decoded at a reduced scale.
         values: Lowest and highest value of an image deeper than 8 bits; None for any other.
         taken: When it was taken, as its EXIF tag DateTimeOriginal has it; empty where it has none.
     """
@@ -96,19 +98,22 @@ class Decoded(NamedTuple):
     taken: str
 
 
-def read_rgb(file: Path, at_least: int | None = None, options: ReadOptions = DEFAULT_OPTIONS) -> Image.Image:
+def read_rgb(file: FileOrCrop, at_least: int | None = None, options: ReadOptions = DEFAULT_OPTIONS) -> Image.Image:
     """Decode an image to RGB, upright as its EXIF tag says, transparency over white, deeper values scaled to 8 bits.
 
     Args:
         file: Of a format that `kth_lightning.io.image_kinds` knows, whatever its name; of an animation the first frame.
-        at_least: Let JPEG files decode at a reduced scale while both sides stay at least twice this many pixels.
+            Of a `Crop` the box is decoded.
+        at_least: Let JPEG files decode at a reduced scale while both sides, of a box its own, stay at least twice this
+            many pixels.
         options: How values are scaled, and how large an image may be.
 
     Raises:
         UnreadableImage: The file is missing, broken, too large, or its values have no known range.
     """
-    with open_image(file) as stream:
-        return decode(stream, at_least, options).image
+    path, box = file if isinstance(file, Crop) else (file, None)
+    with open_image(path) as stream:
+        return decode(stream, at_least, options, box).image
 
 
 @contextmanager
@@ -128,12 +133,20 @@ def open_image(file: Path) -> Iterator[BufferedReader]:
         raise UnreadableImage(f"unreadable: {getattr(error, 'strerror', None) or error}") from None
 
 
-def decode(stream: IO[bytes], at_least: int | None = None, options: ReadOptions = DEFAULT_OPTIONS) -> Decoded:
+def decode(
+    stream: IO[bytes],
+    at_least: int | None = None,
+    options: ReadOptions = DEFAULT_OPTIONS,
+    box: Box | None = None,
+) -> Decoded:
     """Decode as `read_rgb` does.
 
     Raises:
-        UnreadableImage: The bytes are broken, the image is too large, or its values have no known range.
+        UnreadableImage: The bytes are broken, the image is too large, its values have no known range, or the box is no
+            part of it.
     """
+    if box is not None and box.fault:
+        raise UnreadableImage(box.fault)
     if stream.seek(0, os.SEEK_END) > _MAX_BYTES:
         raise UnreadableImage(f"too large: {stream.tell():,} bytes")
     stream.seek(0)
@@ -144,7 +157,7 @@ def decode(stream: IO[bytes], at_least: int | None = None, options: ReadOptions 
         with _open(kind, stream) as image:
             size = image.size
             if at_least is not None:
-                image.draft(None, (2 * at_least, 2 * at_least))
+                image.draft(None, _enough(image, 2 * at_least, box))
             _require_room(image, size, options.max_pixels)
             if isinstance(image, TiffImagePlugin.TiffImageFile) and (fault := tiff_fault(image.tag_v2)):
                 raise UnreadableImage(fault)
@@ -164,6 +177,8 @@ def decode(stream: IO[bytes], at_least: int | None = None, options: ReadOptions 
         reason = "truncated" if "truncated" in str(error).lower() else "unreadable"
         raise UnreadableImage(f"{reason}: {' '.join(str(error).split()) or type(error).__name__}") from None
     upright = rgb if turn is None else rgb.transpose(turn)
+    if box is not None:
+        upright = upright.crop(box.pixels(upright.size))
     bounds = deep.bounds if deep else None
     return Decoded(upright, size if turn in _SAME_SIDES else (size[1], size[0]), bounds, taken)
 
@@ -206,6 +221,14 @@ _READERS: dict[str, Callable[[IO[bytes]], ImageFile.ImageFile]] = {
     "PPM": PpmImagePlugin.PpmImageFile,
     "HEIC": _open_heic,
 }
+
+
+def _enough(image: ImageFile.ImageFile, side: int, box: Box | None) -> tuple[int, int]:
+    """Return the width and height of a file's image, as it lies, in which both sides of a box have so many pixels."""
+    if box is None:
+        return side, side
+    width, height = math.ceil(side / box.width), math.ceil(side / box.height)
+    return (width, height) if _turn(image) in _SAME_SIDES else (height, width)
 
 
 def _require_room(image: ImageFile.ImageFile, size: tuple[int, int], most: int) -> None:

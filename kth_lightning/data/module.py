@@ -18,11 +18,13 @@ from kth_lightning.data.balance import DEFAULT_BETA, Balance, class_factors, rea
 from kth_lightning.data.batch import Batch
 from kth_lightning.data.catalogue import Catalogue
 from kth_lightning.data.dataset import FeatureDataset, PixelDataset, only
+from kth_lightning.data.found_boxes import MIN_CONFIDENCE, WithoutBox
 from kth_lightning.data.groups import group_images, read_group_by
 from kth_lightning.data.images import MAX_PIXELS, ReadOptions
 from kth_lightning.data.pixels import open_pixels
 from kth_lightning.data.prepare import Prepared, prepare
 from kth_lightning.data.sampler import BalancedOrder, BatchShares, EpochOrder
+from kth_lightning.data.sources.boxed import BoxedSource
 from kth_lightning.data.sources.choose import make_source
 from kth_lightning.data.sources.kth import KthSource
 from kth_lightning.data.sources.source import Source
@@ -57,7 +59,12 @@ class ImageData(KeepsSettings, LightningDataModule):
         test_root: For "folder": another folder of class folders, whose images are added to the test images.
         class_level: For "folder": 1 where the folders in `root` are the classes, 2 where the classes are one level
             deeper; found out where it is left out.
-        table: For "table": a CSV or Parquet file with the columns path and label, and perhaps split, group and mask.
+        table: For "table": a CSV or Parquet file with the columns path and label, and perhaps split, group, mask and
+            box.
+        boxes: Boxes of the images, each of them an example with the image's label: MegaDetector's JSON, whose animals
+            count, or a CSV or Parquet file with the columns path and box.
+        min_box_confidence: From which one of MegaDetector's detections counts.
+        without_box: What becomes of an image without a box: "whole" takes all of it, "leave_out" leaves it out.
         sample_size: For "sample": number of images to draw.
         sample_sites: For "sample": number of places at which they are drawn, each with a background, a light, a camera
             and a mixture of animals of its own; 0 for none.
@@ -113,6 +120,9 @@ class ImageData(KeepsSettings, LightningDataModule):
         test_root: str | None = None,
         class_level: Literal[1, 2] | None = None,
         table: str | None = None,
+        boxes: str | None = None,
+        min_box_confidence: float = MIN_CONFIDENCE,
+        without_box: WithoutBox = "whole",
         sample_size: int = 540,
         sample_sites: int = 0,
         group_by: str | None = None,
@@ -154,6 +164,8 @@ class ImageData(KeepsSettings, LightningDataModule):
         ):
             if not least <= value <= most:
                 raise InputError(f"--data.{flag} {value}: give a whole number from {least} to {most}")
+        if not 0 <= min_box_confidence <= 1:
+            raise InputError(f"--data.min_box_confidence {min_box_confidence}: give a number from 0 to 1")
         if interpolation not in INTERPOLATIONS:
             raise InputError(f"--data.interpolation {interpolation}: give one of {', '.join(INTERPOLATIONS)}")
         if resize not in RESIZES:
@@ -167,6 +179,9 @@ class ImageData(KeepsSettings, LightningDataModule):
         if fold and num_folds is None:
             raise InputError(f"--data.fold {fold} needs --data.num_folds, the number of folds")
         self.source = make_source(source, archive, root, test_root, class_level, table, sample_size, sample_sites)
+        few: tuple[Size, Size] = (180, 100) if isinstance(self.source, KthSource) else (0.15, 0.15)
+        if boxes is not None:
+            self.source = BoxedSource(self.source, Path(boxes), min_box_confidence, without_box)
         self.corrections = None if corrections is None else Path(corrections).expanduser()
         self.cache_dir = cache_folder(cache_dir)
         if group_by is not None:
@@ -178,7 +193,6 @@ class ImageData(KeepsSettings, LightningDataModule):
         self.resize = resize
         self.options = ReadOptions((value_range[0], value_range[1]) if value_range else None, max_pixels)
         self.batch_size = batch_size
-        few: tuple[Size, Size] = (180, 100) if isinstance(self.source, KthSource) else (0.15, 0.15)
         self.val_size = few[0] if val_size is None else val_size
         self.test_size = few[1] if test_size is None else test_size
         self.split_seed = split_seed

@@ -61,7 +61,7 @@ def _decode(store: Store, catalogue: Catalogue, missing: Sequence[int], square: 
 
     def decoded(index: int) -> np.ndarray:
         try:
-            return square.pixels(read_rgb(catalogue.file(index), square.size, catalogue.read_options))
+            return square.pixels(read_rgb(catalogue.pixels(index), square.size, catalogue.read_options))
         except UnreadableImage as error:
             raise InputError(
                 f"{catalogue.file(index)} can no longer be read ({error}); repeat the command, which "

@@ -25,6 +25,7 @@ from kth_lightning.data.audit import (
     read_audit,
     write_audit,
 )
+from kth_lightning.data.box import Box
 from kth_lightning.data.catalogue import Catalogue, ImageRecord, read_catalogue, write_catalogue
 from kth_lightning.data.class_names import check_names
 from kth_lightning.data.corrections import Corrections, correct
@@ -37,6 +38,7 @@ from kth_lightning.data.summary import summarise_images, values_sentence
 from kth_lightning.errors import InputError
 from kth_lightning.io.bounded_map import bounded_map
 from kth_lightning.io.image_kinds import HEAD, image_kind, is_image_name, is_raw_name
+from kth_lightning.io.image_name import image_content, image_name
 from kth_lightning.io.output_folder import make_cache_folder
 from kth_lightning.io.progress import Progress
 
@@ -70,8 +72,8 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    width: int
-    height: int
+    size: tuple[int, int]
+    box: Box | None
     sha256: str
     fingerprint: Fingerprint
     values: ValueRange | None
@@ -169,7 +171,8 @@ def _key(listing: Listing, options: ReadOptions) -> str:
     digest = hashlib.sha256(f"{_FORMAT} {options.max_pixels}".encode() + os.fsencode(listing.root))
     for one in listing.candidates:
         files = f"{_state(one.file)}\0{_state(one.mask) if one.mask else ''}"
-        digest.update(os.fsencode(f"\0{files}\0{one.label}\0{one.subset}\0{one.group}"))
+        box = "" if one.box is None else f"\0{one.box}"
+        digest.update(os.fsencode(f"\0{files}\0{one.label}\0{one.subset}\0{one.group}{box}"))
     for file, reason in listing.problems:
         digest.update(os.fsencode(f"\0{file}\0{reason}"))
     return digest.hexdigest()[:16]
@@ -191,15 +194,16 @@ def _read_images(listing: Listing, options: ReadOptions, for_training: bool) -> 
         if isinstance(reading, _Reading):
             usable.append((candidate, reading))
         else:
-            findings.append(Finding(_relative(candidate.file, listing.root), candidate.label, reading))
+            findings.append(Finding(_name(candidate, listing.root), candidate.label, reading))
     if not usable:
         why = f" (the first: {findings[0].path}: {findings[0].reason})" if findings else ""
         raise InputError(f"{listing.root} has no usable image{why}; check the folder")
     if for_training:
         _check_classes(listing, [candidate.label for candidate, _ in usable], findings)
-    usable.sort(key=lambda item: _relative(item[0].file, listing.root))
+    usable.sort(key=lambda item: (_relative(item[0].file, listing.root), item[0].box or ()))
     numbers = duplicate_groups(
-        [reading.sha256 for _, reading in usable], [reading.fingerprint for _, reading in usable]
+        [image_content(reading.sha256, str(reading.box or "")) for _, reading in usable],
+        [reading.fingerprint for _, reading in usable],
     )
     images = []
     for (candidate, reading), duplicates in zip(usable, numbers, strict=True):
@@ -208,18 +212,16 @@ def _read_images(listing: Listing, options: ReadOptions, for_training: bool) -> 
             findings.append(Finding(_relative(candidate.mask, listing.root), candidate.label, reason))
         taken = parse_taken(reading.taken)
         if reading.taken and not taken:
-            findings.append(
-                Finding(
-                    _relative(candidate.file, listing.root), candidate.label, f"{BROKEN_DATE}: {reading.taken[:40]!r}"
-                )
-            )
+            reason = f"{BROKEN_DATE}: {reading.taken[:40]!r}"
+            findings.append(Finding(_name(candidate, listing.root), candidate.label, reason))
+        width, height = reading.size if reading.box is None else reading.box.size(reading.size)
         images.append(
             ImageRecord(
                 path=_relative(candidate.file, listing.root),
                 label=candidate.label,
                 mask=mask,
-                width=reading.width,
-                height=reading.height,
+                width=width,
+                height=height,
                 sha256=reading.sha256,
                 duplicates=duplicates,
                 subset=candidate.subset,
@@ -227,6 +229,7 @@ def _read_images(listing: Listing, options: ReadOptions, for_training: bool) -> 
                 low=reading.values[0] if reading.values else None,
                 high=reading.values[1] if reading.values else None,
                 taken=taken,
+                box=reading.box,
             )
         )
     return images, findings
@@ -260,12 +263,13 @@ def _read(candidate: Candidate, options: ReadOptions) -> _Reading | str:
                 return "unreadable: the file is empty"
             stream.seek(0)
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-            image, (width, height), values, taken = decode(stream, at_least=64, options=options)
+            image, size, values, taken = decode(stream, at_least=64, options=options, box=candidate.box)
     except UnreadableImage as error:
         return str(error)
+    width, height = size if candidate.box is None else candidate.box.size(size)
     if min(width, height) < MIN_SIDE:
         return f"too small: {width}x{height} pixels, a side needs {MIN_SIDE}"
-    return _Reading(width, height, sha256, fingerprint(image), values, taken)
+    return _Reading(size, candidate.box, sha256, fingerprint(image), values, taken)
 
 
 def _is_unicode(file: Path) -> bool:
@@ -282,6 +286,10 @@ def _relative(file: Path, root: Path) -> str:
     return os.fsencode(path.as_posix()).decode(errors="backslashreplace")
 
 
+def _name(candidate: Candidate, root: Path) -> str:
+    return image_name(_relative(candidate.file, root), str(candidate.box or ""))
+
+
 def _matching_mask(candidate: Candidate, reading: _Reading, root: Path) -> tuple[str, str]:
     """Return the mask's path, or "" and the reason why it cannot be used."""
     if candidate.mask is None:
@@ -291,8 +299,8 @@ def _matching_mask(candidate: Candidate, reading: _Reading, root: Path) -> tuple
             size = mask.size
     except Exception as error:  # as in `decode`
         return "", f"unreadable mask: {' '.join(str(error).split())}"
-    if size != (reading.width, reading.height):
-        return "", f"mask of another size: {size[0]}x{size[1]}, the image has {reading.width}x{reading.height}"
+    if size != reading.size:
+        return "", f"mask of another size: {size[0]}x{size[1]}, the image has {reading.size[0]}x{reading.size[1]}"
     return _relative(candidate.mask, root), ""
 
 

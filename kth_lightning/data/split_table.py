@@ -18,11 +18,11 @@ class Difference:
     """What has become of a table's images.
 
     Attributes:
-        new: Paths of images that the table does not have.
-        gone: Paths of images of the table that are not there any more.
-        changed: Paths of images whose file has another content.
-        relabelled: Paths of images that show another class than they did.
-        moved: Paths of images whose folder or table names another part of the split than they are used for.
+        new: Names (a path, and a box where there is one) of images that the table does not have.
+        gone: Those of images of the table that are not there any more.
+        changed: Those of images whose file has another content.
+        relabelled: Those of images that show another class than they did.
+        moved: Those of images whose folder or table names another part of the split than they are used for.
         renamed: New name of each class whose images all have the same new class.
     """
 
@@ -75,7 +75,7 @@ class ChangedImagesError(InputError):
 def split_rows(catalogue: Catalogue, split: Split) -> list[SplitRow]:
     """Return the table of a catalogue's split."""
     return [
-        SplitRow(image.path, image.label, image.sha256, part)
+        SplitRow(image.path, image.label, image.sha256, part, image.box_text)
         for image, part in zip(catalogue.images, split.parts, strict=True)
     ]
 
@@ -125,18 +125,18 @@ def compare_images(catalogue: Catalogue, rows: Sequence[SplitRow]) -> tuple[list
     """
     positions: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
     for position, image in enumerate(catalogue.images):
-        positions[image.sha256, image.label][image.path] = position
+        positions[image.content, image.label][image.path] = position
     chosen: dict[int, int] = {}
     waiting: list[int] = []
     for number, row in enumerate(rows):
-        same = positions[row.sha256, row.label]
+        same = positions[row.content, row.label]
         if row.path in same:
             chosen[number] = same.pop(row.path)
         else:
             waiting.append(number)
     missing = []
     for number in waiting:
-        rest = positions[rows[number].sha256, rows[number].label]
+        rest = positions[rows[number].content, rows[number].label]
         if rest:
             chosen[number] = rest.pop(next(iter(rest)))
         else:
@@ -151,19 +151,19 @@ def _difference(
     """Part what does not match into relabelled, changed, gone and new."""
     by_content: dict[str, list[int]] = defaultdict(list)
     for position in left:
-        by_content[catalogue.images[position].sha256].append(position)
-    by_path = {catalogue.images[position].path: position for position in left}
+        by_content[catalogue.images[position].content].append(position)
+    by_name = {catalogue.images[position].name: position for position in left}
     new, relabelled = set(left), []
     targets: dict[str, set[str]] = defaultdict(set)
     for row in missing:
-        if by_content[row.sha256]:
-            position = by_content[row.sha256].pop()
+        if by_content[row.content]:
+            position = by_content[row.content].pop()
             new.discard(position)
-            relabelled.append(row.path)
+            relabelled.append(row.name)
             targets[row.label].add(catalogue.images[position].label)
     known = set(relabelled)
-    changed = [row.path for row in missing if row.path not in known and by_path.get(row.path) in new]
-    new -= {by_path[path] for path in changed}
+    changed = [row.name for row in missing if row.name not in known and by_name.get(row.name) in new]
+    new -= {by_name[name] for name in changed}
     known.update(changed)
     before, now = {row.label for row in rows}, {image.label for image in catalogue.images}
     renamed = {
@@ -171,8 +171,8 @@ def _difference(
         for old, names in targets.items()
         if len(names) == 1 and old not in now and not names & before
     }
-    gone = [row.path for row in missing if row.path not in known]
-    added = [catalogue.images[position].path for position in sorted(new)]
+    gone = [row.name for row in missing if row.name not in known]
+    added = [catalogue.images[position].name for position in sorted(new)]
     return Difference(added, gone, changed, relabelled, renamed=renamed)
 
 
@@ -186,7 +186,7 @@ def misplaced(catalogue: Catalogue, split: Split) -> list[str]:
         "test": {"test"},
     }
     return [
-        image.path
+        image.name
         for image, part in zip(catalogue.images, split.parts, strict=True)
         if part not in allowed[image.subset]
     ]

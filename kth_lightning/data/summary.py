@@ -36,6 +36,12 @@ def summarise_images(images: Sequence[ImageRecord], left_out: Sequence[Finding])
         f"duplicates: {len(groups)} groups of {sum(map(len, groups))} images "
         f"({len(groups) - across} within a class, {across} across classes); a group stays in one part of the split"
     )
+    if boxed := [image for image in images if image.box]:
+        several = sum(count > 1 for count in Counter(image.path for image in boxed).values())
+        lines.append(
+            f"boxes: {len(boxed)} images are boxes of {len({image.path for image in boxed})} files, of which {several} "
+            "have several; boxes of one file stay in one part of the split"
+        )
     if sizes := Counter(image.group for image in images if image.group).values():
         lines.append(
             f"groups of the source: {len(sizes)} of {min(sizes)} to {max(sizes)} images, each in one part of the split"

@@ -13,6 +13,7 @@ from PIL import Image
 from scipy import ndimage
 from scipy.stats import bootstrap
 
+from kth_lightning.data.box import Box
 from kth_lightning.data.catalogue import Catalogue
 from kth_lightning.data.square import Span, Square
 from kth_lightning.errors import InputError
@@ -89,13 +90,13 @@ def localise(
     if unknown := sorted({*labels} - {*model.class_names}):
         raise InputError(f"--ckpt_path: the checkpoint does not know the class {unknown[0]!r} of the images")
     classes = [model.class_names.index(label) for label in labels]
-    explanations = explain(model, [catalogue.file(position) for position in masked], classes, catalogue.read_options)
+    explanations = explain(model, [catalogue.pixels(position) for position in masked], classes, catalogue.read_options)
     of_class: dict[str, list[Score]] = defaultdict(list)
     of_whole: list[Score] = []
     bar = Progress(masked, "testing", "activation maps")
     for position, label, explanation in zip(bar, labels, explanations, strict=True):
         file = catalogue.mask_file(position)
-        animals = read_animals(file) if file else None
+        animals = read_animals(file, catalogue.images[position].box) if file else None
         if animals is not None and isinstance(explanation, Explanation):
             of_class[label].append(score(explanation.map, animals, model.square))
             of_whole.append(_score_of_whole(animals))
@@ -112,10 +113,14 @@ def localise(
     return Localisation({"n": len(everything), **_estimates(everything), "whole_picture": whole}, rows)
 
 
-def read_animals(file: Path) -> npt.NDArray[np.int64] | None:
+def read_animals(file: Path, box: Box | None = None) -> npt.NDArray[np.int64] | None:
     """Read a mask as 1..n for the animals and 0 for all else, [H, W]; None where it shows none or cannot be read.
 
     In the file the highest value is all else, as in KTH-ANIMALS.
+
+    Args:
+        file: Of an upright mask.
+        box: The part of it that is wanted; all of it where it is left out.
     """
     try:
         with Image.open(file) as image:
@@ -124,8 +129,12 @@ def read_animals(file: Path) -> npt.NDArray[np.int64] | None:
         return None
     if mask.ndim == 3:
         mask = mask[..., 0]
-    values, animals = np.unique(mask, return_inverse=True)
-    return (animals.reshape(mask.shape) + 1) % len(values) if len(values) > 1 else None
+    other = mask.max()
+    if box is not None:
+        left, upper, right, lower = box.pixels((mask.shape[1], mask.shape[0]))
+        mask = mask[upper:lower, left:right]
+    values, animals = np.unique(np.append(mask, other), return_inverse=True)
+    return (animals[:-1].reshape(mask.shape) + 1) % len(values) if len(values) > 1 else None
 
 
 def score(activation: npt.NDArray[np.float32], animals: npt.NDArray[np.int64], square: Square) -> Score:

@@ -9,6 +9,7 @@ import torch
 
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.novelty import Novelty
+from kth_lightning.io.image_name import image_name
 from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.io.split_file import read_split
 from kth_lightning.models.checkpoint import read_checkpoint
@@ -24,11 +25,18 @@ class Nearest:
         path: As in the run's splits.csv.
         label: Its class.
         distance: 1 less the cosine of the angle between the two.
+        box: The part of the file that it is; empty for the whole.
     """
 
     path: str
     label: str
     distance: float
+    box: str = ""
+
+    @property
+    def name(self) -> str:
+        """Return what tells it from others: its path, and its box where it has one."""
+        return image_name(self.path, self.box)
 
 
 class TrainingImages:
@@ -51,7 +59,7 @@ class TrainingImages:
             rows = read_split(splits) if self.novelty else []
         except InputError:  # the checkpoint was taken out of its run folder
             rows = []
-        self._by_key = {int(row.sha256[:16], 16) >> 1: row for row in rows if row.part == "train"}
+        self._by_key = {int(row.content[:16], 16) >> 1: row for row in rows if row.part == "train"}
 
     def share(self, vector: npt.NDArray[np.float32]) -> float | None:
         """Return the novelty of what `embed_features` made of an image, shape [D]."""
@@ -65,4 +73,4 @@ class TrainingImages:
         found = [
             (self._by_key.get(key), value) for key, value in zip(keys[0].tolist(), distances[0].tolist(), strict=True)
         ]
-        return [Nearest(row.path, row.label, max(0.0, value)) for row, value in found if row is not None]
+        return [Nearest(row.path, row.label, max(0.0, value), row.box) for row, value in found if row is not None]

@@ -72,12 +72,12 @@ def read_own_test(ckpt_path: Path, images: ImageKeys | None, class_names: list[s
     try:
         metrics, predictions, rows = run.read_metrics(), run.read_predictions(), read_split(run.splits, "")
         table = run.read_image_statistics()
-        tested = torch.tensor([int(row.sha256[:16], 16) >> 1 for row in rows if row.part == "test"])
+        tested = torch.tensor([int(row.content[:16], 16) >> 1 for row in rows if row.part == "test"])
         if not torch.equal(tested.sort()[0], images["test"].sort()[0]) or predictions.class_names != class_names:
             return f"{run.path} is not the run that {ckpt_path} came from, so its own test is not known"
         acc = {end: float(metrics["test"]["acc"][end]) for end in ("value", "low", "high")}
         names = list(next(iter(table.values()), {}))
-        statistics = {name: np.array([table[path][name] for path in predictions.paths]) for name in names}
+        statistics = {name: np.array([table[image][name] for image in predictions.names]) for name in names}
     except (InputError, KeyError, TypeError, ValueError) as error:
         return f"the run's own test cannot be read ({error})"
     return OwnTest(run, acc, predictions, statistics)

@@ -72,6 +72,13 @@ def leakage_warnings(checkpoint: dict[str, Any], data: ImageData, part: Part, wh
         return ["the checkpoint does not say which images it was trained on: its figures may be of those"]
     mine = image_keys(data)
     sentences = []
+    if whole:
+        boxes = any(data.catalogue.images[position].box for position in data.split.indices(part))
+        if boxes != bool(checkpoint.get("boxed")):
+            trained_on, these, way = (
+                ("whole images", "boxes", "leave out") if boxes else ("boxes", "whole images", "give")
+            )
+            sentences.append(f"the checkpoint was trained on {trained_on}, and these are {these}; {way} --data.boxes")
     trained = int(torch.isin(mine[part], seen["train"]).sum())
     if trained:
         sentences.append(

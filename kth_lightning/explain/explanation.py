@@ -4,13 +4,13 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
 
+from kth_lightning.data.box import FileOrCrop
 from kth_lightning.data.images import DEFAULT_OPTIONS, MIN_SIDE, ReadOptions, UnreadableImage, read_rgb
 from kth_lightning.explain.cam import activation_maps
 from kth_lightning.models import Classifier
@@ -42,7 +42,7 @@ class Explanation:
 
 def explain(
     model: Classifier,
-    files: Sequence[Path],
+    files: Sequence[FileOrCrop],
     classes: Sequence[int] | None = None,
     options: ReadOptions = DEFAULT_OPTIONS,
 ) -> Iterator[Explanation | UnreadableImage]:
@@ -50,7 +50,7 @@ def explain(
 
     Args:
         model: On whatever device.
-        files: Images.
+        files: Images, or boxes of them.
         classes: The class whose map is wanted, one a file; the predicted class's where left out.
         options: How the files are read.
 
@@ -79,7 +79,7 @@ def explain(
 
 
 def _read(
-    file: Path, model: Classifier, options: ReadOptions
+    file: FileOrCrop, model: Classifier, options: ReadOptions
 ) -> tuple[Image.Image, npt.NDArray[np.uint8]] | UnreadableImage:
     try:
         image = read_rgb(file, model.image_size, options)

@@ -28,6 +28,19 @@ def csv_text(rows: Iterable[Sequence[object]]) -> str:
     return "".join(lines)
 
 
+def without_empty(rows: Sequence[Sequence[object]], column: str) -> Sequence[Sequence[object]]:
+    """Leave out a column in which no row has anything.
+
+    Args:
+        rows: The header and the rows below it.
+        column: Its name, which the header has.
+    """
+    place = [*rows[0]].index(column)
+    if any(row[place] for row in rows[1:]):
+        return rows
+    return [[*row[:place], *row[place + 1 :]] for row in rows]
+
+
 def csv_rows(text: str, separator: str | None = None) -> list[list[str]]:
     """Read rows of text cells: what `csv_text` wrote, also after a spreadsheet has saved it.
 

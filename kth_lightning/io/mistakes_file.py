@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kth_lightning.io.atomic_file import write_atomically
-from kth_lightning.io.csv_text import csv_records, csv_text
+from kth_lightning.io.csv_text import csv_records, csv_text, without_empty
+from kth_lightning.io.image_name import image_name
 from kth_lightning.io.run_text import damaged, read_text
 
 
@@ -22,6 +23,7 @@ class Mistake:
         confidence: Probability of the prediction.
         image: Name of a JPEG inside the folder of mistakes.
         map: Name of another, the activation map of the prediction laid over the image.
+        box: The part of the file that the image is; empty for the whole.
     """
 
     path: str
@@ -30,6 +32,12 @@ class Mistake:
     confidence: float
     image: str
     map: str
+    box: str = ""
+
+    @property
+    def name(self) -> str:
+        """Return what tells the image from others: its path, and its box where it has one."""
+        return image_name(self.path, self.box)
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,7 @@ class LookAlike:
         label: Its class.
         distance: 1 less the cosine of the angle between the two images' vectors.
         image: Name of a JPEG inside the folder of mistakes.
+        box: The part of the file that the image is; empty for the whole.
     """
 
     mistake: str
@@ -49,16 +58,22 @@ class LookAlike:
     label: str
     distance: float
     image: str
+    box: str = ""
+
+    @property
+    def name(self) -> str:
+        """Return what tells the image from others: its path, and its box where it has one."""
+        return image_name(self.path, self.box)
 
 
 _Record = TypeVar("_Record", Mistake, LookAlike)
 
 
 def write_records(items: Sequence[_Record], kind: type[_Record], file: Path) -> None:
-    """Write one row a record, under the names of its fields."""
+    """Write one row a record, under the names of its fields; box where one has a box."""
     names: list[str] = [field.name for field in fields(kind)]
     rows: list[list[Any]] = [[getattr(item, name) for name in names] for item in items]
-    write_atomically(csv_text([names, *rows]), file)
+    write_atomically(csv_text(without_empty([names, *rows], "box")), file)
 
 
 def read_records(file: Path, kind: type[_Record], number: str) -> list[_Record]:

@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from kth_lightning.errors import InputError
 from kth_lightning.io.atomic_file import write_atomically
-from kth_lightning.io.csv_text import csv_records, csv_text
+from kth_lightning.io.csv_text import csv_records, csv_text, without_empty
 from kth_lightning.io.history_file import append_history, read_history, truncate_history
+from kth_lightning.io.image_name import image_name
 from kth_lightning.io.mistakes_file import LookAlike, Mistake, read_records, write_records
 from kth_lightning.io.predictions_file import Predictions, read_predictions, write_predictions
 from kth_lightning.io.run_json import NewerFormatError, read_json, write_json
@@ -160,9 +161,10 @@ class RunFolder:
         class_names: Sequence[str],
         probabilities: npt.NDArray[np.floating],
         groups: Sequence[str] = (),
+        boxes: Sequence[str] = (),
     ) -> None:
         """Write one row a test image, as `predictions_file.write_predictions` says."""
-        write_predictions(paths, labels, class_names, probabilities, groups, self.predictions)
+        write_predictions(paths, labels, class_names, probabilities, groups, boxes, self.predictions)
 
     def read_predictions(self) -> Predictions:
         """Read what `write_predictions` wrote."""
@@ -178,32 +180,42 @@ class RunFolder:
         rows = [[name, *counts] for name, counts in zip(class_names, matrix.tolist(), strict=True)]
         write_atomically(csv_text([["true class", *class_names], *rows]), self.confusion)
 
-    def write_image_statistics(self, paths: Sequence[str], figures: Mapping[str, npt.NDArray[np.floating]]) -> None:
-        """Write one row a test image: its path, and what `image_statistics` measured.
+    def write_image_statistics(
+        self, paths: Sequence[str], figures: Mapping[str, npt.NDArray[np.floating]], boxes: Sequence[str] = ()
+    ) -> None:
+        """Write one row a test image: its path, what `image_statistics` measured, and its box where it has one.
 
         Args:
             paths: As in the catalogue, N of them.
             figures: By name, each of shape [N].
+            boxes: N of them, empty for none; or none at all.
         """
         columns = [[f"{value:.6g}" for value in column] for column in figures.values()]
-        rows = [["path", *figures], *map(list, zip(paths, *columns, strict=True))]
-        write_atomically(csv_text(rows), self.image_statistics)
+        rows = [["path", *figures, "box"], *map(list, zip(paths, *columns, boxes or [""] * len(paths), strict=True))]
+        write_atomically(csv_text(without_empty(rows, "box")), self.image_statistics)
 
     def read_image_statistics(self) -> dict[str, dict[str, float]]:
-        """Read what `write_image_statistics` wrote: for each path its figures; nothing where the run has no table."""
+        """Read what `write_image_statistics` wrote: the figures of each image by its name; none without a table."""
         if not self.image_statistics.exists():
             return {}
         try:
             rows = csv_records(read_text(self.image_statistics))
-            return {row["path"]: {name: float(cell) for name, cell in row.items() if name != "path"} for row in rows}
+            return {
+                image_name(row.pop("path"), row.pop("box", "")): {name: float(cell) for name, cell in row.items()}
+                for row in rows
+            }
         except (KeyError, TypeError, ValueError, csv.Error) as error:
             raise damaged(self.image_statistics, error) from None
 
-    def write_unknown_classes(self, rows: Sequence[tuple[str, str, str, float]]) -> None:
-        """Write one row an image of a class that the checkpoint does not know: path, label, prediction, confidence."""
-        header = ["path", "label", "prediction", "confidence"]
-        lines = [[path, label, prediction, f"{confidence:.9g}"] for path, label, prediction, confidence in rows]
-        write_atomically(csv_text([header, *lines]), self.unknown_classes)
+    def write_unknown_classes(self, rows: Sequence[tuple[str, str, str, float, str]]) -> None:
+        """Write one row an image of a class that the checkpoint does not know.
+
+        Args:
+            rows: Path, label, prediction, confidence, and box, which is empty for a whole image.
+        """
+        header = ["path", "label", "prediction", "confidence", "box"]
+        lines = [[*texts, f"{confidence:.9g}", box] for *texts, confidence, box in rows]
+        write_atomically(csv_text(without_empty([header, *lines], "box")), self.unknown_classes)
 
     def write_mistakes(self, mistakes: Sequence[Mistake]) -> None:
         """Write the table of mistakes, the most confident first; their JPEG files are written by the caller."""

@@ -9,23 +9,46 @@ from typing import NamedTuple
 
 from kth_lightning.errors import InputError
 from kth_lightning.io.atomic_file import write_atomically
-from kth_lightning.io.csv_text import csv_text, read_csv
+from kth_lightning.io.csv_text import csv_text, read_csv, without_empty
+from kth_lightning.io.image_name import image_content, image_name
 
 PARTS = ("train", "val", "test", "unused")
 
 
 class SplitRow(NamedTuple):
-    """An image of the table."""
+    """An image of the table.
+
+    Attributes:
+        path: Of its file.
+        label: Class name.
+        sha256: Of the file's bytes, in hexadecimal.
+        part: One of `PARTS`.
+        box: The part of the file that it is; empty for the whole.
+    """
 
     path: str
     label: str
     sha256: str
     part: str
+    box: str = ""
+
+    @property
+    def name(self) -> str:
+        """Return what tells it from the table's other images."""
+        return image_name(self.path, self.box)
+
+    @property
+    def content(self) -> str:
+        """Return a hash of what it shows."""
+        return image_content(self.sha256, self.box)
+
+
+_NEEDED = SplitRow._fields[:-1]
 
 
 def write_split(rows: Iterable[SplitRow], file: Path) -> None:
-    """Write the table: path, label, sha256 and part of every image."""
-    write_atomically(csv_text([SplitRow._fields, *rows]), file)
+    """Write the table: path, label, sha256 and part of every image, and box where one has a box."""
+    write_atomically(csv_text(without_empty([SplitRow._fields, *rows], "box")), file)
 
 
 def read_split(file: Path, name: str = "--data.splits") -> list[SplitRow]:
@@ -40,7 +63,7 @@ def read_split(file: Path, name: str = "--data.splits") -> list[SplitRow]:
     """
     flag = f"{name} {file}".lstrip()
     try:
-        rows = [SplitRow(*(row[name] for name in SplitRow._fields)) for row in read_csv(file)]
+        rows = [SplitRow._make([*(row[name] for name in _NEEDED), row.get("box", "")]) for row in read_csv(file)]
         if not rows:
             raise ValueError("no row")
     except FileNotFoundError:
@@ -50,7 +73,7 @@ def read_split(file: Path, name: str = "--data.splits") -> list[SplitRow]:
         raise InputError(
             f"{flag}: not a table of path, label, sha256, part ({reason}); give a run's splits.csv"
         ) from None
-    twice = [path for path, number in Counter(row.path for row in rows).items() if number > 1]
+    twice = [name for name, number in Counter(row.name for row in rows).items() if number > 1]
     if twice:
         raise InputError(f"{flag}: {twice[0]!r} is listed more than once; give a run's splits.csv")
     wrong = sorted({row.part for row in rows} - set(PARTS))
@@ -67,9 +90,9 @@ def split_hashes(rows: Iterable[SplitRow]) -> dict[str, str]:
     """
     rows = list(rows)
     return {
-        "data": _digest(f"{row.sha256} {row.label}" for row in rows),
-        "split": _digest(f"{row.sha256} {row.label} {row.part}" for row in rows),
-        "test": _digest(f"{row.sha256} {row.label}" for row in rows if row.part == "test"),
+        "data": _digest(f"{row.content} {row.label}" for row in rows),
+        "split": _digest(f"{row.content} {row.label} {row.part}" for row in rows),
+        "test": _digest(f"{row.content} {row.label}" for row in rows if row.part == "test"),
     }
 
 

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from kth_lightning.errors import InputError
 from kth_lightning.io.atomic_file import write_atomically
-from kth_lightning.io.csv_text import csv_text
+from kth_lightning.io.csv_text import csv_text, without_empty
+from kth_lightning.io.image_name import image_content, image_name
 from kth_lightning.io.tables import BadTable, read_table
 
 TABLE, PAGE = "suspects.csv", "suspects.html"
@@ -19,12 +20,13 @@ class SuspectRow(NamedTuple):
     """An image of the table.
 
     Attributes:
-        path: As in the catalogue.
+        path: Of its file, as in the catalogue.
         label: As the source of the images has it.
         suggested: The class that it probably shows, or, where the decision is "relabel", the one that it gets.
         score: From 0, surely right, to 1, surely wrong; empty where no model was asked.
         decision: One of `DECISIONS`, or empty.
         sha256: Of the file's bytes, in hexadecimal.
+        box: The part of the file that it is; empty for the whole.
     """
 
     path: str
@@ -33,14 +35,25 @@ class SuspectRow(NamedTuple):
     score: str
     decision: str
     sha256: str
+    box: str = ""
+
+    @property
+    def name(self) -> str:
+        """Return what tells it from the table's other images."""
+        return image_name(self.path, self.box)
+
+    @property
+    def content(self) -> str:
+        """Return a hash of what it shows."""
+        return image_content(self.sha256, self.box)
 
 
-_NEEDED = tuple(name for name in SuspectRow._fields if name != "score")
+_NEEDED = tuple(name for name in SuspectRow._fields if name not in ("score", "box"))
 
 
 def write_suspects(rows: Iterable[SuspectRow], file: Path) -> None:
-    """Write the table under a header of the fields' names."""
-    write_atomically(csv_text([SuspectRow._fields, *rows]), file)
+    """Write the table under a header of the fields' names, box where one has a box."""
+    write_atomically(csv_text(without_empty([SuspectRow._fields, *rows], "box")), file)
 
 
 def read_decisions(file: Path, name: str = "--data.corrections") -> list[SuspectRow]:
@@ -63,20 +76,21 @@ def read_decisions(file: Path, name: str = "--data.corrections") -> list[Suspect
     if missing := [column for column in _NEEDED if column not in columns]:
         has = ", ".join(map(repr, names[:20]))
         raise InputError(f"{flag}: has no column {missing[0]!r}, only {has}; give the suspects.csv of a comparison")
-    columns.setdefault("score", [""] * len(columns["path"]))
+    for column in ("score", "box"):
+        columns.setdefault(column, [""] * len(columns["path"]))
     cells = zip(*(columns[column] for column in SuspectRow._fields), strict=True)
     rows = [row._replace(decision=row.decision.lower()) for row in map(SuspectRow._make, cells) if row.decision]
     for row in rows:
         if row.decision not in DECISIONS:
             raise InputError(
-                f"{flag}: the decision on {row.path!r} is {row.decision!r}; write keep, relabel or drop, or nothing"
+                f"{flag}: the decision on {row.name!r} is {row.decision!r}; write keep, relabel or drop, or nothing"
             )
         if row.decision == "relabel" and row.suggested in ("", row.label):
             raise InputError(
-                f"{flag}: {row.path!r} is to be relabelled, and its column 'suggested' is {row.suggested!r}; write "
+                f"{flag}: {row.name!r} is to be relabelled, and its column 'suggested' is {row.suggested!r}; write "
                 "there what it shows, or keep as the decision"
             )
-    twice = [path for path, number in Counter(row.path for row in rows).items() if number > 1]
+    twice = [name for name, number in Counter(row.name for row in rows).items() if number > 1]
     if twice:
         raise InputError(f"{flag}: {twice[0]!r} is decided on more than once; leave one row")
     return rows

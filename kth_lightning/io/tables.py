@@ -4,6 +4,7 @@ import csv
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from kth_lightning.io.csv_text import csv_rows
 
@@ -17,7 +18,8 @@ class BadTable(Exception):
 def read_table(file: Path, wanted: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
     """Read columns of a table as text; an empty cell is "".
 
-    Spaces around cells and names are dropped, and case does not matter in a column's name.
+    Spaces around cells and names are dropped, and case does not matter in a column's name. Lists of Parquet become
+    text with spaces between their entries.
 
     Args:
         file: CSV (as `csv_rows` reads it, in UTF-8) or Parquet, which its first bytes tell.
@@ -64,12 +66,21 @@ def _read_parquet(file: Path, wanted: Sequence[str]) -> tuple[list[str], dict[st
         names = parquet.read_schema(file).names
         chosen = _chosen(names, wanted)
         table = parquet.read_table(file, columns=list(chosen.values()))
-        columns = {
-            key: compute.utf8_trim_whitespace(table[name].cast(pyarrow.string())) for key, name in chosen.items()
-        }
+        texts = {key: _texts(table[name]) for key, name in chosen.items()}
+        columns = {key: compute.utf8_trim_whitespace(column.cast(pyarrow.string())) for key, column in texts.items()}
         return names, {key: column.fill_null("").to_pylist() for key, column in columns.items()}
     except pyarrow.ArrowException as error:
         raise BadTable(" ".join(str(error).split())[:200]) from None
+
+
+def _texts(column: Any) -> Any:
+    """Write lists of a column of pyarrow's as texts with spaces between their entries."""
+    import pyarrow
+    from pyarrow import types
+
+    if not any(is_list(column.type) for is_list in (types.is_list, types.is_large_list, types.is_fixed_size_list)):
+        return column
+    return pyarrow.array([None if row is None else " ".join(map(str, row)) for row in column.to_pylist()])
 
 
 def _chosen(names: Sequence[str], wanted: Sequence[str]) -> dict[str, str]:

@@ -120,7 +120,8 @@ def model_card(
         name=exported.stem,
         file=exported.name,
         summary=f"A {type(model).__name__}{f' on {backbone}' if backbone else ''} that tells "
-        f"{len(predictor.class_names)} classes of images apart, made with kth_lightning {__version__}.",
+        f"{len(predictor.class_names)} classes of images apart, made with kth_lightning {__version__}."
+        + (" It was trained on boxes that were cut out of images: give it such." if predictor.boxed else ""),
         torch=torch.__version__.partition("+")[0],
         side=model.image_size,
         resize=_RESIZES[model.resize],

@@ -27,7 +27,7 @@ def require_parquet() -> None:
 
 
 def write_parquet(lines: Path, columns: list[str], file: Path) -> None:
-    """Write rows as Parquet: numbers as float64, a set of classes as a list of text, and all else as text.
+    """Write rows as Parquet: numbers as float64, a box and a set of classes as lists, and all else as text.
 
     Args:
         lines: JSON Lines of the rows.
@@ -37,7 +37,11 @@ def write_parquet(lines: Path, columns: list[str], file: Path) -> None:
     import pyarrow
     from pyarrow import parquet
 
-    kinds = {"novelty": pyarrow.float64(), "set": pyarrow.list_(pyarrow.string())}
+    kinds = {
+        "novelty": pyarrow.float64(),
+        "box": pyarrow.list_(pyarrow.float64()),
+        "set": pyarrow.list_(pyarrow.string()),
+    }
     schema = pyarrow.schema(
         (name, pyarrow.float64() if name.startswith("probability") else kinds.get(name, pyarrow.string()))
         for name in columns

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from kth_lightning.data.box import Crop, FileOrCrop
 from kth_lightning.io.csv_text import csv_rows, csv_text
 from kth_lightning.predict.doubt import UNKNOWN
 from kth_lightning.predict.parquet_file import write_parquet
@@ -30,6 +31,7 @@ class PredictionFile:
         withheld: Whether labels may be withheld; the column most_probable then has the class all the same.
         sets: Whether there is a column for sets of classes.
         run: What every row says of the checkpoint that made it.
+        boxes: Whether there is a column for the box that a row is about.
 
     Attributes:
         rows: How many there are.
@@ -42,7 +44,14 @@ class PredictionFile:
     """
 
     def __init__(
-        self, file: Path, key: str, top_k: int, withheld: bool = False, sets: bool = False, run: str = ""
+        self,
+        file: Path,
+        key: str,
+        top_k: int,
+        withheld: bool = False,
+        sets: bool = False,
+        run: str = "",
+        boxes: bool = False,
     ) -> None:
         self.file = file
         self.run = run
@@ -50,21 +59,22 @@ class PredictionFile:
         self.first_error = ""
         ranks = [name for rank in range(2, top_k + 1) for name in (f"label_{rank}", f"probability_{rank}")]
         doubt = [*(["most_probable"] if withheld else []), *(["set"] if sets else [])]
-        self._columns = ["path", "label", "probability", *ranks, *doubt, "novelty", "run", "error"]
+        box = ["box"] if boxes else []
+        self._columns = ["path", *box, "label", "probability", *ranks, *doubt, "novelty", "run", "error"]
         self._is_csv = file.suffix.lower() == ".csv"
         digest = hashlib.sha256(f"{key} {self._columns}".encode(errors="backslashreplace")).hexdigest()
         self._part = file.with_name(f".{file.name}.{digest[:12]}.part")
         file.parent.mkdir(parents=True, exist_ok=True)
         self._stream = self._part.open("a+b")
 
-    def resume(self, images: Iterable[Path]) -> int:
+    def resume(self, images: Iterable[FileOrCrop]) -> int:
         """Keep the rows that an earlier command left, as far as they are these images', and return their number."""
         header = self._line(dict(zip(self._columns, self._columns, strict=True))) if self._is_csv else b""
         self._stream.seek(0)
         end = len(header) if self._stream.read(len(header)) == header else 0
         for image, line in zip(images, self._stream if end == len(header) else (), strict=False):
             row = self._row(line)
-            if row.get("path") != _name(image):
+            if {name: row.get(name) or None for name in ("path", "box")} != {"box": None} | self._cells(image):
                 break
             self._count(row)
             end += len(line)
@@ -73,13 +83,13 @@ class PredictionFile:
             self._stream.write(header)
         return self.rows
 
-    def write(self, image: Path, prediction: Prediction) -> None:
-        """Add a row: path, label, probability, label_2, probability_2, ..., most_probable, set, novelty, run, error.
+    def write(self, image: FileOrCrop, prediction: Prediction) -> None:
+        """Add a row: path, box, label, probability, label_2, ..., most_probable, set, novelty, run, error.
 
         What there is not is left empty.
         """
         row: dict[str, Any] = dict.fromkeys(self._columns)
-        row |= {"path": _name(image), "label": prediction.label, "run": self.run, "error": prediction.error}
+        row |= self._cells(image) | {"label": prediction.label, "run": self.run, "error": prediction.error}
         for rank, (label, value) in enumerate(prediction.top_k, start=1):
             suffix = f"_{rank}" if rank > 1 else ""
             row[f"probability{suffix}"] = float(f"{value:.6g}")
@@ -109,6 +119,12 @@ class PredictionFile:
             self._part.replace(self.file)
         for left in self.file.parent.glob(f".{glob.escape(self.file.name)}.*.part"):
             left.unlink()
+
+    def _cells(self, image: FileOrCrop) -> dict[str, Any]:
+        """Return the cells that say what a row is about."""
+        if not isinstance(image, Crop):
+            return {"path": _name(image)}
+        return {"path": _name(image.file), "box": str(image.box) if self._is_csv else list(image.box)}
 
     def _line(self, row: dict[str, Any]) -> bytes:
         if not self._is_csv:

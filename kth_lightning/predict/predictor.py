@@ -16,6 +16,7 @@ from PIL import Image
 from scipy.special import softmax
 from torch import Tensor
 
+from kth_lightning.data.box import Crop
 from kth_lightning.data.images import MAX_PIXELS, MIN_SIDE, ReadOptions, UnreadableImage, read_rgb, upright_rgb
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.novelty import Novelty
@@ -25,8 +26,8 @@ from kth_lightning.models.checkpoint import load_classifier, read_checkpoint
 from kth_lightning.models.embedding import with_embedding
 from kth_lightning.predict.doubt import UNKNOWN, Doubt
 
-ImageInput = str | Path | Image.Image | np.ndarray | Tensor
-"""A file, a PIL image, or uint8 values: an array [H, W], [H, W, 3] or [H, W, 4], or a tensor [3, H, W]."""
+ImageInput = str | Path | Crop | Image.Image | np.ndarray | Tensor
+"""A file, a box of one, a PIL image, or uint8 values: an array [H, W] or [H, W, 3 or 4], or a tensor [3, H, W]."""
 
 _Pixels = npt.NDArray[np.uint8] | str  # or why there are none
 
@@ -101,6 +102,9 @@ class Predictor:
         min_probability: Give labels from this probability on, instead.
         coverage: Give sets of classes as well, of which so many hold the true class.
 
+    Attributes:
+        boxed: Whether the classifier was trained on boxes of images.
+
     Raises:
         InputError: The file is no such checkpoint, a setting is out of its range, or the checkpoint's validation images
             do not allow what is asked for.
@@ -126,6 +130,7 @@ class Predictor:
         checkpoint = read_checkpoint(ckpt_path)
         self.model = models[0]
         self.novelty = Novelty.of(checkpoint)
+        self.boxed = bool(checkpoint.get("boxed"))
         self.class_names = self.model.class_names
         self.options = read_options(self.model, value_range, max_pixels)
         self.temperature = self.model.temperature if calibrated else 1.0
@@ -183,7 +188,7 @@ class Predictor:
         return (prediction for batch in bounded_map(predict, batches, in_flight) for prediction in batch)
 
     def _read(self, image: ImageInput) -> Future[_Pixels]:
-        if isinstance(image, str | Path):
+        if isinstance(image, str | Path | Crop):
             return self._readers.submit(self._pixels, image)
         ready: Future[_Pixels] = Future()  # now, for the caller may use its array again, and PIL is not safe in threads
         ready.set_result(self._pixels(image))
@@ -192,8 +197,8 @@ class Predictor:
     def _pixels(self, image: ImageInput) -> _Pixels:
         """Return uint8 [size, size, 3], or the reason why there is none."""
         try:
-            if isinstance(image, str | Path):
-                image = read_rgb(Path(image), self.model.image_size, self.options)
+            if isinstance(image, str | Path | Crop):
+                image = read_rgb(Path(image) if isinstance(image, str) else image, self.model.image_size, self.options)
             else:
                 image = _rgb(image, self.options)
         except UnreadableImage as error:

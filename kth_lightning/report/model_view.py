@@ -73,24 +73,24 @@ def _mistakes(model: ModelRuns) -> list[Views]:
     """List the most confident wrong predictions, with their images where the run has them."""
     names, wrong = model.class_names, []
     for run, predictions in zip(model.part.runs, model.predictions, strict=True):
-        named = predictions.probabilities.argmax(axis=1)
+        named, images = predictions.probabilities.argmax(axis=1), predictions.names
         for row in np.flatnonzero(named != predictions.labels):
             confidence = float(predictions.probabilities[row, named[row]])
-            wrong.append((confidence, run, predictions.paths[row], names[predictions.labels[row]], names[named[row]]))
+            wrong.append((confidence, run, images[row], names[predictions.labels[row]], names[named[row]]))
     wrong = sorted(wrong, key=lambda item: -item[0])[:MISTAKES_SHOWN]
-    kept = {(run.path, mistake.path): mistake for run in model.part.runs for mistake in run.read_mistakes()}
+    kept = {(run.path, mistake.name): mistake for run in model.part.runs for mistake in run.read_mistakes()}
     alike: dict[tuple[Path, str], list[Views]] = {}
     for run in model.part.runs:
         for item in run.read_look_alikes():
             uri = _image_uri(run.mistakes / item.image)
-            view = {"path": item.path, "label": item.label, "distance": f"{item.distance:.2f}", "image": uri}
+            view = {"path": item.name, "label": item.label, "distance": f"{item.distance:.2f}", "image": uri}
             alike.setdefault((run.path, item.mistake), []).append(view)
     views = []
-    for confidence, run, path, label, prediction in wrong:
-        mistake = kept.get((run.path, path))
+    for confidence, run, name, label, prediction in wrong:
+        mistake = kept.get((run.path, name))
         views.append(
             {
-                "path": path,
+                "path": name,
                 "label": label,
                 "prediction": prediction,
                 "confidence": f"{100 * confidence:.1f} %",

@@ -74,7 +74,7 @@ def read_image(catalogue: Catalogue, position: int, at_least: int) -> Image.Imag
         InputError: It cannot be read any more.
     """
     try:
-        return read_rgb(catalogue.file(position), at_least, catalogue.read_options)
+        return read_rgb(catalogue.pixels(position), at_least, catalogue.read_options)
     except UnreadableImage as error:
         raise InputError(
             f"{catalogue.file(position)} can no longer be read ({error}); repeat the command, which "
@@ -122,7 +122,7 @@ def augmented_rows(data: ImageData, positions: Sequence[int]) -> list[Row]:
         pixels = drawn.permute(0, 2, 3, 1).numpy()
         names = ["as it is", *(f"view {view}" for view in range(1, VIEWS + 1))]
         photos = [_square(item, name, f"{image.label}, {name}") for item, name in zip(pixels, names, strict=True)]
-        rows.append(Row((image.label,), photos, image.path))
+        rows.append(Row((image.label,), photos, image.name))
     return rows
 
 
@@ -146,7 +146,7 @@ def duplicate_rows(catalogue: Catalogue, groups: Sequence[Sequence[int]]) -> lis
     for positions in groups:
         images = [catalogue.images[position] for position in positions]
         labels = tuple(sorted({image.label for image in images}))
-        same = len({image.sha256 for image in images}) == 1
+        same = len({image.content for image in images}) == 1
         note = "the same file" if same else "nearly the same image"
         if len(labels) > 1:
             note += ", in different classes"
@@ -208,7 +208,7 @@ def _original(catalogue: Catalogue, position: int, scale: float) -> Photo:
 
 def _fitted(catalogue: Catalogue, position: int) -> Photo:
     image = catalogue.images[position]
-    return _shown(catalogue, position, min(1.0, _PAIR / _longer(image)), image.path)
+    return _shown(catalogue, position, min(1.0, _PAIR / _longer(image)), image.name)
 
 
 def _shown(catalogue: Catalogue, position: int, scale: float, caption: str) -> Photo:
@@ -217,7 +217,7 @@ def _shown(catalogue: Catalogue, position: int, scale: float, caption: str) -> P
     image = read_image(catalogue, position, _SHARPNESS * max(width, height))
     finer = min(_SHARPNESS, image.width / width, image.height / height)
     image = image.resize((max(round(finer * width), 1), max(round(finer * height), 1)), Image.Resampling.BICUBIC)
-    alt = f"{record.label}, {record.path}, {record.width} by {record.height} pixels"
+    alt = f"{record.label}, {record.name}, {record.width} by {record.height} pixels"
     return Photo(image, width, height, caption, alt)
 
 

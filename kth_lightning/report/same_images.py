@@ -20,18 +20,18 @@ def image_names(run: RunFolder, predictions: Predictions) -> list[str]:
     """Name a run's test images by their content, so that the names of two runs can be compared.
 
     Returns:
-        A name for every prediction, different for copies of one image; the path where splits.csv does not have it.
+        A name for every prediction, different for copies of one image; path and box where splits.csv does not have it.
     """
     try:
         rows = read_split(run.splits, "")
     except InputError:
-        return predictions.paths
+        return predictions.names
     copies: Counter[str] = Counter()
     names = {}
     for row in rows:
-        copies[row.sha256] += 1
-        names[row.path] = f"{row.sha256}#{copies[row.sha256]}"
-    return [names.get(path, path) for path in predictions.paths]
+        copies[row.content] += 1
+        names[row.name] = f"{row.content}#{copies[row.content]}"
+    return [names.get(name, name) for name in predictions.names]
 
 
 def inputs(run: RunFolder, metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def inputs(run: RunFolder, metrics: Mapping[str, Any]) -> dict[str, Any]:
     if test is None:
         predictions = run.read_predictions()
         lines = sorted(
-            f"{path} {label}" for path, label in zip(predictions.paths, predictions.labels.tolist(), strict=True)
+            f"{name} {label}" for name, label in zip(predictions.names, predictions.labels.tolist(), strict=True)
         )
         test = hashlib.sha256("\n".join(lines).encode()).hexdigest()
     return {"data": hashes.get("data"), "test": test, "leakage": metrics.get("leakage")}

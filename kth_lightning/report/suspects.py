@@ -71,7 +71,7 @@ def write_suspect_labels(part: Part, data: ImageData, folder: Path) -> Suspects:
         InputError: A run is damaged, or the earlier table cannot be read, which is then left as it is.
     """
     table, prepared, corrections = folder / TABLE, data.prepared, data.prepared.corrections
-    earlier = {row.path: row for row in read_decisions(table, name="")} if table.exists() else {}
+    earlier = {row.name: row for row in read_decisions(table, name="")} if table.exists() else {}
     images, class_names = prepared.catalogue.images, part.runs[0].read_predictions().class_names
     positions, folds, likeness = _out_of_fold(part, prepared.catalogue, class_names)
     labels = np.array([class_names.index(images[position].label) for position in positions], dtype=np.int64)
@@ -85,13 +85,14 @@ def write_suspect_labels(part: Part, data: ImageData, folder: Path) -> Suspects:
     for rank in suspicion.order.tolist():
         image = images[positions[rank]]
         suggested = class_names[suspicion.suggested[rank]]
-        row = SuspectRow(image.path, image.label, suggested, f"{suspicion.score[rank]:.4f}", "", image.sha256)
-        known = corrections.decided.get(image.path) if corrections else None
-        row = _decided(_decided(row._replace(label=known.label) if known else row, known), earlier.pop(row.path, None))
+        score = f"{suspicion.score[rank]:.4f}"
+        row = SuspectRow(image.path, image.label, suggested, score, "", image.sha256, image.box_text)
+        known = corrections.decided.get(image.name) if corrections else None
+        row = _decided(_decided(row._replace(label=known.label) if known else row, known), earlier.pop(row.name, None))
         rows.append(row)
         if not row.decision:
             shown.append((positions[rank], row))
-    dropped = {row.path: row for row in corrections.dropped} if corrections else {}
+    dropped = {row.name: row for row in corrections.dropped} if corrections else {}
     rows += [row._replace(score="") for row in (dropped | earlier).values()]
     write_suspects(rows, table)
     doubted = sum(float(row.score) > 0.5 for _, row in shown)
@@ -103,7 +104,7 @@ def write_suspect_labels(part: Part, data: ImageData, folder: Path) -> Suspects:
 
 def _decided(row: SuspectRow, known: SuspectRow | None) -> SuspectRow:
     """Enter what was decided on the same image with the same label."""
-    if known is None or (known.sha256, known.label) != (row.sha256, row.label):
+    if known is None or (known.content, known.label) != (row.content, row.label):
         return row
     suggested = known.suggested if known.decision == "relabel" else row.suggested
     return row._replace(decision=known.decision, suggested=suggested)
@@ -116,15 +117,15 @@ def _out_of_fold(
     said: dict[str, list[npt.NDArray[np.float64]]] = defaultdict(list)
     folds: dict[str, int] = {}
     for number, run in enumerate(part.runs):
-        content = {row.path: row.sha256 for row in read_split(run.splits, "")}
+        content = {row.name: row.content for row in read_split(run.splits, "")}
         predictions = run.read_predictions()
         columns = [predictions.class_names.index(name) for name in class_names]
-        for path, row in zip(predictions.paths, predictions.probabilities, strict=True):
-            said[content[path]].append(row[columns])
-            folds.setdefault(content[path], number)  # further seeds have the folds of the first
-    known = [image.sha256 in said and image.label in class_names for image in catalogue.images]
+        for name, row in zip(predictions.names, predictions.probabilities, strict=True):
+            said[content[name]].append(row[columns])
+            folds.setdefault(content[name], number)  # further seeds have the folds of the first
+    known = [image.content in said and image.label in class_names for image in catalogue.images]
     positions = np.flatnonzero(known).tolist()
-    names = [catalogue.images[position].sha256 for position in positions]
+    names = [catalogue.images[position].content for position in positions]
     return (
         positions,
         np.array([folds[name] for name in names]),

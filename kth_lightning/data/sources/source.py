@@ -6,9 +6,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
+from kth_lightning.data.box import Box
 from kth_lightning.data.catalogue import Subset
 from kth_lightning.errors import InputError
 from kth_lightning.io.class_path import class_path
+from kth_lightning.io.image_name import image_name
 
 _WORDS: dict[Subset, tuple[str, ...]] = {
     "train": ("train", "training", "trn"),
@@ -23,7 +25,7 @@ TWICE = "listed twice"
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A file that should be an image.
+    """A file that should be an image, or a box of one.
 
     Attributes:
         file: Absolute path.
@@ -32,6 +34,7 @@ class Candidate:
         subset: The part of the split that the source prescribes; empty where it prescribes none.
         group: Name of what it belongs to (a patient, a place, a video); images of one group are never parted by a
             split or a fold. Empty where it belongs to none.
+        box: The part of the image that is meant, an example of its own beside others of the file; None for the whole.
     """
 
     file: Path
@@ -39,6 +42,7 @@ class Candidate:
     mask: Path | None = None
     subset: Subset = ""
     group: str = ""
+    box: Box | None = None
 
 
 @dataclass(frozen=True)
@@ -98,17 +102,18 @@ def checked_listing(source: Source, cache_dir: Path) -> Listing:
         why = f" ({listing.problems[0][0]}: {listing.problems[0][1]})" if listing.problems else ""
         raise InputError(f"{name} lists no image{why}; check what it is given")
     root = Path(listing.root).absolute()
-    once: dict[Path, Candidate] = {}
+    once: dict[tuple[Path, Box | None], Candidate] = {}
     twice: list[tuple[Path, str]] = []
     for candidate in listing.candidates:
         if fault := next(_faults(candidate), None):
             raise InputError(f"{name} lists {candidate!r}, whose {fault}"[:600])
-        if (same := once.setdefault(candidate.file, candidate)) is candidate:
+        if (same := once.setdefault((candidate.file, candidate.box), candidate)) is candidate:
             continue
         if same != candidate:
-            raise InputError(f"{name} lists {candidate.file} twice, {_difference(same, candidate)}; leave one out")
+            shown = image_name(str(candidate.file), str(candidate.box or ""))
+            raise InputError(f"{name} lists {shown} twice, {_difference(same, candidate)}; leave one out")
         twice.append((candidate.file, TWICE))
-    candidates = sorted(once.values(), key=lambda candidate: candidate.file.as_posix())
+    candidates = sorted(once.values(), key=lambda candidate: (candidate.file.as_posix(), candidate.box or ()))
     return replace(listing, root=root, candidates=candidates, problems=[*listing.problems, *twice])
 
 
@@ -122,6 +127,8 @@ def _faults(candidate: Candidate) -> Iterator[str]:
     for name in ("label", "group"):
         if not isinstance(getattr(candidate, name), str):
             yield f"{name} is not text"
+    if candidate.box is not None and not isinstance(candidate.box, Box):
+        yield "box is not a kth_lightning.Box"
     if not candidate.label:
         yield "label is empty"
     if candidate.subset not in get_args(Subset):

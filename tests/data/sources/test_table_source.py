@@ -123,10 +123,12 @@ def test_a_missing_table_and_a_folder_are_said(tmp_path: Path) -> None:
             TableSource(str(file)).list(tmp_path)
 
 
-def test_a_hundred_thousand_rows_are_read_in_seconds(tmp_path: Path) -> None:
+@pytest.mark.parametrize("boxes", [False, True])
+def test_a_hundred_thousand_rows_are_read_in_seconds(tmp_path: Path, boxes: bool) -> None:
     file = tmp_path / "t.csv"
-    rows = (f"{number // 1000}/{number}.jpg,class {number % 10},patient {number // 7}\n" for number in range(100_000))
-    file.write_text("path,label,group\n" + "".join(rows))
+    box = ",.1 .2 .5 .4" if boxes else ""
+    rows = (f"{n // 1000}/{n}.jpg,class {n % 10},patient {n // 7}{box}\n" for n in range(100_000))
+    file.write_text(f"path,label,group{',box' if boxes else ''}\n" + "".join(rows))
     start = time.process_time()
     assert len(checked_listing(TableSource(str(file)), tmp_path).candidates) == 100_000
     assert time.process_time() - start < 5

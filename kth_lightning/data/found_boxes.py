@@ -1,0 +1,178 @@
+"""Boxes that somebody else found in images: MegaDetector's JSON, or a table of paths and boxes."""
+
+import json
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PureWindowsPath
+from typing import Any, Literal
+
+from kth_lightning.data.box import Box, make_box, read_box
+from kth_lightning.errors import InputError
+from kth_lightning.io.tables import BadTable, read_table
+
+WithoutBox = Literal["whole", "leave_out"]
+"""What becomes of an image in which there is no box."""
+
+MIN_CONFIDENCE = 0.2
+"""From which a detection counts: what MegaDetector's authors call typical."""
+
+_ANIMAL = "animal"
+_FORM = "give MegaDetector's JSON, or a table with the columns path and box"
+
+
+@dataclass
+class FoundBoxes:
+    """The boxes of a file, by the images that they lie in.
+
+    Attributes:
+        name: Flag and file, for sentences.
+        folder: That of the file, from which paths may start.
+        boxes: By each image's path as the file has it, none where there is none.
+        unread: Paths of images that the detector could not read.
+        others: How many detections of other kinds than animals were passed over.
+    """
+
+    name: str
+    folder: Path
+    boxes: dict[str, list[Box]] = field(default_factory=dict)
+    unread: list[str] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+
+    def below(self, folders: Iterable[Path]) -> "ImageBoxes":
+        """Look paths up from some folders, the earlier ones first, and from the file's own."""
+        found: dict[str, list[Box]] = {}
+        for folder in dict.fromkeys([*folders, self.folder]):
+            for path, boxes in self.boxes.items():
+                found.setdefault(os.path.normpath(os.path.join(folder, path)), boxes)  # noqa: PTH118
+        return ImageBoxes(self, found)
+
+
+@dataclass
+class ImageBoxes:
+    """The boxes of image files, and counts of what was asked for.
+
+    Attributes:
+        source: Where they come from.
+        by_file: By absolute path.
+        used: How many boxes were given out.
+        images: How many images had one.
+        without: Images that the file has and that have none.
+        missing: Images that the file does not have.
+    """
+
+    source: FoundBoxes
+    by_file: Mapping[str, list[Box]]
+    used: int = 0
+    images: int = 0
+    without: list[Path] = field(default_factory=list)
+    missing: list[Path] = field(default_factory=list)
+
+    def of(self, file: Path) -> list[Box]:
+        """Return the boxes of an image, none where there is none, and count it."""
+        boxes = self.by_file.get(os.path.abspath(file))  # noqa: PTH100  # resolve() would follow links
+        if boxes is None:
+            self.missing.append(file)
+            return []
+        if not boxes:
+            self.without.append(file)
+        self.used += len(boxes)
+        self.images += bool(boxes)
+        return boxes
+
+    def describe(self, without_box: WithoutBox) -> str:
+        """Say what was asked for and found.
+
+        Raises:
+            InputError: Not a single image stands in the file.
+        """
+        asked = self.images + len(self.without) + len(self.missing)
+        if len(self.missing) == asked:
+            theirs = next(iter(self.source.boxes), "no image at all")
+            raise InputError(
+                f"{self.source.name}: none of the {asked} images stands in it: it has {theirs!r}, and the first image "
+                f"is {str(self.missing[0])!r}; its paths start from the folder of the images or from its own, so put "
+                "it where the detector was started"
+            )
+        text = f"{self.source.name}: {self.used} boxes of {self.images} images"
+        fate = "taken whole" if without_box == "whole" else "left out"
+        for files, lack in ((self.without, "have none"), (self.missing, "do not stand in it")):
+            if files:
+                text += f"; {len(files)} {lack} and are {fate}, such as {files[0].name}"
+        if self.source.others:
+            named = ", ".join(f"{count} {name}" for name, count in self.source.others.most_common())
+            text += f"; passed over: {named}"
+        return text
+
+
+def read_boxes(file: Path, min_confidence: float, name: str) -> FoundBoxes:
+    """Read boxes of images.
+
+    Args:
+        file: MegaDetector's JSON, of which the animals count, or a table (CSV, Parquet) with the columns path and box.
+        min_confidence: From which one of MegaDetector's detections counts.
+        name: Of the flag that the file was given with.
+
+    Raises:
+        InputError: The file is neither.
+    """
+    name = f"{name} {file}"
+    found = FoundBoxes(name, file.expanduser().absolute().parent)
+    try:
+        with file.expanduser().open("rb") as stream:
+            start = stream.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+            if start in (b"{", b"["):
+                stream.seek(0)
+                _read_detections(json.loads(stream.read().decode("utf-8-sig")), min_confidence, found)
+                return found
+        _read_rows(file.expanduser(), found)
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read ({error.strerror or error}); check the path") from None
+    except BadTable as error:
+        raise InputError(f"{name}: is neither JSON nor a table ({error}); {_FORM}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{name}: {' '.join(str(error).split())[:200]}; {_FORM}") from None
+    return found
+
+
+def _read_rows(file: Path, found: FoundBoxes) -> None:
+    names, columns = read_table(file, ("path", "box"))
+    if missing := [column for column in ("path", "box") if column not in columns]:
+        raise ValueError(f"has no column {missing[0]!r}, only {', '.join(map(repr, names[:20]))}")
+    boxes = defaultdict(list, found.boxes)
+    for row, (path, box) in enumerate(zip(columns["path"], columns["box"], strict=True), start=2):
+        try:
+            boxes[_slashes(path)] += [read_box(box)] if box else []
+        except ValueError as error:
+            raise ValueError(f"row {row}: {str(error).partition(';')[0]}") from None
+    found.boxes = dict(boxes)
+
+
+def _read_detections(content: Any, min_confidence: float, found: FoundBoxes) -> None:
+    if isinstance(content, list):
+        raise ValueError("is a list, and MegaDetector's JSON an object with the names images and detection_categories")
+    images, categories = content.get("images"), content.get("detection_categories")
+    if not isinstance(images, list) or not isinstance(categories, dict):
+        lack = "images" if not isinstance(images, list) else "detection_categories"
+        raise ValueError(f"has no {lack!r}, so it is not MegaDetector's JSON")
+    animals = {key for key, name in categories.items() if str(name).lower() == _ANIMAL}
+    if not animals:
+        raise ValueError(f"has no detection category {_ANIMAL!r}, only {', '.join(map(str, categories.values()))}")
+    for number, image in enumerate(images):
+        try:
+            path = _slashes(image["file"])
+            detections = image.get("detections")
+            if detections is None:
+                found.unread.append(path)
+            sure = [item for item in detections or () if float(item["conf"]) >= min_confidence]
+            found.boxes[path] = [make_box(map(float, item["bbox"])) for item in sure if item["category"] in animals]
+            found.others.update(
+                str(categories.get(item["category"], "unknown")) for item in sure if item["category"] not in animals
+            )
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise ValueError(f"images[{number}] is not as MegaDetector writes it: {json.dumps(image)[:80]}") from None
+
+
+def _slashes(path: str) -> str:
+    return PureWindowsPath(path).as_posix() if "\\" in path else path
