@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from kth_lightning.cli.curve_objects import learning_curve as learning_curve
     from kth_lightning.cli.fit_objects import fit as fit
     from kth_lightning.data.augmentation.augmentation import Augmentation as Augmentation
     from kth_lightning.data.augmentation.transform import TransformAugmentation as TransformAugmentation
@@ -53,6 +54,7 @@ _PUBLIC = {
     "TransformAugmentation": "data.augmentation.transform",
     "compare_onnx": "predict.compare_onnx",
     "fit": "cli.fit_objects",
+    "learning_curve": "cli.curve_objects",
     "quantize_onnx": "predict.quantize_onnx",
 }
 """Public names, and the module of each."""

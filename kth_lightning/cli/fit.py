@@ -43,7 +43,7 @@ from kth_lightning.models.origin import origin_digest
 from kth_lightning.models.pretrained import PretrainedClassifier
 from kth_lightning.models.weights import find_weights
 from kth_lightning.run.recording import Recording, listed
-from kth_lightning.run.training import supervised, train_and_test, try_out
+from kth_lightning.run.training import supervised, train_and_predict, train_and_test, try_out
 
 
 class TrainingCLI(TrainingFlags):
@@ -53,17 +53,21 @@ class TrainingCLI(TrainingFlags):
         args: As on the command line, the command first; sys.argv where left out; or the settings by name.
         held: Takes the lock on the run folder.
         objects: What takes the place of the parts that the arguments name.
+        predictions_only: Keep of the test the predictions alone, and no checkpoint.
     """
 
-    def __init__(self, args: ArgsType, held: ExitStack, objects: Objects | None = None) -> None:
+    def __init__(
+        self, args: ArgsType, held: ExitStack, objects: Objects | None = None, predictions_only: bool = False
+    ) -> None:
         self.held = held
         self.objects = objects
+        self.predictions_only = predictions_only
         super().__init__(args)
 
     def before_instantiate_classes(self) -> None:
         """Find out which run this is, and settle what the hardware and the weights decide."""
         config = self.config[self.subcommand]
-        if self.subcommand == "fit":
+        if not self.predictions_only:  # which is a part of a command that has its own
             self.held.enter_context(stages("reading images", "resizing images", "features", "training", "testing"))
         check_settings(config)
         self.averaging = [TailAveraging(config.ema_decay)] if config.ema_decay is not None else []
@@ -197,7 +201,9 @@ class TrainingCLI(TrainingFlags):
     def fit(self, model: Classifier, datamodule: ImageData) -> None:
         """Train, complete the best checkpoint and test it; or try a few batches out."""
         with supervised(self.trainer, profiled=self.config_init[self.subcommand].trainer.profiler is not None):
-            if self.recorded:
+            if self.predictions_only:
+                train_and_predict(self.trainer, model, datamodule, self.run)
+            elif self.recorded:
                 train_and_test(self.trainer, model, datamodule, self.recording)
             else:
                 try_out(self.trainer, model, datamodule)
@@ -214,19 +220,20 @@ def fit_command(args: list[str]) -> None:
         print_outcome(run)
 
 
-def train(args: ArgsType = None, objects: Objects | None = None) -> RunFolder | None:
+def train(args: ArgsType = None, objects: Objects | None = None, predictions_only: bool = False) -> RunFolder | None:
     """Carry out `fit` and return the run folder that was written.
 
     Args:
         args: As on the command line, the command first; sys.argv where left out; or the settings by name.
         objects: What takes the place of the parts that the settings name, for `fit` from Python.
+        predictions_only: Keep of the test the predictions alone, and no checkpoint: no figures, report or pictures.
 
     Raises:
         InputError: A setting, the data or the weights cannot be used.
     """
     try:
         with ExitStack() as held:
-            cli = TrainingCLI(args, held, objects)
+            cli = TrainingCLI(args, held, objects, predictions_only)
             return cli.run if cli.recorded else None
     except _FinishedError as finished:
         return finished.run

@@ -23,6 +23,8 @@ Train image classifiers on a few hundred images a class, and find out how good t
   explain   show where in the images a classifier looks
   demo      show a page that classifies the images that are dropped on it
   compare   train several models on the same images and compare them
+  learning_curve
+            train on growing shares of the images, and say what more images would give
   explore   show your images before training: examples, colours, counts, duplicates
   prepare   read all images and say which are broken or duplicates
   report    write the results of a run or of a comparison as one HTML page
@@ -40,6 +42,7 @@ flags and examples of a command: python -m kth_lightning COMMAND --help"""
 
 COMMANDS = {
     "compare": "cli.compare:compare",
+    "learning_curve": "cli.learning_curve:learning_curve_command",
     "prepare": "cli.prepare:prepare_command",
     "explore": "cli.explore:explore_command",
     "fit": "cli.fit:fit_command",

@@ -22,6 +22,8 @@ TRAINER_DEFAULTS = {
 }
 """What Lightning's trainer has otherwise, in every command that has one."""
 
+_FIT = "Train a classifier, test its best checkpoint on images that it has not seen, and write a report."
+
 tell_counts_from_shares()
 
 
@@ -34,27 +36,25 @@ class TrainingFlags(LightningCLI):
 
     Args:
         args: As on the command line, the command first; sys.argv where left out; or the settings by name.
+        command: Whose flags they are. Any other than `fit` stands not among the words, and nothing is run for it.
+        description: Of the command, for its help.
     """
 
-    def __init__(self, args: ArgsType) -> None:
+    def __init__(self, args: ArgsType, command: str = "fit", description: str = _FIT) -> None:
         keep_freed_memory()
         if not torch.cuda.is_available():
             # Lightning sets it; torch's optimisers would then look for a driver's library at every step.
             os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
         quiet_lightning()
+        page = {"prog": f"python -m kth_lightning {command}", "description": description}
         super().__init__(
             Classifier,
             ImageData,
             save_config_callback=None,
             seed_everything_default=0,
             trainer_defaults={"max_epochs": 100, **TRAINER_DEFAULTS},
-            parser_kwargs={
-                "fit": {
-                    "prog": "python -m kth_lightning fit",
-                    "description": "Train a classifier, test its best checkpoint on images that it has not seen, and "
-                    "write a report.",
-                }
-            },
+            parser_kwargs={command: page} if command == "fit" else page,
+            run=command == "fit",
             subclass_mode_model=True,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
@@ -117,4 +117,4 @@ class TrainingFlags(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Refuse a seed that numpy would not take, before it is given one."""
         super().parse_arguments(parser, args)
-        check_seed(self.config[self.config.subcommand].seed_everything)
+        check_seed(self.config.get(str(self.config.get("subcommand")), self.config).seed_everything)

@@ -2,8 +2,13 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from tqdm import tqdm
+
+_hushed: ContextVar[bool] = ContextVar("hushed", default=False)
 
 
 def is_first_process() -> bool:
@@ -14,8 +19,18 @@ def is_first_process() -> bool:
 
 def print_rank_zero(text: str) -> None:
     """Print a line on standard error, from the first process of a run alone."""
-    if is_first_process():
+    if is_first_process() and (text.startswith("warning") or not _hushed.get()):
         tqdm.write(printable(text), file=sys.stderr)  # above a progress bar, where there is one
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Print no lines but warnings inside, where a command does many times what says each time the same."""
+    token = _hushed.set(True)
+    try:
+        yield
+    finally:
+        _hushed.reset(token)
 
 
 def printable(text: str) -> str:

@@ -1,5 +1,6 @@
 """The course of a run: train, complete the best checkpoint, test it."""
 
+import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ import torch
 
 from kth_lightning.callbacks.checkpoints import has_checkpoint, is_complete
 from kth_lightning.callbacks.harmless_logger import without_metrics
+from kth_lightning.callbacks.test_predictions import TestPredictions
 from kth_lightning.data.module import ImageData
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.seen_images import image_keys
@@ -34,18 +36,41 @@ def train_and_test(trainer: L.Trainer, model: Classifier, data: ImageData, recor
     """
     run = recording.run
     if not is_complete(run.best_checkpoint):
-        last = run.last_checkpoint
-        resume = str(last) if has_checkpoint(last) else None
-        if resume:
-            _require_own(run, last, data)
-        trainer.fit(model, datamodule=data, ckpt_path=resume, weights_only=True)
-        if not run.best_checkpoint.exists():
-            raise InputError(_without_best(run, resumed=resume is not None))
-        _require_own(run, run.best_checkpoint, data)
+        _train(trainer, model, data, run)
         _evaluate_best(trainer, run, model, data, trainer.validate, first=[recording.completion])
     else:
         _require_own(run, run.best_checkpoint, data)
     _evaluate_best(trainer, run, model, data, trainer.test, first=[recording.results], last=[recording.report])
+
+
+def train_and_predict(trainer: L.Trainer, model: Classifier, data: ImageData, run: RunFolder) -> None:
+    """Train as `train_and_test` does, and keep of the best checkpoint what it says of the test images alone.
+
+    Args:
+        trainer: With a recording's callbacks.
+        model: What is trained.
+        data: The images, with the run's split.
+        run: The folder, whose predictions.csv ends the work; its checkpoints go.
+
+    Raises:
+        InputError: A checkpoint in the folder is not this run's, or nothing was trained.
+    """
+    _train(trainer, model, data, run)
+    _evaluate_best(trainer, run, model, data, trainer.test, first=[TestPredictions(run)])
+    if trainer.is_global_zero:
+        shutil.rmtree(run.checkpoints)
+
+
+def _train(trainer: L.Trainer, model: Classifier, data: ImageData, run: RunFolder) -> None:
+    """Train to the end, from the last checkpoint if there is one."""
+    last = run.last_checkpoint
+    resume = str(last) if has_checkpoint(last) else None
+    if resume:
+        _require_own(run, last, data)
+    trainer.fit(model, datamodule=data, ckpt_path=resume, weights_only=True)
+    if not run.best_checkpoint.exists():
+        raise InputError(_without_best(run, resumed=resume is not None))
+    _require_own(run, run.best_checkpoint, data)
 
 
 def try_out(trainer: L.Trainer, model: Classifier, data: ImageData) -> None:

@@ -24,6 +24,7 @@ ELSEWHERE = {
     ("extend.md", "python"): "test_documentation.py",
     ("extend.md", "yaml"): "test_documentation.py",
     ("int8.md", "python"): "../cli/test_export_int8.py",
+    ("learning-curve.md", "python"): "test_learning_curve_page.py",
 }
 """Blocks that tests of their own run."""
 

@@ -1,0 +1,77 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from kth_lightning.evaluation.curve_scores import CurveScores
+from kth_lightning.evaluation.learning_curve import judge_curve
+from kth_lightning.evaluation.power_law import fit_power_laws
+
+SIZES = np.array([2.0, 4, 8, 16, 32, 64])
+
+
+def scores(law: tuple[float, float, float], seed: int, difficulty: np.ndarray | None = None) -> CurveScores:
+    """Draw what models say whose error is floor + scale x images^-exponent, times what is hard about a class."""
+    rng = np.random.default_rng(seed)
+    hard = np.ones(10) if difficulty is None else difficulty
+    labels = rng.integers(0, 10, 2000)
+    floor, scale, exponent = law
+    chances = (floor + scale * SIZES**-exponent)[:, None] * hard[labels]
+    wrong = rng.random((len(SIZES), len(labels))) < chances
+    losses = -np.log1p(-chances.clip(max=0.9)) * rng.gamma(4, 0.25, wrong.shape)
+    return CurveScores(
+        SIZES, wrong, losses, labels, np.arange(len(labels)) % 5, np.arange(len(labels)), [*map(str, range(10))]
+    )
+
+
+def test_a_law_without_noise_is_found_again() -> None:
+    laws = [(0.0, 0.6, 0.5), (0.05, 0.6, 0.9), (0.02, 0.3, 0.4)]
+    values = np.array([floor + scale * SIZES**-exponent for floor, scale, exponent in laws])
+    found = fit_power_laws(SIZES, values, 0.01 * np.ones(6), floor=True)
+    truth = [floor + scale * 256.0**-exponent for floor, scale, exponent in laws]
+    assert found([256.0])[:, 0] == pytest.approx(truth, rel=0.03)
+    assert fit_power_laws(SIZES, values, 0.01 * np.ones(6), floor=False).floor.tolist() == [0, 0, 0]
+
+
+def test_intervals_hold_what_twice_and_four_times_as_many_images_give() -> None:
+    held = {2: 0, 4: 0}
+    for seed in range(6):
+        law = (0.01, 0.5, 0.6) if seed % 2 else (0.0, 0.7, 0.5)
+        curve = judge_curve(scores(law, seed))["acc"]
+        for row in curve["predictions"]:
+            floor, scale, exponent = law
+            held[row["times"]] += row["low"] <= 1 - floor - scale * row["images"] ** -exponent <= row["high"]
+            assert 0 <= row["low"] <= row["value"] <= row["high"] <= 1
+    assert min(held.values()) >= 5
+
+
+def test_the_form_is_the_one_that_half_of_the_images_tell_better() -> None:
+    curve = judge_curve(scores((0.0, 0.7, 0.5), 0))["loss"]
+    offs = {name: abs(check["off"]) for name, check in curve["checks"].items()}
+    assert len(offs) == 2
+    assert offs[curve["form"]] == min(offs.values())
+
+
+def test_no_figure_is_told_where_there_is_none() -> None:
+    perfect = scores((0.0, 0.0, 1.0), 0)
+    outcome = judge_curve(perfect)
+    assert outcome["acc"] is None
+    assert "too few to tell" in outcome["why"]["acc"]
+    assert outcome["classes"] == []
+    few = replace(scores((0.0, 0.7, 0.5), 0), images=SIZES + 60)
+    assert "0 sizes" in judge_curve(few)["why"]["loss"]
+    flat = judge_curve(scores((0.3, 0.0, 1.0), 0))
+    assert flat["acc"] is None
+    assert "not clearly lower" in flat["why"]["acc"]
+
+
+def test_the_class_that_gains_most_is_found_and_equal_ones_are_not_told_apart() -> None:
+    hard = np.ones(10)
+    hard[3] = 4
+    uneven = judge_curve(scores((0.0, 0.2, 0.4), 0, hard))["classes"]
+    assert uneven[0]["name"] == "3"
+    assert uneven[0]["most"] > 0.9
+    assert not any(row["alike"] for row in uneven)
+    even = judge_curve(scores((0.0, 0.4, 0.4), 0))["classes"]
+    assert sum(row["alike"] for row in even) >= 7
+    assert max(row["most"] for row in even) < 0.6
