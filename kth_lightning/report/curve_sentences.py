@@ -42,8 +42,8 @@ def check_sentence(outcome: Mapping[str, Any], name: str) -> str:
 
     others = "".join(f" (a {other}: {short(item['told'])})" for other, item in checks.items() if other != form)
     return (
-        f"{_NAMES[name]}: up to half of the images told {shown} for all of them, which gave {short(check['came'])}; drawn "
-        f"as a {form}, the form that was less far off{others}"
+        f"{_NAMES[name]}: up to half of the images told {shown} for all of them, which gave {short(check['came'])}; "
+        f"drawn as a {form}, the form that was less far off{others}"
     )
 
 
