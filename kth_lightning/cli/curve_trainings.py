@@ -63,6 +63,11 @@ def plan_trainings(folder: CurveFolder, data: ImageData, sizes: int, folds: int,
     if folds < 2:
         raise InputError(f"--folds {folds}: give at least 2")
     catalogue = _own_images(folder, data.prepared.catalogue, ignore_new)
+    if any(image.subset == "test" for image in catalogue.images):
+        raise InputError(
+            "the images have a test part of their own, and a learning curve tests every image once, over folds; "
+            "give it the training part alone"
+        )
     splits = [
         make_split(catalogue, data.val_size, data.test_size, data.split_seed, folds, fold) for fold in range(folds)
     ]

@@ -135,6 +135,9 @@ def test_what_cannot_be_meant_gets_one_sentence(
     assert "at least 2" in refusal(*command(images, tmp_path / "a", "--folds", "1"))
     few = make_folder(tmp_path / "few", images=10)
     assert "training images a class, and a learning curve needs 8; add images" in refusal(*command(few, tmp_path / "b"))
+    for part in ("train", "test"):
+        make_folder(tmp_path / "parts" / part, images=4)
+    assert "the training part alone" in refusal(*command(tmp_path / "parts", tmp_path / "a"))
     assert not (tmp_path / "a").exists()
     more = shutil.copytree(images, tmp_path / "more")
     (more / "class0" / "000.png").rename(more / "class1" / "moved.png")

@@ -58,7 +58,7 @@ def test_no_figure_is_told_where_there_is_none() -> None:
     assert outcome["acc"] is None
     assert "too few to tell" in outcome["why"]["acc"]
     assert outcome["classes"] == []
-    few = replace(scores((0.0, 0.7, 0.5), 0), images=SIZES + 60)
+    few = replace(scores((0.0, 0.7, 0.5), 0), images=SIZES + 600)
     assert "0 sizes" in judge_curve(few)["why"]["loss"]
     flat = judge_curve(scores((0.3, 0.0, 1.0), 0))
     assert flat["acc"] is None
