@@ -111,14 +111,14 @@ def _measure(predictor: Predictor, data: ImageData, most: int) -> dict[str, Any]
     positions = data.split.indices("val").tolist()
     positions = positions[:: -(-len(positions) // most)]
     options = data.catalogue.read_options
-    images = [np.asarray(read_rgb(data.catalogue.file(position), options=options)) for position in positions]
+    images = [np.asarray(read_rgb(data.catalogue.pixels(position), options=options)) for position in positions]
     ranges = _Images(images[: len(images) // 2 * 2 : 2][: len(images) // 2 // _AT_ONCE * _AT_ONCE])
     labels, tested = data.labels[positions].numpy()[1::2], images[1::2]
     with TemporaryDirectory() as folder, quiet_exporters():
         exported, fused, int8 = (Path(folder) / name for name in ("float.onnx", "fused.onnx", "int8.onnx"))
         write_exported(predictor, exported)
         fuse_onnx(exported, fused)
-        found = {"float32": _figures(exported, labels, list(_answers(exported, tested)), None)}
+        found = {"float32": _figures(labels, list(_answers(exported, tested)), None)}
         before = found["float32"]["labels"]
         graph = onnx.load(fused)
         names = set(network_layers(graph))
@@ -142,7 +142,7 @@ def _measure(predictor: Predictor, data: ImageData, most: int) -> dict[str, Any]
                 extra_options={} if method == METHODS.MinMax else {"CalibStridedMinMax": _AT_ONCE},
                 calibration_cache_path=Path(folder) / f"{method.name}.json",
             )
-            found[way] = _figures(int8, labels, list(_answers(int8, tested)), before)
+            found[way] = _figures(labels, list(_answers(int8, tested)), before)
             print(way, {key: value for key, value in found[way].items() if not isinstance(value, list)}, flush=True)
     return found
 
@@ -154,12 +154,11 @@ def _answers(file: Path, images: list[npt.NDArray[np.uint8]]) -> Iterator[npt.ND
 
 
 def _figures(
-    file: Path, labels: npt.NDArray[np.int64], answers: list[npt.NDArray[np.float32]], before: list[int] | None
+    labels: npt.NDArray[np.int64], answers: list[npt.NDArray[np.float32]], before: list[int] | None
 ) -> dict[str, Any]:
     probabilities = np.stack(answers)
     given = probabilities.argmax(1)
     return {
-        "megabytes": file.stat().st_size / 1e6,
         "acc": float((given == labels).mean()),
         "same_label": 1.0 if before is None else float((given == before).mean()),
         "losses": cross_entropies(labels, probabilities).tolist(),

@@ -82,8 +82,8 @@ def write_int8(
     chosen = validation[:: -(-len(validation) // _CALIBRATED)]
     quantize_onnx(exported, target, _images(data, chosen, "calibrating"))
     predictions = run.read_predictions()
-    group_of = dict(zip(predictions.paths, predictions.groups, strict=True))
-    groups = [group_of.get(data.catalogue.images[position].path, "") for position in test]
+    group_of = dict(zip(predictions.names, predictions.groups, strict=True))
+    groups = [group_of.get(data.catalogue.images[position].name, "") for position in test]
     labels = data.labels[test].tolist()
     comparison = compare_onnx(exported, target, zip(_images(data, test, "comparing"), labels, strict=True), groups)
     lost = comparison.points_lost["value"]
