@@ -7,7 +7,7 @@ Ranges of values are taken from every other validation image of the checkpoint's
 on the rest; test images have no part in it. The way that is chosen is the first of the list, which begins with the
 simplest, whose mean cross-entropy over all models' images lies within one standard error of the lowest: that of their
 difference, image by image. 8-bit weights and float layers come behind what they would replace, for they cost
-portability and time.
+portability and time. What has been measured is kept: a command that was interrupted goes on where it is repeated.
 """
 
 import argparse
@@ -102,12 +102,18 @@ def main() -> None:
     checkpoint = Path(options.ckpt_path)
     parser.set_defaults(places_of_run(checkpoint, "--ckpt_path") | {"data.ignore_new": True})
     data: ImageData = parser.instantiate(parser.parse_args()).data
-    found = _measure(Predictor(checkpoint, "cpu"), data, options.images)
-    write_atomically(json.dumps({"model": checkpoint.parent.parent.name, "ways": found}, indent=1) + "\n", options.json)
-    print(_choose([json.loads(Path(options.json).read_text(encoding="utf-8"))]))
+    file = Path(options.json)
+    found = json.loads(file.read_text(encoding="utf-8"))["ways"] if file.exists() else {}
+    for way, figures in _measure(Predictor(checkpoint, "cpu"), data, options.images, found):
+        found[way] = figures
+        write_atomically(json.dumps({"model": checkpoint.parent.parent.name, "ways": found}, indent=1) + "\n", file)
+    print(_choose([json.loads(file.read_text(encoding="utf-8"))]))
 
 
-def _measure(predictor: Predictor, data: ImageData, most: int) -> dict[str, Any]:
+def _measure(
+    predictor: Predictor, data: ImageData, most: int, found: dict[str, Any]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Measure float32 and the ways that are not found yet."""
     positions = data.split.indices("val").tolist()
     positions = positions[:: -(-len(positions) // most)]
     options = data.catalogue.read_options
@@ -118,14 +124,15 @@ def _measure(predictor: Predictor, data: ImageData, most: int) -> dict[str, Any]
         exported, fused, int8 = (Path(folder) / name for name in ("float.onnx", "fused.onnx", "int8.onnx"))
         write_exported(predictor, exported)
         fuse_onnx(exported, fused)
-        found = {"float32": _figures(labels, list(_answers(exported, tested)), None)}
+        if "float32" not in found:
+            yield "float32", _figures(labels, list(_answers(exported, tested)), None)
         before = found["float32"]["labels"]
         graph = onnx.load(fused)
         names = set(network_layers(graph))
         nodes = [node for node in graph.graph.node if node.name in names]
         for way, (layers, method, reduced) in WAYS.items():
             left = {node.name for node in layers(nodes)}
-            if not left and layers is not _none:
+            if way in found or (not left and layers is not _none):
                 continue
             ranges.set_range(0, len(ranges))
             quantize_static(
@@ -142,9 +149,7 @@ def _measure(predictor: Predictor, data: ImageData, most: int) -> dict[str, Any]
                 extra_options={} if method == METHODS.MinMax else {"CalibStridedMinMax": _AT_ONCE},
                 calibration_cache_path=Path(folder) / f"{method.name}.json",
             )
-            found[way] = _figures(labels, list(_answers(int8, tested)), before)
-            print(way, {key: value for key, value in found[way].items() if not isinstance(value, list)}, flush=True)
-    return found
+            yield way, _figures(labels, list(_answers(int8, tested)), before)
 
 
 def _answers(file: Path, images: list[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.float32]]:
