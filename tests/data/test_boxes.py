@@ -53,16 +53,18 @@ def test_a_box_is_cut_out_of_the_upright_image(tmp_path: Path) -> None:
     assert read_rgb(Crop(tmp_path / "turned.png", BOX)).tobytes() == upright.crop((25, 20, 75, 80)).tobytes()
 
 
-@pytest.mark.parametrize("orientation", [1, 6])
-def test_a_jpeg_is_decoded_no_smaller_than_its_box_needs(tmp_path: Path, orientation: int) -> None:
+@pytest.mark.parametrize(("size", "orientation", "by"), [((1600, 1200), 1, 2), ((2048, 512), 6, 4)])
+def test_a_jpeg_is_decoded_no_smaller_than_its_box_needs(
+    tmp_path: Path, size: tuple[int, int], orientation: int, by: int
+) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    photo((1600, 1200)).save(tmp_path / "a.jpg", exif=exif, quality=95)
-    box = Box(0.3, 0.2, 0.5, 0.125)  # 800 x 150 pixels, or, turned, 600 x 200
+    photo(size).save(tmp_path / "a.jpg", exif=exif, quality=95)
+    box = Box(0.3, 0.2, 0.5, 0.125)  # 800 x 150 pixels, or, turned, 256 x 256
     whole, crop = read_rgb(tmp_path / "a.jpg", 32), read_rgb(Crop(tmp_path / "a.jpg", box), 32)
-    assert max(whole.size) == 200
+    assert max(whole.size) == size[0] // 8
     full = read_rgb(Crop(tmp_path / "a.jpg", box))
-    assert crop.size == (full.width // 2, full.height // 2)
+    assert crop.size == (full.width // by, full.height // by)
     difference = np.asarray(crop.resize((64, 32)), int) - np.asarray(full.resize((64, 32)), int)
     assert np.abs(difference).mean() < 4
 
