@@ -94,9 +94,10 @@ def _page(predictor: Predictor, uploads: Path) -> tuple[Any, dict[str, Any]]:
 
     def answer(files: Sequence[str] | None) -> tuple[None, str]:
         paths = [Path(file) for file in files or ()]
-        remark = f"the first {_FILES} of {len(paths)} images" if len(paths) > _FILES else ""
+        remarks = [f"the first {_FILES} of {len(paths)} images"] if len(paths) > _FILES else []
+        remarks += ["the classifier was trained on boxes cut out of images: give it such"] if predictor.boxed else []
         try:
-            return None, answer_cards(predictor, paths[:_FILES], remark=remark)
+            return None, answer_cards(predictor, paths[:_FILES], remark="; ".join(remarks))
         finally:
             for path in paths:
                 if path.is_relative_to(uploads):
