@@ -1,9 +1,12 @@
 """The trainings of a learning curve: which images each is made from, and which are left to do."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from kth_lightning.cli.curve_workers import are_worth_it, side_by_side, train_quietly
 from kth_lightning.data.catalogue import Catalogue
 from kth_lightning.data.module import ImageData
 from kth_lightning.data.shares import growing_shares, take_share
@@ -14,7 +17,7 @@ from kth_lightning.io.curve_folder import CurveFolder
 from kth_lightning.io.progress import Progress
 from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.io.split_file import read_split, split_hashes, write_split
-from kth_lightning.io.terminal import hushed, print_rank_zero
+from kth_lightning.io.terminal import print_rank_zero
 
 _FEWEST_SIZES = 4
 
@@ -107,28 +110,52 @@ def _settle(run: RunFolder, catalogue: Catalogue, split: Split) -> None:
         raise InputError(f"{run.splits} is not the split of this learning curve; give another --run_dir")
 
 
-def train_all(trainings: Sequence[Training], train: Callable[[RunFolder], object], said: Callable[[int], str]) -> None:
+def train_all(
+    trainings: Sequence[Training],
+    train: Callable[[RunFolder], object],
+    said: Callable[[int], str],
+    accelerator: str | None,
+) -> None:
     """Train what is left to do, and print a line for each size.
 
     Args:
         trainings: The largest first.
         train: Trains into a run folder that has a splits.csv.
         said: Says what a size has come to, given its number, when all its trainings are done.
+        accelerator: As given to the trainer, where trainings may go side by side; then `train` can be pickled.
 
     Raises:
         InputError: A training fails.
     """
-    work = {training.run: training.images for training in trainings}
+    total = sum(training.images for training in trainings)
     left = [training for training in trainings if not training.done]
-    total = sum(work.values())
-    with Progress(None, "training", total=total, initial=total - sum(work[item.run] for item in left)) as bar:
-        for size in sorted({training.size for training in trainings}, reverse=True):
-            for training in (item for item in left if item.size == size):
-                bar.set_postfix_str(f"{training.images_a_class:.3g} images a class, fold {training.fold + 1}")
-                with _named(training), hushed():
-                    train(training.run)
-                bar.update(work[training.run])
-            print_rank_zero(f"{said(size)}; {_left(bar)}")
+    waiting = Counter(training.size for training in left)
+    with Progress(None, "training", total=total, initial=total - sum(item.images for item in left)) as bar:
+
+        def end(training: Training) -> None:
+            bar.update(training.images)
+            waiting[training.size] -= 1
+            if not waiting[training.size]:
+                print_rank_zero(f"{said(training.size)}; {_left(bar)}")
+
+        for size in sorted({training.size for training in trainings} - waiting.keys(), reverse=True):
+            print_rank_zero(said(size))
+        several = accelerator is not None and are_worth_it(accelerator, total)
+        # Those on all images come alone: they compute the features that all others find stored.
+        alone = [training for training in left if not several or training.size == trainings[0].size]
+        for training in alone:
+            bar.set_postfix_str(f"{training.images_a_class:.3g} images a class, fold {training.fold + 1}")
+            with _named(training):
+                train_quietly(train, training.run)
+            end(training)
+        if others := left[len(alone) :]:
+            bar.set_postfix_str("two side by side")
+            with side_by_side() as pool:
+                running = {pool.submit(train_quietly, train, training.run): training for training in others}
+                for future in as_completed(running):
+                    with _named(running[future]):
+                        future.result()
+                    end(running[future])
 
 
 @contextmanager

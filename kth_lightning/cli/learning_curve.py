@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +42,12 @@ def learning_curve_command(argv: list[str]) -> None:
     outcome = draw_curve(
         folder,
         make_images(data),
-        lambda run: train([*fit, "--run_dir", str(run.path)], predictions_only=True),
+        partial(_train, fit),
         settings,
         config.sizes,
         config.folds,
         config.data.ignore_new,
+        str(config.trainer.accelerator),
     )
     lines = [*prediction_sentences(outcome), class_sentence(outcome), check_sentence(outcome, "acc")]
     print(printable("\n".join(filter(None, lines))))
@@ -60,6 +62,7 @@ def draw_curve(
     sizes: int,
     folds: int,
     ignore_new: bool,
+    accelerator: str | None = None,
 ) -> dict[str, Any]:
     """Train on growing shares of the images, as far as that was not done before, and judge what came of it.
 
@@ -71,6 +74,7 @@ def draw_curve(
         sizes: Number of shares.
         folds: Number of folds.
         ignore_new: Leave out images that the curve did not begin with.
+        accelerator: As given to the trainer, where trainings may go side by side; then `train` can be pickled.
 
     Returns:
         What `judge_curve` returns, which is in learning_curve.json as well.
@@ -90,8 +94,12 @@ def draw_curve(
             f"{len(data.prepared.catalogue.images)} images in {data.num_classes} classes; {len(trainings)} trainings "
             f"on {trainings[-1].images} to {trainings[0].images} of them; folder {folder.path}"
         )
-        train_all(trainings, train, lambda size: _said([item for item in trainings if item.size == size]))
+        train_all(trainings, train, lambda size: _said([item for item in trainings if item.size == size]), accelerator)
         return write_curve(folder)
+
+
+def _train(words: Sequence[str], run: RunFolder) -> None:
+    train([*words, "--run_dir", str(run.path)], predictions_only=True)
 
 
 def _require_same(folder: CurveFolder, settings: Mapping[str, Any]) -> None:

@@ -1,16 +1,20 @@
 import itertools
 import json
+import multiprocessing
+import os
 import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 import kth_lightning
 from kth_lightning import BenchmarkCNN, ImageData
-from kth_lightning.cli import learning_curve
+from kth_lightning.cli import curve_workers, learning_curve
 from kth_lightning.cli.main import main
+from kth_lightning.errors import InputError
 from kth_lightning.io.csv_text import read_csv
 from kth_lightning.io.curve_folder import CurveFolder
 from kth_lightning.io.run_folder import RunFolder
@@ -148,6 +152,34 @@ def test_a_training_that_fails_is_named(images: Path, tmp_path: Path, refusal: C
     line = refusal(*command(images, tmp_path / "curve", "--model.optimizer.lr", "1e30"))
     assert "the training on 10.3 images a class of fold 1 failed: the " in line
     assert "is not a finite number" in line
+
+
+@pytest.mark.slow
+def test_trainings_side_by_side_come_to_the_same_figures(
+    drawn: CurveFolder, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(curve_workers, "_WORTH", 0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        main(command(images, tmp_path / "curve"))
+    finally:
+        torch.set_num_threads(threads)
+    alone, beside = (read_csv(folder.table) for folder in (drawn, CurveFolder(tmp_path / "curve")))
+    for one, other in zip(alone, beside, strict=True):
+        assert (one["size"], one["fold"], one["train_images"]) == (other["size"], other["fold"], other["train_images"])
+        assert float(one["loss"]) == pytest.approx(float(other["loss"]), rel=1e-2)
+    said = capfd.readouterr().err
+    assert said.count("images a class: accuracy") == 4
+    assert "run folder" not in said
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.slow
+def test_a_process_that_the_system_ends_is_one_sentence_and_leaves_none_behind() -> None:
+    with pytest.raises(InputError, match="was ended by the system"), curve_workers.side_by_side() as pool:
+        pool.submit(os._exit, 1).result()
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.slow
