@@ -32,7 +32,7 @@ from kth_lightning.data.module import ImageData
 from kth_lightning.data.split import Part
 from kth_lightning.data.square import RESIZES, SQUASH
 from kth_lightning.evaluation.localisation import localise
-from kth_lightning.io.run_folder import write_atomically
+from kth_lightning.io.atomic_file import write_atomically
 from kth_lightning.models import FeatureHead
 from kth_lightning.models.schedule import Cosine
 from kth_lightning.stores.store import CLEAN, MIRRORED
