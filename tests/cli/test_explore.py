@@ -108,7 +108,7 @@ def test_counts_are_those_of_the_split(explored: Path, messy: Path) -> None:
 
 
 def test_images_are_shown_as_the_data_module_serves_them(messy: Path) -> None:
-    data = ImageData(root=str(messy), image_size=48, augmentation="strong")
+    data = ImageData(root=str(messy), image_size=48, augmentation="strong", resize="letterbox")
     data.prepare_data()
     data.setup("fit")
     positions = [0, 7]
@@ -162,9 +162,12 @@ def test_sheets_of_an_earlier_command_do_not_stay(tmp_path: Path, images: Path) 
     command = ["explore", "--data.root", str(images), "--data.image_size", "32", "--output", str(output)]
     main(command)
     assert (output / "augmented.png").exists()
-    main([*command, "--data.augmentation", "none"])
+    assert "the aspect ratio is not kept" in _Page(output / "explore.html").text["seen"]
+    main([*command, "--data.augmentation", "none", "--data.resize", "letterbox"])
     assert not (output / "augmented.png").exists()
-    assert "augmented" not in _Page(output / "explore.html").images
+    page = _Page(output / "explore.html")
+    assert "augmented" not in page.images
+    assert "bars fill the square" in page.text["seen"]
 
 
 def test_a_chart_that_cannot_be_drawn_costs_a_warning_and_not_the_page(
