@@ -10,8 +10,8 @@ from kth_lightning.errors import InputError
 Balance = Literal["none", "inverse", "effective", "sampling"]
 """Nothing; factors in the loss, by the inverse or the effective number of a class's images; or balanced sampling."""
 
-DEFAULT_BETA = 0.9
-"""Of the effective number: what it can reach is then 10 images, as fits classes of tens of images."""
+DEFAULT_BETA = 0.99
+"""Of the effective number, which then comes to 100 at most; docs/imbalance.md has how it was chosen."""
 
 _OLDER: dict[object, Balance] = {False: "none", True: "inverse"}
 

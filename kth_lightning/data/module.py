@@ -105,7 +105,7 @@ class ImageData(KeepsSettings, LightningDataModule):
             class is seen equally often. Validation and test count every image alike. True and false, as until
             0.3.0, are "inverse" and "none".
         balance_beta: For "effective": from 0, where all factors are 1, to below 1, where they near the inverse numbers;
-            0.9 where it is left out.
+            0.99 where it is left out.
         seed: Random seed of the order of images.
 
     Raises:
