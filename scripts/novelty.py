@@ -25,6 +25,7 @@ import tabulate
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from scipy.special import logsumexp, softmax
 from scipy.stats import mannwhitneyu
 from torch.nn import functional
 from tqdm import tqdm
@@ -84,8 +85,8 @@ def gaussian(train: Vectors, labels: npt.NDArray[np.int64], vectors: Vectors) ->
     return np.min([((projected - mean @ factor) ** 2).sum(1) for mean in means], axis=0)
 
 
-def confidence(train: Vectors, labels: npt.NDArray[np.int64], vectors: Vectors) -> npt.NDArray[np.float64]:
-    """Return how far the highest probability of a head that was trained on these images is from 1."""
+def head_logits(train: Vectors, labels: npt.NDArray[np.int64], vectors: Vectors) -> npt.NDArray[np.float32]:
+    """Return the logits of a head that was trained on these images, [B, classes]."""
     torch.manual_seed(0)
     known, targets = torch.from_numpy(train), torch.from_numpy(np.searchsorted(np.unique(labels), labels))
     head = torch.nn.Linear(train.shape[1], int(targets.max()) + 1)
@@ -95,7 +96,32 @@ def confidence(train: Vectors, labels: npt.NDArray[np.int64], vectors: Vectors) 
         functional.cross_entropy(head(known), targets).backward()
         optimizer.step()
     with torch.no_grad():
-        return 1 - head(torch.from_numpy(vectors)).softmax(1).max(1)[0].numpy()
+        return head(torch.from_numpy(vectors)).numpy()
+
+
+def confidence(train: Vectors, labels: npt.NDArray[np.int64], vectors: Vectors) -> npt.NDArray[np.float64]:
+    """Return how far the highest probability of a head is from 1."""
+    return 1 - softmax(head_logits(train, labels, vectors).astype(np.float64), axis=1).max(1)
+
+
+def with_energy(weight: float) -> Distance:
+    """Make the mean distance to 5 neighbours, less half of the mean, and beside it the energy of a head's logits.
+
+    Each is divided by its standard deviation over the training images. The energy is less their logsumexp (W. Liu et
+    al., "Energy-based Out-of-distribution Detection", 2020).
+
+    Args:
+        weight: Of the energy.
+    """
+
+    def distance(train: Vectors, labels: npt.NDArray[np.int64], vectors: Vectors) -> npt.NDArray[np.float64]:
+        both = np.concatenate([train, vectors])
+        distances = neighbours(5, 0.5)(train, labels, both)
+        energies = -logsumexp(head_logits(train, labels, both).astype(np.float64), axis=1)
+        known = len(train)
+        return (distances / distances[:known].std() + weight * energies / energies[:known].std())[known:]
+
+    return distance
 
 
 WAYS: dict[str, Distance] = {
@@ -112,6 +138,8 @@ WAYS: dict[str, Distance] = {
     "one Gaussian a class": gaussian,
 }
 """Simplest first."""
+
+ENERGY = "5 neighbours, less .5 of the mean, and energy"
 
 
 def main() -> None:
@@ -131,7 +159,8 @@ def main() -> None:
         options.features.parent.mkdir(parents=True, exist_ok=True)
         save_file(_features(model, data), options.features)
     vectors = {name: tensor.numpy() for name, tensor in load_file(options.features).items()}
-    ways = [*WAYS.items(), ("head's confidence", confidence)]
+    with_head = {ENERGY: with_energy(0.5), "head's confidence": confidence}
+    ways = [*WAYS.items(), *with_head.items()]
     rows = [row for name, way in tqdm(ways) for row in _measure(name, way, data, vectors)]
     summary = {name: _summary([row for row in rows if row["way"] == name]) for name, _ in ways}
     means = {name: _by_group([row for row in rows if row["way"] == name], "chosen_by") for name in WAYS}
