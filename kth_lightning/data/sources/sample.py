@@ -2,22 +2,28 @@
 
 import hashlib
 import importlib.util
+import json
+import os
 import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from filelock import FileLock
 
-from kth_lightning.data.sources.sample_drawing import ANIMALS, draw
-from kth_lightning.data.sources.sample_site import SampleSite
+from kth_lightning.data.sources import sample_process
+from kth_lightning.data.sources.sample_drawing import ANIMALS
+from kth_lightning.data.sources.sample_process import draw_images
 from kth_lightning.data.sources.source import Candidate, Listing, Source
 from kth_lightning.errors import InputError
 from kth_lightning.io.progress import Progress
 
 ATTRIBUTION = "Drawings: OpenMoji (openmoji.org), CC BY-SA 4.0"
 
+_SHARE = 25  # images that are worth a process of their own, which takes a second to start
 _VERSION = 1  # raise it when the images change, or caches keep the old ones
 
 
@@ -74,26 +80,49 @@ class SampleSource(Source):
             (partial / label / "original").mkdir(parents=True)
             (partial / label / "segment").mkdir()
 
-        sites = [SampleSite(self.seed, number) for number in range(self.sites)]
-
-        def draw_and_save(number: int) -> None:
-            place = number % len(ANIMALS)
-            label, rng = list(ANIMALS)[place], np.random.default_rng([self.seed, number])
-            site, name = None, f"{number:04d}"
-            if sites:
-                shares = np.array([item.mixture[place] for item in sites])
-                site = sites[int(rng.choice(len(sites), p=shares / shares.sum()))]
-                name += f"-{site.name}"
-            image, mask = draw(label, rng, font, site)
-            image.save(partial / label / "original" / f"{name}.jpg", quality=85)
-            mask.save(partial / label / "segment" / f"{name}.png")
-
-        # Threads: Pillow and NumPy let go of the interpreter, and a spawned process would first import torch.
-        with ThreadPool() as pool:
-            drawn = pool.imap_unordered(draw_and_save, range(self.images))
-            for _ in Progress(drawn, "reading images", "drawing them", total=self.images):
+        try:
+            for _ in Progress(self._drawn(partial, font), "reading images", "drawing them", total=self.images):
                 pass
+        except OSError:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
         partial.rename(folder)
+
+    def _drawn(self, folder: Path, font: Path) -> Iterator[int]:
+        """Draw all images, on every core, and yield the number of each."""
+        shares = min(os.cpu_count() or 1, self.images // _SHARE)
+        if shares < 2:
+            yield from draw_images(range(self.images), folder, font, self.seed, self.sites)
+            return
+        asked = {"folder": str(folder), "font": str(font), "seed": self.seed, "sites": self.sites}
+        processes = [_started(asked | {"numbers": [first, self.images, shares]}) for first in range(shares)]
+        try:
+            for number in range(self.images):
+                yield _answer(processes[number % shares])
+        finally:
+            for process in processes:
+                with process:  # waits for its end
+                    process.kill()
+
+
+def _started(asked: dict[str, Any]) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", sample_process.__name__, json.dumps(asked)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def _answer(process: subprocess.Popen[str]) -> int:
+    """Return the number of the image that a process has drawn next.
+
+    Raises:
+        OSError: Its files could not be written.
+    """
+    assert process.stdout is not None
+    answer = json.loads(process.stdout.readline() or "null")
+    if isinstance(answer, list):
+        raise OSError(*answer)
+    if answer is None:
+        raise RuntimeError(f"a process that draws the sample ended with status {process.wait()}")
+    return answer
 
 
 def _font_file() -> Path:
