@@ -108,8 +108,7 @@ def complete_checkpoint(file: Path, model: Classifier, temperature: float, extra
     checkpoint["complete"] = True
     checkpoint["optimizer_states"] = checkpoint["lr_schedulers"] = []
     checkpoint["callbacks"] = {}
-    for name in ("current_model_state", "averaging_state"):
-        checkpoint.pop(name, None)
+    checkpoint.pop("current_model_state", None)
     AtomicCheckpointIO().save_checkpoint(checkpoint, file)
 
 

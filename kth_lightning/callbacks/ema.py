@@ -4,20 +4,19 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from kth_lightning.errors import InputError
 from kth_lightning.models import Classifier
 
 
-class TailAveraging(WeightAveraging):
+class TailAveraging(L.Callback):
     """Exponential moving average of what is trained, which is validated and kept in place of the weights themselves.
 
     The average of the first steps is a plain one: step n counts at least 1 / n. Lightning's own callback would copy
-    the frozen trunk and walk through it at every step, and would swap weights again when the best checkpoint is tested
-    after training: this one shows it the tail alone, and only in training.
+    the frozen trunk and walk through it at every step, and make a GPU wait twice a step for torch's count of steps.
 
     Args:
         decay: Share of the average that a step keeps, between 0 and 1.
@@ -29,59 +28,60 @@ class TailAveraging(WeightAveraging):
     def __init__(self, decay: float) -> None:
         if not 0 < decay < 1:
             raise InputError(f"--ema_decay {decay}: give a share between 0 and 1, such as 0.99")
-        super().__init__(multi_avg_fn=self._average)
         self.decay = decay
-        self._step = 0
-        self._tail: _Tail | None = None
-
-    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
-        """Take every step of the optimiser in."""
-        if step_idx is None:
-            return False
-        self._step = step_idx + 1
-        return True
-
-    def _average(self, averages: tuple[Tensor, ...], weights: tuple[Tensor, ...], _: Tensor) -> None:
-        share = max(1 - self.decay, 1 / self._step)  # a number of the host's: torch's count would make a GPU wait
-        for average, weight in zip(averages, weights, strict=True):
-            average.lerp_(weight, share) if average.is_floating_point() else average.copy_(weight)
-
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Copy the tail to where it will be trained."""
-        if stage == "fit":
-            super().setup(trainer, _Tail(pl_module, trainer.strategy.root_device), stage)
-            self._tail = _Tail(pl_module, trainer.strategy.root_device)
+        self._steps = 0
+        self._weights: dict[str, Tensor] = {}
+        self._averages: dict[str, Tensor] = {}
+        self._resumed: dict[str, Tensor] | None = None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take hold of the tail anew, some tensors of which a move to another device has replaced."""
-        self._tail = _Tail(pl_module, trainer.strategy.root_device)
+        """Begin with the weights as they are, which lie on their device by now, or with the average so far."""
+        assert isinstance(pl_module, Classifier)
+        self._weights = {name: item for name, item in pl_module.state_dict().items() if not name.startswith("trunk.")}
+        self._averages = {name: item.clone() for name, item in self._weights.items()}
+        if self._resumed is not None:
+            _copy(self._resumed, self._averages)
+            self._resumed = None
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
-        """Take the step's weights into the average."""
-        super().on_train_batch_end(trainer, self._require_tail(), *args)
+        """Take the weights into the average, if the optimiser has made a step."""
+        if trainer.global_step == self._steps:
+            return
+        self._steps = trainer.global_step
+        update = get_ema_multi_avg_fn(1 - max(1 - self.decay, 1 / self._steps))
+        numbers = [name for name, item in self._weights.items() if item.is_floating_point()]
+        update([self._averages[name] for name in numbers], [self._weights[name] for name in numbers], None)
+        for name in self._weights.keys() - numbers:  # counts
+            self._averages[name].copy_(self._weights[name])
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take the average for as long as validation lasts."""
         if trainer.state.fn == TrainerFn.FITTING:
-            super().on_validation_epoch_start(trainer, self._require_tail())
+            self._swap()
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Go back to the weights that are trained."""
         if trainer.state.fn == TrainerFn.FITTING:
-            super().on_validation_epoch_end(trainer, self._require_tail())
+            self._swap()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Leave the average in the model."""
-        super().on_train_end(trainer, self._require_tail())
+        _copy(self._averages, self._weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the number of steps that the average has taken in."""
+        return {"latest_update_step": self._steps}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on behind the steps that the average has taken in."""
+        self._steps = state_dict["latest_update_step"]
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep the average as the checkpoint's weights, and those to go on from beside it."""
-        if trainer.state.fn != TrainerFn.FITTING:
-            return
-        whole, tail = checkpoint["state_dict"], self._require_tail()
-        checkpoint["state_dict"] = {name: whole[name] for name in tail.state_dict()}
-        super().on_save_checkpoint(trainer, tail, checkpoint)
-        checkpoint["state_dict"] = whole | checkpoint["state_dict"]
+        if trainer.state.fn == TrainerFn.FITTING:
+            whole = checkpoint["state_dict"]
+            checkpoint["current_model_state"] = {name: whole[name] for name in self._averages}
+            checkpoint["state_dict"] = whole | self._averages
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Go on with the average and with the weights behind it.
@@ -91,39 +91,20 @@ class TailAveraging(WeightAveraging):
         """
         if trainer.state.fn != TrainerFn.FITTING:
             return
-        if "averaging_state" not in checkpoint:
+        if "current_model_state" not in checkpoint:
             raise InputError(f"{trainer.ckpt_path} was written without --ema_decay; give another --run_dir")
-        tail = self._require_tail()
-        averages = {name: checkpoint["state_dict"][name] for name in tail.state_dict()}
-        super().on_load_checkpoint(trainer, tail, checkpoint | {"state_dict": averages})
+        self._resumed = checkpoint["state_dict"]
+        pl_module.load_state_dict(checkpoint["current_model_state"], strict=False)  # the trunk is there
 
-    def _require_tail(self) -> "_Tail":
-        assert self._tail is not None
-        return self._tail
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for name, average in self._averages.items():
+            weight = self._weights[name].clone()
+            self._weights[name].copy_(average)
+            average.copy_(weight)
 
 
-class _Tail(L.LightningModule):
-    """A model's own layers and tensors without its frozen trunk.
-
-    Args:
-        model: Whose layers these are.
-        device: Where it is trained.
-    """
-
-    def __init__(self, model: L.LightningModule, device: torch.device) -> None:
-        super().__init__()
-        assert isinstance(model, Classifier)
-        for name, layer in model.named_children():
-            # Metrics have neither, and are many modules to walk through at every step.
-            if name != "trunk" and [*layer.parameters(), *layer.buffers()]:
-                self.add_module(name, layer)
-        for name, parameter in model.named_parameters(recurse=False):
-            self.register_parameter(name, parameter)
-        for name, buffer in model.named_buffers(recurse=False):
-            self.register_buffer(name, buffer, persistent=name in model.state_dict())
-        self.target = device
-
-    @property
-    def device(self) -> torch.device:
-        """Return where the model is trained, though it may not have been moved there yet."""
-        return self.target
+@torch.no_grad()
+def _copy(source: dict[str, Tensor], target: dict[str, Tensor]) -> None:
+    for name, item in target.items():
+        item.copy_(source[name])

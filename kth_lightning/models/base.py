@@ -173,10 +173,14 @@ class Classifier(KeepsSettings, LightningModule):
         return (logits + self._logits(self.features(images.flip(3)))) / 2
 
     def train(self, mode: bool = True) -> "Classifier":
-        """Keep the trunk in evaluation mode, so that its features never depend on the batch."""
-        super().train(mode)
-        if self.trunk is not None:
-            self.trunk.eval()
+        """Leave the trunk in evaluation mode, so that its features never depend on the batch."""
+        self.training = mode
+        for child in self.children():
+            if child is not self.trunk:  # hundreds of modules to set, twice an epoch
+                child.train(mode)
+        for module in self.trunk.modules() if self.trunk is not None else ():
+            if module.training:  # a part that has another name too
+                module.eval()
         return self
 
     def on_fit_start(self) -> None:
@@ -186,18 +190,17 @@ class Classifier(KeepsSettings, LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Draw dropout from the seed, the batch and the process alone: a resumed run then goes on as it would have."""
         drawn = hash((self.seed, self.current_epoch, batch_idx, self.global_rank)) & 0x7FFF_FFFF
-        if self.device.type == "cpu":
-            torch.default_generator.manual_seed(drawn)  # torch.manual_seed looks for accelerators at every call
-        else:
-            torch.manual_seed(drawn)
+        torch.default_generator.manual_seed(drawn)  # torch.manual_seed looks for accelerators at every call
+        if self.device.type != "cpu":
+            torch.get_device_module(self.device).manual_seed(drawn)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of the whole batch, as far as it is this process's."""
         features = batch["features"] if "features" in batch else self.features(batch["images"])
         labels = batch["label"]
         if self.mixup:
-            share = float(torch.distributions.Beta(self.mixup, self.mixup).sample())
-            partners = torch.randperm(len(labels)).to(features.device)
+            share = float(torch.distributions.Beta(self.mixup, self.mixup, validate_args=False).sample())
+            partners = torch.randperm(len(labels), device=features.device)
             logits = self._logits(torch.lerp(features[partners], features, share))
             losses = share * self._losses(logits, labels) + (1 - share) * self._losses(logits, labels[partners])
         else:
