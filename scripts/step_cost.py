@@ -3,7 +3,8 @@
     python scripts/step_cost.py
 
 A fast chip waits for the operators that Python hands it: their number, the tensors that are made on the host in a step
-and the tensors that must be brought to the device can be counted on any machine. The step is that of the command `fit`,
+and those of a batch, which must be brought to a device whose memory does not hold the images, can be counted on any
+machine. The step is that of the command `fit`,
 from the end of one batch to the end of the next, on the drawn sample with random weights. The bare step is the same
 model's `tail` (and its trunk, where that runs in every step), the cross-entropy and the same optimiser, on a batch that
 lies ready. All operators count that reach the dispatcher below autograd, views too.
@@ -117,7 +118,7 @@ def main() -> int:
         rows.append([case, whole.total(), bare.total(), whole.total() - bare.total(), count.whole.made, count.moved])
         if options.names:
             print(case, dict((whole - bare).most_common()))
-    print(tabulate(rows, ["a step of", "operators", "bare", "beyond", "tensors made", "tensors moved"], "github"))
+    print(tabulate(rows, ["a step of", "operators", "bare", "beyond", "tensors made", "tensors of a batch"], "github"))
     return 0
 
 

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from kth_lightning.data.augmentation.augmentation import Augmentation, augmented
 from kth_lightning.data.augmentation.choose import NONE, make_augmentation
 from kth_lightning.data.augmentation.identity import augmentation_identity
+from kth_lightning.data.augmentation.presets import PresetAugmentation
 from kth_lightning.data.balance import DEFAULT_BETA, Balance, class_factors, read_balance
 from kth_lightning.data.batch import Batch
 from kth_lightning.data.catalogue import Catalogue
@@ -36,6 +37,7 @@ from kth_lightning.errors import InputError
 from kth_lightning.io.cache_folder import cache_folder
 from kth_lightning.io.kept_settings import KeepsSettings
 from kth_lightning.io.split_file import read_split
+from kth_lightning.stores.resident import resident
 from kth_lightning.stores.store import CLEAN, MIRRORED, Store
 
 _MAX_SAMPLE = 1_000_000  # of which the drawing takes a day
@@ -333,20 +335,25 @@ class ImageData(KeepsSettings, LightningDataModule):
 
     def _loader(self, part: Part) -> DataLoader[Batch]:
         index, features = torch.from_numpy(self.split.indices(part)), self.features(part)
-        dataset = (
-            PixelDataset(self.pixels, index, self.labels, self.keys)
-            if features is None
-            else FeatureDataset(features, index, self.labels, mirrored=self.tta_flip and part != "train")
-        )
-        rank, world_size, shuffle = 0, 1, part == "train"
+        rank, world_size, shuffle, device = 0, 1, part == "train", torch.device("cpu")
         if self.trainer is not None:
             rank, world_size = self.trainer.global_rank, self.trainer.world_size
             shuffle = shuffle and not self.trainer.overfit_batches  # type: ignore[attr-defined]
+            device = self.trainer.strategy.root_device
+        views, mirrored = self.views_of(part), self.tta_flip and part != "train"
+        dataset: PixelDataset | FeatureDataset
+        if features is None:
+            rows = resident(self.pixels, index, [CLEAN], device)
+            dataset = PixelDataset(rows, index, self.labels, self.keys, self.augmentation)
+        else:
+            rows = resident(features, index, [*(views or []), *([MIRRORED] if mirrored else [])], device)
+            dataset = FeatureDataset(rows, index, self.labels, mirrored)
         balanced = shuffle and self.balance == "sampling"
         order = BalancedOrder(self.labels[index], self.seed) if balanced else EpochOrder(len(index), shuffle, self.seed)
-        shares = BatchShares(order, self.batch_size, self.views_of(part), rank, world_size)
+        shares = BatchShares(order, self.batch_size, views, dataset.look_up, rank, world_size)
         # Rows come from memory or a memory map: worker processes would only pass them on.
-        return DataLoader(dataset, batch_sampler=shares, collate_fn=only, pin_memory=torch.cuda.is_available())
+        pinned = torch.cuda.is_available() and isinstance(rows, Store)
+        return DataLoader(dataset, batch_sampler=shares, collate_fn=only, pin_memory=pinned)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move a batch, whose entries need no search for tensors as Lightning's own does."""
@@ -357,7 +364,10 @@ class ImageData(KeepsSettings, LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augment images on the device."""
-        if "key" in batch and self.augmentation is not None:
+        if "draws" in batch:
+            assert isinstance(self.augmentation, PresetAugmentation)
+            batch["images"] = self.augmentation.apply(batch["images"], batch["draws"])
+        elif "key" in batch and self.augmentation is not None:
             batch["images"] = augmented(self.augmentation, batch["images"], batch["key"], batch["view"])
         return batch
 

@@ -1,6 +1,6 @@
 """The samplers: which images come in which order, in which view, and which of them one process takes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,14 +13,16 @@ class Share(NamedTuple):
     """What one process takes of one batch.
 
     Attributes:
-        positions: int64 [B], positions within the data set; -1 in the rows that fill the share up.
-        views: int64 [B], the view in which each is seen; all clean or none.
+        rows: What the data set looked up for the epoch: the share's part of each tensor, [B, ...], by name.
         size: Number of images in the batch of all processes.
     """
 
-    positions: Tensor
-    views: Tensor
+    rows: dict[str, Tensor]
     size: int
+
+
+LookUp = Callable[[Tensor, Tensor], dict[str, Tensor]]
+"""From positions within a data set, -1 for none, and views, int64 [N] each, to tensors [N, ...] by name."""
 
 
 class EpochOrder(Sampler[int]):
@@ -116,7 +118,7 @@ class BalancedOrder(EpochOrder):
 
 
 class BatchShares(Sampler[list[Share]]):
-    """This process's share of every batch of an epoch, as slices of positions that are drawn at once.
+    """This process's share of every batch of an epoch, all of which the data set looks up at once.
 
     A share is one item of the data set. All shares of a batch have the same length. Lightning must not put a sampler of
     its own in between, which would share images out a second time: `Trainer(use_distributed_sampler=False)`. It says so
@@ -126,16 +128,24 @@ class BatchShares(Sampler[list[Share]]):
         sampler: The order; under this name Lightning finds what to tell the epoch to.
         batch_size: Images per step, over all processes together.
         views: Seen in turns, an epoch each; None for another view in every epoch.
+        look_up: Of the data set.
         rank: Of this process.
         world_size: Number of processes.
     """
 
     def __init__(
-        self, sampler: EpochOrder, batch_size: int, views: Sequence[int] | None, rank: int = 0, world_size: int = 1
+        self,
+        sampler: EpochOrder,
+        batch_size: int,
+        views: Sequence[int] | None,
+        look_up: LookUp,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         self.sampler = sampler
         self.batch_size = batch_size
         self.views = views
+        self.look_up = look_up
         self.rank = rank
         self.world_size = world_size
 
@@ -143,19 +153,22 @@ class BatchShares(Sampler[list[Share]]):
         return -(-len(self.sampler) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[Share]]:
-        number, order = len(self.sampler), self.sampler.positions()
-        full = number // self.batch_size * self.batch_size
+        order = self.sampler.positions()
         views = self.sampler.views(order, self.views)
-        filled = [(order, -1), (views, views.max(initial=0))]
-        whole = [self._shares(rows[:full].reshape(-1, self.batch_size), fill) for rows, fill in filled]
-        for positions, seen in zip(whole[0].unbind(), whole[1].unbind(), strict=True):
-            yield [Share(positions, seen, self.batch_size)]
-        if full < number:
-            positions, seen = (self._shares(rows[None, full:], fill)[0] for rows, fill in filled)
-            yield [Share(positions, seen, number - full)]
+        sizes = [min(self.batch_size, len(order) - start) for start in range(0, len(order), self.batch_size)]
+        lengths = [-(-size // self.world_size) for size in sizes]
+        looked_up = self.look_up(self._mine(order, -1), self._mine(views, views.max(initial=0)))
+        names, columns = list(looked_up), [rows.split(lengths) for rows in looked_up.values()]
+        for rows, size in zip(zip(*columns, strict=True), sizes, strict=True):
+            yield [Share(dict(zip(names, rows, strict=True)), size)]
 
-    def _shares(self, batches: np.ndarray, fill: int) -> Tensor:
-        """Return this process's part of batches, int64 [S, B] from [S, size]."""
+    def _mine(self, order: np.ndarray, fill: int) -> Tensor:
+        """Return this process's part of every batch, one behind the other, each filled up to the others' length."""
+        full = len(order) // self.batch_size * self.batch_size
+        batches = (order[:full].reshape(-1, self.batch_size), order[None, full:])
+        return torch.from_numpy(np.concatenate([self._share(rows, fill).ravel() for rows in batches]))
+
+    def _share(self, batches: np.ndarray, fill: int) -> np.ndarray:
         mine = batches[:, self.rank :: self.world_size]
         missing = -(-batches.shape[1] // self.world_size) - mine.shape[1]
-        return torch.from_numpy(np.pad(mine, ((0, 0), (0, missing)), constant_values=fill))
+        return np.pad(mine, ((0, 0), (0, missing)), constant_values=fill)

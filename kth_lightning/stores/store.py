@@ -39,7 +39,12 @@ class Store:
         folder: Of all that a row's value depends on beside its image and view; made where it is missing.
         image_keys: int64 [N], one for the content of each of the catalogue's images.
         view_keys: For each view a number that stands for it across runs.
+
+    Attributes:
+        device: Where `at` has rows, the CPU.
     """
+
+    device = torch.device("cpu")
 
     def __init__(self, folder: Path, image_keys: Tensor, view_keys: Mapping[int, int]) -> None:
         self.folder = folder
@@ -113,12 +118,26 @@ class Store:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def fetch(self, index: Tensor, view: Tensor | None = None) -> Tensor:
-        """Copy rows out.
+    @property
+    def shape(self) -> torch.Size:
+        """Return the shape of a row."""
+        return self._files[0].shape[1:]
+
+    def places(self, index: Tensor, view: Tensor | None = None) -> Tensor:
+        """Return where rows are, int64 [B], for `at`.
 
         Args:
             index: int64 [B], positions in the catalogue.
             view: int64 [B]; the clean one of all where it is left out.
+        """
+        row = self._view_row[CLEAN if view is None else view.numpy()]
+        return torch.from_numpy(self._image_column[index.numpy()] + row * len(self._images))
+
+    def at(self, places: Tensor) -> Tensor:
+        """Copy rows out.
+
+        Args:
+            places: int64 [B], as `places` gives them.
 
         Returns:
             [B, ...] as they were written.
@@ -126,13 +145,16 @@ class Store:
         Raises:
             IndexError: No file holds one of them.
         """
-        row = self._view_row[CLEAN if view is None else view.numpy()]
-        cells = self._image_column[index.numpy()] + row * len(self._images)
+        cells = places.numpy()
         if self._table is not None:
             return self._table.index_select(0, torch.from_numpy(self._numbers.ravel()[cells]))
-        places = zip(self._file[cells].tolist(), self._place[cells].tolist(), strict=True)
-        rows = np.concatenate([self._bytes[file][place] for file, place in places])  # the fastest of six ways
-        return torch.from_numpy(rows).view(self._files[0].dtype).view(len(cells), *self._files[0].shape[1:])
+        found = zip(self._file[cells].tolist(), self._place[cells].tolist(), strict=True)
+        rows = np.concatenate([self._bytes[file][place] for file, place in found])  # the fastest of six ways
+        return torch.from_numpy(rows).view(self._files[0].dtype).view(len(cells), *self.shape)
+
+    def fetch(self, index: Tensor, view: Tensor | None = None) -> Tensor:
+        """Copy out the rows of images int64 [B] in views int64 [B], the clean one where they are left out."""
+        return self.at(self.places(index, view))
 
 
 def _table(files: list[Tensor]) -> Tensor | None:

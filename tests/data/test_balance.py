@@ -38,7 +38,10 @@ def data_of(uneven: Path) -> Callable[..., ImageData]:
 
 def batches(data: ImageData, part: str = "train", epoch: int = 0, rank: int = 0, world_size: int = 1) -> list[Batch]:
     """List a loader's batches as one process of many has them."""
-    data.trainer = SimpleNamespace(global_rank=rank, world_size=world_size, overfit_batches=0)  # type: ignore[assignment]
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    data.trainer = SimpleNamespace(  # type: ignore[assignment]
+        global_rank=rank, world_size=world_size, overfit_batches=0, strategy=strategy
+    )
     data.setup("fit")
     loader = getattr(data, f"{part}_dataloader")()
     loader.batch_sampler.sampler.set_epoch(epoch)
@@ -172,6 +175,9 @@ def test_validation_and_test_are_as_they_are(data_of: Callable[..., ImageData]) 
 
 def test_images_to_overfit_on_are_the_first(data_of: Callable[..., ImageData]) -> None:
     data = data_of("sampling")
-    data.trainer = SimpleNamespace(global_rank=0, world_size=1, overfit_batches=1)  # type: ignore[assignment]
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    data.trainer = SimpleNamespace(  # type: ignore[assignment]
+        global_rank=0, world_size=1, overfit_batches=1, strategy=strategy
+    )
     data.setup("fit")
     assert joined(list(data.train_dataloader())).tolist() == data.split.indices("train").tolist()

@@ -30,7 +30,10 @@ def data_of(images: Path) -> Callable[..., ImageData]:
 
 def batches(data: ImageData, part: str = "train", epoch: int = 0, rank: int = 0, world_size: int = 1) -> list[Batch]:
     """List a loader's batches as one process of many has them."""
-    data.trainer = SimpleNamespace(global_rank=rank, world_size=world_size, overfit_batches=0)  # type: ignore[assignment]
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    data.trainer = SimpleNamespace(  # type: ignore[assignment]
+        global_rank=rank, world_size=world_size, overfit_batches=0, strategy=strategy
+    )
     data.setup("fit")
     loader = getattr(data, f"{part}_dataloader")()
     loader.batch_sampler.sampler.set_epoch(epoch)

@@ -1,6 +1,7 @@
 """Presets: augmentation of whole batches, on any device, from stateless draws."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -98,6 +99,26 @@ _PARAMETERS = (
     "erased_left",
 )
 
+_KNOWN = (
+    "zoom_rows",
+    "zoom_columns",
+    "first_column",
+    "middle_row",
+    "middle_column",
+    "row_by_row",
+    "row_by_column",
+    "column_by_row",
+    "column_by_column",
+    "gain",
+    "grey",
+    "mean_grey",
+    "erase",
+    "erased_top",
+    "erased_bottom",
+    "erased_left",
+    "erased_right",
+)
+
 
 class PresetAugmentation(Augmentation):
     """Views of images as a preset says how far they may differ.
@@ -118,23 +139,65 @@ class PresetAugmentation(Augmentation):
 
     def __call__(self, images: Tensor, keys: Tensor, views: Tensor) -> Tensor:
         """Return one view of each image, as `Augmentation` says; the result is channels_last."""
+        keys, views = (tensor.to(images.device, non_blocking=True) for tensor in (keys, views))
+        height, width = images.shape[2:]
+        changed = self.apply(images, self.parameters(keys, views, height, width))
+        clean = (views == 0).view(-1, 1, 1, 1)
+        return torch.where(clean, images, changed).contiguous(memory_format=torch.channels_last)
+
+    def parameters(self, keys: Tensor, views: Tensor, height: int, width: int) -> Tensor:
+        """Return all that `apply` needs to know of views, which can be asked for many images at once, [B, P].
+
+        Args:
+            keys: int64 [B], as `Augmentation` says.
+            views: int64 [B] on the same device; not 0.
+            height: Of the images in pixels.
+            width: Of the images in pixels.
+        """
+        draws = self.draw(keys, views)
+        offset = 0.5 if self.preset.keras else -0.5
+        centre_row, centre_column = height / 2 + offset, width / 2 + offset
+        turned, mirrored = draws["rotation"].deg2rad(), torch.where(draws["flip"], -1.0, 1.0)
+        # The flip comes last: where it is, columns are counted from the right.
+        first_column = torch.where(draws["flip"], centre_column - (width - 1), -centre_column)
+        saturation = draws["saturation"].float() * (1 - draws["greyscale"].float())
+        brightness, contrast = draws["brightness"].float(), draws["contrast"].float()
+        known = {
+            "zoom_rows": draws["zoom_rows"],
+            "zoom_columns": draws["zoom_columns"] * mirrored,
+            "first_column": first_column,
+            "middle_row": centre_row + draws["shift_rows"] * height,
+            "middle_column": centre_column + draws["shift_columns"] * width,
+            "row_by_row": turned.cos(),
+            "row_by_column": (turned + draws["shear"]).sin(),
+            "column_by_row": turned.sin(),
+            "column_by_column": (turned + draws["shear"]).cos(),
+            "gain": brightness * contrast * saturation,
+            "grey": brightness * contrast * (1 - saturation),
+            "mean_grey": brightness * (1 - contrast),
+            "erase": draws["erase"],
+            "erased_top": draws["erased_top"],
+            "erased_bottom": draws["erased_top"] + draws["erased_height"],
+            "erased_left": draws["erased_left"],
+            "erased_right": draws["erased_left"] + draws["erased_width"],
+        }
+        return torch.stack([known[name].to(draws["zoom_rows"].dtype) for name in _KNOWN], dim=1)
+
+    def apply(self, images: Tensor, parameters: Tensor) -> Tensor:
+        """Return views of images, uint8 [B, 3, H, W], whose `parameters` [B, P] are known; not of views 0."""
         images = images.contiguous(memory_format=torch.channels_last)
         if self.preset == Preset():
             return images
-        keys, views = (tensor.to(images.device, non_blocking=True) for tensor in (keys, views))
-        draws = self.draw(keys, views)
         height, width = images.shape[2:]
-        rows, columns = _coordinates(draws, height, width, centre_offset=0.5 if self.preset.keras else -0.5)
+        known = dict(zip(_KNOWN, parameters.unsqueeze(2).unsqueeze(3).unbind(1), strict=True))
+        rows, columns = _coordinates(known, height, width, centre_offset=0.5 if self.preset.keras else -0.5)
         if self.preset.keras:
-            augmented = _nearest(images, rows, columns)
-        else:
-            mean = images.sum((2, 3), keepdim=True, dtype=torch.int32) / (height * width)
-            pixels = _bilinear(images, rows, columns)
-            if self.preset.erasing:
-                pixels = torch.where(_erased(draws, height, width), mean, pixels)
-            augmented = _recolour(pixels, mean, draws).round_().clamp_(0, 255).to(torch.uint8)
-        clean = (views == 0).view(-1, 1, 1, 1)
-        return torch.where(clean, images, augmented).contiguous(memory_format=torch.channels_last)
+            return _nearest(images, rows, columns)
+        mean = images.sum((2, 3), keepdim=True, dtype=torch.int32) / (height * width)
+        pixels = _bilinear(images, rows, columns)
+        if self.preset.erasing:
+            pixels = torch.where(_erased(known, height, width), mean, pixels)
+        return _recolour(pixels, mean, known).round_().clamp_(0, 255).to(torch.uint8)
 
     def draw(self, keys: Tensor, views: Tensor) -> dict[str, Tensor]:
         """Return what is drawn for each image, as tensors [B] on the keys' device.
@@ -182,25 +245,25 @@ def _between(u: Tensor, limits: tuple[float, float], logarithmic: bool = False) 
     return low * (high / low) ** u if logarithmic else low + (high - low) * u
 
 
-def _coordinates(draws: dict[str, Tensor], height: int, width: int, centre_offset: float) -> tuple[Tensor, Tensor]:
+def _coordinates(known: dict[str, Tensor], height: int, width: int, centre_offset: float) -> tuple[Tensor, Tensor]:
     """Return the row and the column [B, H, W] of the clean image that each pixel of the view shows.
 
     The matrix is Keras's rotation · shear · zoom on (row, column), multiplied out; the flip comes last.
     """
-    flip, rotation, shear, zoom_rows, zoom_columns, shift_rows, shift_columns = (
-        draws[name].view(-1, 1, 1)
-        for name in ("flip", "rotation", "shear", "zoom_rows", "zoom_columns", "shift_rows", "shift_columns")
-    )
-    rotation = rotation.deg2rad()
-    centre_row, centre_column = height / 2 + centre_offset, width / 2 + centre_offset
-    row = torch.arange(height, device=rotation.device, dtype=rotation.dtype).view(1, -1, 1)
-    column = torch.arange(width, device=rotation.device, dtype=rotation.dtype).view(1, 1, -1)
-    column = torch.where(flip, width - 1 - column, column)
-    row, column = (row - centre_row) * zoom_rows, (column - centre_column) * zoom_columns
+    zoom = known["zoom_rows"]
+    row, column = _axes(height, width, height / 2 + centre_offset, zoom.dtype, zoom.device)
+    row, column = row * zoom, (column + known["first_column"]) * known["zoom_columns"]
     return (
-        (centre_row + shift_rows * height + row * rotation.cos()) - column * (rotation + shear).sin(),
-        (centre_column + shift_columns * width + row * rotation.sin()) + column * (rotation + shear).cos(),
+        (known["middle_row"] + row * known["row_by_row"]) - column * known["row_by_column"],
+        (known["middle_column"] + row * known["column_by_row"]) + column * known["column_by_column"],
     )
+
+
+@lru_cache(maxsize=8)
+def _axes(height: int, width: int, centre: float, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the rows [1, H, 1], counted from their centre, and the columns [1, 1, W] of an image."""
+    row = torch.arange(height, device=device, dtype=dtype).view(1, -1, 1) - centre
+    return row, torch.arange(width, device=device, dtype=dtype).view(1, 1, -1)
 
 
 def _nearest(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -221,12 +284,14 @@ def _bilinear(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return grid_sample(images.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
-def _erased(draws: dict[str, Tensor], height: int, width: int) -> Tensor:
-    top, left, tall, wide = (draws[f"erased_{name}"].view(-1, 1, 1, 1) for name in ("top", "left", "height", "width"))
+def _erased(known: dict[str, Tensor], height: int, width: int) -> Tensor:
+    top, bottom, left, right, erase = (
+        known[name].unsqueeze(1) for name in ("erased_top", "erased_bottom", "erased_left", "erased_right", "erase")
+    )
     row = (torch.arange(height, device=top.device).view(1, 1, -1, 1) + 0.5) / height
     column = (torch.arange(width, device=top.device).view(1, 1, 1, -1) + 0.5) / width
-    inside_rows = (row >= top) & (row < top + tall) & draws["erase"].view(-1, 1, 1, 1)
-    return inside_rows & (column >= left) & (column < left + wide)
+    inside_rows = (row >= top) & (row < bottom) & (erase != 0)
+    return inside_rows & (column >= left) & (column < right)
 
 
 def _luma(pixels: Tensor) -> Tensor:
@@ -234,12 +299,7 @@ def _luma(pixels: Tensor) -> Tensor:
     return 0.299 * red + 0.587 * green + 0.114 * blue
 
 
-def _recolour(pixels: Tensor, mean: Tensor, draws: dict[str, Tensor]) -> Tensor:
+def _recolour(pixels: Tensor, mean: Tensor, known: dict[str, Tensor]) -> Tensor:
     """Change brightness, contrast about the image's mean luma, then saturation: one weighted sum in all."""
-    brightness, contrast, saturation, greyscale = (
-        draws[name].float().view(-1, 1, 1, 1) for name in ("brightness", "contrast", "saturation", "greyscale")
-    )
-    saturation = saturation * (1 - greyscale)
-    gain = brightness * contrast
-    grey = _luma(pixels) * (gain * (1 - saturation)) + _luma(mean) * (brightness * (1 - contrast))
-    return pixels * (gain * saturation) + grey
+    gain, grey, mean_grey = (known[name].unsqueeze(1).float() for name in ("gain", "grey", "mean_grey"))
+    return pixels * gain + (_luma(pixels) * grey + _luma(mean) * mean_grey)
