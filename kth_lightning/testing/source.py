@@ -33,7 +33,8 @@ def check_source(source: Source, cache_dir: str | Path | None = None) -> None:
         except InputError as error:
             raise AssertionError(str(error)) from None
         assert _same(listing, again), f"{name} lists other files when it is asked again; sort what has no order"
-        changed = [file for file, time in written.items() if _changes(folder).get(file) != time]
+        found = _changes(folder)
+        changed = [file for file, time in written.items() if found.get(file) != time]
         assert not changed, f"{name} writes {changed[0]} again when it is asked again; keep what is there"
         for file in (candidate.file for candidate in listing.candidates):
             assert file.exists(), f"{name} lists {file}, which does not exist"
