@@ -48,7 +48,8 @@ def main() -> None:
         for number in draw_images(range(*asked["numbers"]), folder, font, asked["seed"], asked["sites"]):
             print(number, flush=True)
     except (BrokenPipeError, KeyboardInterrupt):  # the command that started it has ended
-        os._exit(1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains of the pipe at its end
+        sys.exit(1)
     except OSError as error:
         print(json.dumps([error.errno, error.strerror, error.filename]), flush=True)
 
