@@ -3,6 +3,7 @@
 import inspect
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,13 +12,14 @@ import torch
 import yaml
 from jsonargparse import Namespace
 
-import kth_lightning
-from kth_lightning.cli.compare_split import Planned, begun_runs, settle_split
+from kth_lightning.cli.compare_plan import Plan, make_plan
+from kth_lightning.cli.compare_split import begun_runs
 from kth_lightning.cli.fit import train
+from kth_lightning.cli.launch import Step, check_launcher, launch
 from kth_lightning.cli.outcome import print_outcome
 from kth_lightning.cli.parser import Parser
 from kth_lightning.cli.recipes import DEFAULT, Recipe, find_recipes
-from kth_lightning.cli.run_name import default_run_dir, runs_alike, settings_hash
+from kth_lightning.cli.run_name import default_run_dir, runs_alike
 from kth_lightning.cli.same_run import find_difference, make_images
 from kth_lightning.data.module import ImageData
 from kth_lightning.data.sources.choose import source_name
@@ -25,10 +27,9 @@ from kth_lightning.data.sources.sample import ATTRIBUTION
 from kth_lightning.drawing.attempt import attempt
 from kth_lightning.errors import InputError
 from kth_lightning.io.flat_settings import flat_settings
-from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.io.run_lock import locked
 from kth_lightning.io.suspects_file import TABLE as SUSPECTS
-from kth_lightning.io.terminal import is_first_process, print_rank_zero
+from kth_lightning.io.terminal import print_rank_zero
 from kth_lightning.models.weights import find_weights
 from kth_lightning.report.page import write_report
 from kth_lightning.report.random_split import FOLDER, write_random_split
@@ -60,14 +61,21 @@ def compare(argv: list[str]) -> None:
     settings = _settings_of(parser, options)
     folder = Path(options.run_dir) if options.run_dir else _default_folder(settings, options.data)
     recipes = find_recipes(options.models, options.recipe == "blog", source == "sample")
+    check_launcher(options)
     _check_weights(recipes)
     if options.also_random_split:
         _require_groups(options.data)
     with locked(folder):
-        parts = _compare(argv, options, settings, recipes, folder)
+        plans = [make_plan(argv, options, settings, recipes, folder)]
+        if options.also_random_split:
+            ungrouped = [*argv, "--data.ignore_groups", "true"]
+            plans.append(make_plan(ungrouped, options, settings, recipes, folder / FOLDER))
+        if options.launcher:
+            _launch([step for plan in plans for step in plan.steps], options, folder)
+        parts = _carry_out(plans[0], options)
         if options.also_random_split:
             print("\nThe same on a random split, which knows no groups:\n")
-            _compare([*argv, "--data.ignore_groups", "true"], options, settings, recipes, folder / FOLDER)
+            _carry_out(plans[1], options)
             print("\n" + "\n".join(write_random_split(folder, [figures(part, reference=False) for part in parts])))
     if source == "sample":
         print(f"\n{ATTRIBUTION}")
@@ -76,37 +84,29 @@ def compare(argv: list[str]) -> None:
     print(f"The table is in {folder / 'table.md'}, every run beside it; to look inside: tensorboard --logdir {folder}")
 
 
-def _compare(
-    argv: list[str], options: Namespace, settings: dict[str, Any], recipes: list[Recipe], folder: Path
-) -> list[Part]:
-    planned, data = [], None
-    for part, flags in _parts(options, folder):
-        typed = [
-            _typed([*argv, *flags], groups) for groups in (("--data.", "--trainer.", "--seed_every"), ("--data.",))
-        ]
-        for recipe in recipes:
-            planned.append((recipe, Planned(RunFolder(part / recipe.name), recipe.file, *typed)))
-    if is_first_process():
-        begun = RunFolder(folder).read_start()
-        data = settle_split(folder, [item for _, item in planned], options.retrain)
-        if not begun:
-            program = f"kth_lightning {kth_lightning.__version__}"
-            RunFolder(folder).write_start({"program": program, "settings": settings_hash(settings, paths=False)})
-    for recipe, item in sorted(planned, key=lambda pair: pair[0].name != DEFAULT):
-        args = ["fit", "--config", str(item.recipe), *item.flags, "--run_dir", str(item.run.path)]
-        args += ["--store_maps_before", str(cut)] if (cut := _shared_cut(recipe, recipes)) else []
-        if head := _head_of(recipe, recipes):
-            beginning = RunFolder(item.run.path.with_name(head.name)).best_checkpoint
-            args += ["--model.init_args.init_head_from", str(beginning)]
-        _fit(args, options)
-        if recipe.name == DEFAULT and len(planned) == len(recipes) > 1:  # that of one fold is not the answer
-            print_outcome(item.run)
-    runs = [Part(recipe.name, [item.run for other, item in planned if other is recipe]) for recipe in recipes]
-    print(write_table(runs, folder, reference=source_name(vars(options.data)) == "kth"))
-    if options.folds and data:
-        with attempt(f"{folder / SUSPECTS} is not written"):
-            print(f"\n{write_suspect_labels(runs[0], data, folder).sentence}")
-    return runs
+def _carry_out(plan: Plan, options: Namespace) -> list[Part]:
+    """Train what was not launched, one after the other, and write the tables."""
+    for step in plan.steps:
+        if not options.launcher:
+            _fit(step.args, options)
+        if step.run == plan.early:
+            print_outcome(step.run)
+    print(write_table(plan.parts, plan.folder, reference=source_name(vars(options.data)) == "kth"))
+    if options.folds and plan.data:
+        with attempt(f"{plan.folder / SUSPECTS} is not written"):
+            print(f"\n{write_suspect_labels(plan.parts[0], plan.data, plan.folder).sentence}")
+    return plan.parts
+
+
+def _launch(steps: list[Step], options: Namespace, folder: Path) -> None:
+    """Train side by side what has not ended; what has is looked at here, as without a launcher."""
+    left = []
+    for step in steps:
+        if step.run.finished:
+            train(step.args)
+        else:
+            left.append(replace(step, args=[*step.args, "--trainer.devices", "1"]))
+    launch(left, options, folder)
 
 
 def _require_groups(data: Namespace) -> None:
@@ -172,6 +172,26 @@ def _parser() -> Parser:
         default=False,
         help="Train and test everything once more on a split that knows no groups, and say by how much that flatters.",
     )
+    parser.add_argument(
+        "--launcher",
+        type=Literal["local", "slurm"] | None,
+        default=None,
+        help="Train side by side, one model on one device: as processes of this machine, or as jobs at SLURM.",
+    )
+    parser.add_argument(
+        "--parallel",
+        type=int | None,
+        default=None,
+        help="Most trainings at once, with --launcher; by default one a GPU (one on a CPU), and all at SLURM.",
+    )
+    parser.add_argument(
+        "--slurm",
+        nargs="+",
+        type=str,
+        default=None,
+        help="KEY=VALUE for sbatch, by the names of submitit's SlurmExecutor, such as partition=gpu time=120 "
+        "(minutes) cpus_per_task=8.",
+    )
     parser.add_argument("--run_dir", type=str | None, default=None, help="Output folder; a folder in runs/ by default.")
     parser.add_class_arguments(ImageData, "data", skip={"num_folds", "fold", "seed"}, instantiate=False)
     others = set(inspect.signature(L.Trainer.__init__).parameters) - _TRAINER_FLAGS - {"self"}
@@ -181,7 +201,7 @@ def _parser() -> Parser:
 
 def _settings_of(parser: Parser, options: Namespace) -> dict[str, Any]:
     settings = yaml.safe_load(parser.dump(options, skip_unset=False))
-    for name in ("run_dir", "retrain", "also_random_split", "config"):
+    for name in ("run_dir", "retrain", "also_random_split", "launcher", "parallel", "slurm", "config"):
         settings.pop(name, None)
     return flat_settings(settings)
 
@@ -197,55 +217,11 @@ def _default_folder(settings: dict[str, Any], data: Namespace) -> Path:
     return folder
 
 
-def _typed(argv: list[str], prefixes: tuple[str, ...]) -> list[str]:
-    """Keep the flags that begin so, as they were typed: what is not typed is the recipe's."""
-    groups: list[list[str]] = []
-    for word in argv:
-        if word.startswith("--") or not groups:
-            groups.append([])
-        groups[-1].append(word)
-    return [word for group in groups if group[0].startswith(prefixes) for word in group]
-
-
-def _parts(options: Namespace, folder: Path) -> list[tuple[Path, list[str]]]:
-    if options.seeds < 1 or (options.folds is not None and options.folds < 2):
-        raise InputError("--seeds is at least 1 and --folds at least 2")
-    parts: list[tuple[Path, list[str]]] = []
-    for seed in range(options.seeds):
-        for fold in range(options.folds or 1):
-            part, flags = folder, ["--seed_everything", str(seed)]
-            if options.seeds > 1:
-                part /= f"seed-{seed}"
-            if options.folds:
-                part /= f"fold-{fold}"
-                flags += ["--data.num_folds", str(options.folds), "--data.fold", str(fold)]
-            parts.append((part, flags))
-    return parts
-
-
 def _check_weights(recipes: list[Recipe]) -> None:
     """Find out before any training whether the pretrained models can be trained."""
     for recipe in recipes:
         if recipe.trunk:
             find_weights(recipe.trunk[1], recipe.trunk[0])
-
-
-def _head_of(tuned: Recipe, recipes: list[Recipe]) -> Recipe | None:
-    """Return the head that a fine-tuned network starts from: the comparison's on the same trunk."""
-    if tuned.class_name != "FineTuned" or "init_head_from" in tuned.settings:
-        return None
-    heads = (recipe for recipe in recipes if recipe.class_name == "FeatureHead" and recipe.trunk == tuned.trunk)
-    return next(heads, None)
-
-
-def _shared_cut(head: Recipe, recipes: list[Recipe]) -> int:
-    """Return before how many of its last stages a head's trunk gives what fine-tuning begins with; 0 for nowhere."""
-    tuned = next((recipe for recipe in recipes if _head_of(recipe, recipes) is head), None)
-    if tuned is None:
-        return 0
-    images = [dict(recipe.data) for recipe in (head, tuned)]
-    stored = all(item.pop("views", None) is not None for item in images)  # the views of few are also those of many
-    return tuned.settings.get("trained_stages", 1) if stored and images[0] == images[1] else 0
 
 
 def _fit(args: list[str], options: Namespace) -> None:

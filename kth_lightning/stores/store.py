@@ -3,6 +3,7 @@
 import hashlib
 import os
 import time
+import uuid
 import warnings
 import zlib
 from collections.abc import Mapping
@@ -105,7 +106,8 @@ class Store:
         views = torch.tensor([self.view_keys[int(item)] for item in view])
         name = hashlib.sha256(images.numpy().tobytes() + views.numpy().tobytes()).hexdigest()[:24]
         tensors = {"rows": rows.contiguous(), "image": images, "view": views}
-        temporary = self.folder / f"{name}.part"
+        # Another run may compute the same rows at the same time, here or on another machine.
+        temporary = self.folder / f"{name}.{uuid.uuid4().hex[:8]}.part"
         written = int(time.time())  # whole seconds, as the coarsest file systems keep
         metadata = {"version": _VERSION, "crc32": _checksum(tensors), "written": str(written)}
         try:
