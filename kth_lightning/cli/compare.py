@@ -102,10 +102,11 @@ def _launch(steps: list[Step], options: Namespace, folder: Path) -> None:
     """Train side by side what has not ended; what has is looked at here, as without a launcher."""
     left = []
     for step in steps:
+        alone = replace(step, args=[*step.args, "--trainer.devices", "1"])
         if step.run.finished:
-            train(step.args)
+            train(alone.args)
         else:
-            left.append(replace(step, args=[*step.args, "--trainer.devices", "1"]))
+            left.append(alone)
     launch(left, options, folder)
 
 

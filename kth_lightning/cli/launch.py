@@ -117,8 +117,10 @@ class _Launched:
     done: list[Step] = field(default_factory=list)
     failed: list[Step] = field(default_factory=list)
 
-    def carry_out(self) -> None:
+    def __post_init__(self) -> None:
         self.filling = {step.features: step for step in reversed(self.waiting) if step.features is not None}
+
+    def carry_out(self) -> None:
         said = time.monotonic()
         while self.waiting or self.running:
             for step in [step for step, (job, _) in self.running.items() if job.done()]:
@@ -171,10 +173,11 @@ class _Launched:
     def _end(self, step: Step, job: Any) -> None:
         if not (reason := _failure(job, self._log(step))):
             self.done.append(step)
-            test = step.run.read_metrics()["test"]
-            print_rank_zero(
-                f"{self._name(step)}: done, {100 * test['acc']['value']:.1f} % of {test['n']} test images right"
-            )
+            figures = ""
+            if step.run.finished:  # a network disk may show its files somewhat later
+                test = step.run.read_metrics()["test"]
+                figures = f", {100 * test['acc']['value']:.1f} % of {test['n']} test images right"
+            print_rank_zero(f"{self._name(step)}: done{figures}")
             return
         self.failed.append(step)
         print_rank_zero(f"warning: {self._name(step)} failed: {reason}")

@@ -117,6 +117,7 @@ def test_without_the_package_one_sentence_says_how_to_install_it(
     assert "pip install 'kth-lightning[launcher]'" in refusal(*command("tiny"), *LOCAL)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_what_was_started(command: Callable[..., list[str]], tmp_path: Path) -> None:
     args = [*command("tiny"), "--seeds", "2", *LOCAL, "--trainer.max_epochs", "100000"]
     process = subprocess.Popen([sys.executable, "-m", "kth_lightning", *args], stderr=subprocess.PIPE, text=True)

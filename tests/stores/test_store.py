@@ -1,5 +1,6 @@
 import os
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,15 @@ def test_rows_come_back_by_image_and_view(
     assert torch.equal(store.fetch(index), store.fetch(index, torch.zeros_like(view)))
     with pytest.raises(IndexError):
         Store(tmp_path, torch.arange(999, 1600), {0: 0}).fetch(torch.tensor([1, 0]))
+
+
+def test_runs_that_write_the_same_rows_at_once_leave_them_whole(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        stores = list(pool.map(lambda _: filled(tmp_path, {0: 0}), range(12)))
+    for store in stores:
+        assert torch.equal(store.fetch(torch.arange(600))[:, 0], (KEYS * 10).to(torch.bfloat16))
+    assert [file.suffix for file in tmp_path.iterdir()] == [".safetensors"] * 3
 
 
 def test_another_catalogue_and_other_numbers_of_views_share_the_rows(tmp_path: Path) -> None:
