@@ -158,7 +158,8 @@ class _Launched:
         self.waiting.remove(step)
         taken = {slot for _, slot in self.running.values()}
         slot = next(number for number in range(self.at_once) if number not in taken)
-        environment, where = {}, "at SLURM"
+        environment: dict[str, str] = {}
+        where = "at SLURM"
         if self.engine.kind == "local":
             environment["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(max(1, _cores() // self.at_once)))
             where = "on the CPU"
