@@ -87,7 +87,8 @@ def launch(steps: Sequence[Step], options: Namespace, folder: Path) -> None:
     engine = Engine(options.launcher, jobs, options.slurm or [], gpu=options.trainer.accelerator != "cpu")
     gpus = _gpus() if options.launcher == "local" and options.trainer.accelerator != "cpu" else []
     at_once = options.parallel or (max(1, len(gpus)) if options.launcher == "local" else len(steps))
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # What a shell has put in the background ignores SIGINT, and its jobs would take that over and not be ended.
+    before = {name: signal.signal(name, signal.default_int_handler) for name in (signal.SIGINT, signal.SIGTERM)}
     work = _Launched(list(steps), engine, folder, at_once, gpus)
     try:
         work.carry_out()
@@ -95,7 +96,8 @@ def launch(steps: Sequence[Step], options: Namespace, folder: Path) -> None:
         work.cancel()
         raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for name, handler in before.items():
+            signal.signal(name, handler)
     if work.failed:
         raise InputError(
             f"{len(work.failed)} of {len(steps)} trainings failed or were left out; the others are done and kept. "
