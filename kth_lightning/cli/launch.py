@@ -128,8 +128,8 @@ class _Launched:
             for step in [step for step, (job, _) in self.running.items() if job.done()]:
                 self._end(step, self.running.pop(step)[0])
             self._leave_out()
-            while len(self.running) < self.at_once and (step := next(filter(self._ready, self.waiting), None)):
-                self._start(step)
+            while len(self.running) < self.at_once and (ready := next(filter(self._ready, self.waiting), None)):
+                self._start(ready)
             if time.monotonic() - said >= _STATUS_SECONDS:
                 said = time.monotonic()
                 counts = f"{len(self.done)} done, {len(self.running)} at work, {len(self.waiting)} waiting"
