@@ -64,7 +64,7 @@ def test_trainings_side_by_side_are_those_of_the_plain_command(
 
 @pytest.mark.slow
 def test_a_training_that_fails_leaves_out_what_begins_from_it_alone_and_the_command_goes_on(
-    command: Callable[..., list[str]], tmp_path: Path, refusal: Callable[..., str], capsys: pytest.CaptureFixture
+    command: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     args = [*command("tiny", "head", "tuned"), *LOCAL]
     blocked = tmp_path / "out" / "head" / "checkpoints"
@@ -83,7 +83,7 @@ def test_a_training_that_fails_leaves_out_what_begins_from_it_alone_and_the_comm
     main(args)
     assert RunFolder(tmp_path / "out/tiny").metrics.stat().st_mtime_ns == done
     assert [line.split("|")[1].strip() for line in (tmp_path / "out/table.md").read_text().splitlines()[2:5]] == [
-        "tiny", "head", "tuned"
+        "head", "tiny", "tuned"
     ]  # fmt: skip
 
 
