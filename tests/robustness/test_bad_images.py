@@ -185,8 +185,11 @@ def outcome(content: bytes, at_least: int | None = None) -> str:
         return str(error)
 
 
+REASONS = ("RGB", "unreadable: ", "truncated: ", "too large: ", "multi-band TIFF: ")
+
+
 def is_known(said: str) -> bool:
-    return said.isprintable() and said.startswith(("RGB", "unreadable: ", "truncated: ", "too large: "))
+    return said.isprintable() and said.startswith(REASONS)
 
 
 @settings(max_examples=50, deadline=None, derandomize=True)

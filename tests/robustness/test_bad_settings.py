@@ -94,4 +94,8 @@ def test_a_source_that_makes_no_sense_is_refused(
 
 @pytest.mark.parametrize("command", ["pepare", "", "--root", "FIT"])
 def test_a_verb_that_there_is_not_is_answered_with_those_there_are(refusal: Refusal, command: str) -> None:
-    assert f"there is no command {command!r}; the commands are compare, prepare, explore, fit" in refusal(command)
+    sentence = f"there is no command {command!r}; the commands are compare, learning_curve, prepare, explore, fit"
+    assert sentence in refusal(command)
+        f"there is no command {command!r}; the commands are compare, learning_curve, prepare, explore, fit"
+        in refusal(command)
+    )

@@ -1,5 +1,4 @@
 import csv
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -121,17 +120,6 @@ def test_a_missing_table_and_a_folder_are_said(tmp_path: Path) -> None:
     for file in (tmp_path / "none.csv", tmp_path):
         with pytest.raises(InputError, match=r"--data\.table .* cannot be read \(.*\); check the path"):
             TableSource(str(file)).list(tmp_path)
-
-
-@pytest.mark.parametrize("boxes", [False, True])
-def test_a_hundred_thousand_rows_are_read_in_seconds(tmp_path: Path, boxes: bool) -> None:
-    file = tmp_path / "t.csv"
-    box = ",.1 .2 .5 .4" if boxes else ""
-    rows = (f"{n // 1000}/{n}.jpg,class {n % 10},patient {n // 7}{box}\n" for n in range(100_000))
-    file.write_text(f"path,label,group{',box' if boxes else ''}\n" + "".join(rows))
-    start = time.process_time()
-    assert len(checked_listing(TableSource(str(file)), tmp_path).candidates) == 100_000
-    assert time.process_time() - start < 5
 
 
 def test_a_missing_file_stands_in_the_audit(tmp_path: Path, images: Path) -> None:
