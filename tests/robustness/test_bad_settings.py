@@ -96,6 +96,3 @@ def test_a_source_that_makes_no_sense_is_refused(
 def test_a_verb_that_there_is_not_is_answered_with_those_there_are(refusal: Refusal, command: str) -> None:
     sentence = f"there is no command {command!r}; the commands are compare, learning_curve, prepare, explore, fit"
     assert sentence in refusal(command)
-        f"there is no command {command!r}; the commands are compare, learning_curve, prepare, explore, fit"
-        in refusal(command)
-    )
