@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from loader_batches import batches, joined
 from PIL import Image
 
-from kth_lightning.data.batch import PADDING, Batch
+from kth_lightning.data.batch import PADDING
 from kth_lightning.data.module import ImageData
 from kth_lightning.errors import InputError
 
@@ -34,22 +35,6 @@ def data_of(uneven: Path) -> Callable[..., ImageData]:
         return ImageData(**{"root": str(uneven), "image_size": 32, "batch_size": 8, "balance": balance} | settings)
 
     return make
-
-
-def batches(data: ImageData, part: str = "train", epoch: int = 0, rank: int = 0, world_size: int = 1) -> list[Batch]:
-    """List a loader's batches as one process of many has them."""
-    strategy = SimpleNamespace(root_device=torch.device("cpu"))
-    data.trainer = SimpleNamespace(  # type: ignore[assignment]
-        global_rank=rank, world_size=world_size, overfit_batches=0, strategy=strategy
-    )
-    data.setup("fit")
-    loader = getattr(data, f"{part}_dataloader")()
-    loader.batch_sampler.sampler.set_epoch(epoch)
-    return list(loader)
-
-
-def joined(found: list[Batch], name: str = "index") -> torch.Tensor:
-    return torch.cat([batch[name] for batch in found])
 
 
 def counts_of(data: ImageData) -> torch.Tensor:

@@ -1,11 +1,11 @@
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from loader_batches import batches, joined
 from PIL import Image
 
 from kth_lightning.data.batch import PADDING, Batch
@@ -26,22 +26,6 @@ def data_of(images: Path) -> Callable[..., ImageData]:
         return ImageData(**{"root": str(images), "image_size": 32, "batch_size": 8} | settings)
 
     return make
-
-
-def batches(data: ImageData, part: str = "train", epoch: int = 0, rank: int = 0, world_size: int = 1) -> list[Batch]:
-    """List a loader's batches as one process of many has them."""
-    strategy = SimpleNamespace(root_device=torch.device("cpu"))
-    data.trainer = SimpleNamespace(  # type: ignore[assignment]
-        global_rank=rank, world_size=world_size, overfit_batches=0, strategy=strategy
-    )
-    data.setup("fit")
-    loader = getattr(data, f"{part}_dataloader")()
-    loader.batch_sampler.sampler.set_epoch(epoch)
-    return list(loader)
-
-
-def joined(found: Iterable[Batch], name: str = "index") -> torch.Tensor:
-    return torch.cat([batch[name] for batch in found])
 
 
 def fetched(data: ImageData, batch: Batch) -> torch.Tensor:
