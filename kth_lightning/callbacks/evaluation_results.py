@@ -78,10 +78,11 @@ class EvaluationResults(L.Callback):
         temperature = self.checkpoint["hyper_parameters"].get("temperature", 1.0)
         figures = write_judgement(trainer, self.folder, index, labels, logits, temperature)
         probabilities = logits.double().softmax(1).numpy()
+        groups = [self.data.catalogue.images[item].group for item in index.tolist()]
         metrics = {
             "model": type(model).__name__,
             "test": figures,
-            "trust": trust_of(self.checkpoint, labels.numpy(), probabilities),
+            "trust": trust_of(self.checkpoint, labels.numpy(), probabilities, groups),
             "temperature": temperature,
             **dict.fromkeys(_NOT_TRAINED),
             "leakage": None,

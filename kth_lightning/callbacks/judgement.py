@@ -15,7 +15,7 @@ from kth_lightning.data.image_statistics import image_statistics
 from kth_lightning.drawing.attempt import attempt
 from kth_lightning.evaluation.calibration import apply_temperature, expected_calibration_error
 from kth_lightning.evaluation.class_figures import class_figures
-from kth_lightning.evaluation.clusters import summarise_groups
+from kth_lightning.evaluation.clusters import cluster_numbers, summarise_groups
 from kth_lightning.evaluation.selective import risk_coverage
 from kth_lightning.evaluation.statistics import confusion_matrix, cross_entropies
 from kth_lightning.io.run_folder import RunFolder
@@ -72,7 +72,8 @@ def _judge(labels: np.ndarray, probabilities: np.ndarray, groups: list[str], tem
         "loss_calibrated": float(cross_entropies(labels, calibrated).mean()),
     }
     if np.isfinite(probabilities).all():
-        figures["aurc"] = risk_coverage(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels).area
+        right = probabilities.argmax(axis=1) == labels
+        figures["aurc"] = risk_coverage(probabilities.max(axis=1), right, cluster_numbers(groups)).area
     return figures
 
 

@@ -54,7 +54,10 @@ class TestResults(L.Callback):
                 "val": {name.removeprefix("val/"): value for name, value in best.items() if name.startswith("val/")},
                 "test": test,
                 "trust": trust_of(
-                    read_checkpoint(self.run.best_checkpoint), labels.numpy(), logits.double().softmax(1).numpy()
+                    read_checkpoint(self.run.best_checkpoint),
+                    labels.numpy(),
+                    logits.double().softmax(1).numpy(),
+                    [data.catalogue.images[item].group for item in index.tolist()],
                 ),
                 "temperature": temperature,
                 "epochs": len(seconds),

@@ -119,23 +119,33 @@ def _students(
 
 
 def clustered_accuracy_interval(right: npt.NDArray[np.bool_], clusters: npt.NDArray[np.int64]) -> tuple[float, float]:
-    """Return the 95 % interval of an accuracy on images of further groups.
-
-    It is never narrower than Wilson's, which takes images for independent. Where all groups agree, which says nothing
-    of how others differ, it is Wilson's with as many trials as there are groups. One group says nothing of others.
+    """Return the 95 % interval of an accuracy on images of further groups, as `clustered_share_interval` gives it.
 
     Args:
         right: Whether each image is classified rightly, bool [N].
         clusters: Number of each image's group, int64 [N].
     """
-    number = int(clusters.max()) + 1
+    return clustered_share_interval(np.bincount(clusters, right).astype(np.int64), np.bincount(clusters))
+
+
+def clustered_share_interval(parts: npt.NDArray[np.int64], wholes: npt.NDArray[np.int64]) -> tuple[float, float]:
+    """Return the 95 % interval of a share of images, for images of further groups.
+
+    It is never narrower than Wilson's, which takes images for independent. Where all groups agree, which says nothing
+    of how others differ, it is Wilson's with as many trials as there are groups. One group says nothing of others.
+
+    Args:
+        parts: How many images of each group are in the share, int64 [G].
+        wholes: Of how many of that group, int64 [G], at least one in all; groups of none say nothing.
+    """
+    parts, wholes = parts[wholes > 0], wholes[wholes > 0]
+    number, part, whole = len(wholes), int(parts.sum()), int(wholes.sum())
     if number < 2:
         return 0.0, 1.0
-    low, high = accuracy_interval(int(right.sum()), len(right))
-    drawn = cluster_interval(lambda picks: float(right[picks].mean()), clusters)
+    low, high = accuracy_interval(part, whole)
+    drawn = cluster_interval(lambda picks: float(parts[picks].sum() / wholes[picks].sum()), np.arange(number))
     if drawn is None:
-        share = float(right.mean())
-        drawn = accuracy_interval(round(share * number), number)
+        drawn = accuracy_interval(round(part / whole * number), number)
     return max(0.0, min(low, drawn[0])), min(1.0, max(high, drawn[1]))
 
 

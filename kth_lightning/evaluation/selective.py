@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binom
 
-from kth_lightning.evaluation.statistics import Estimate, accuracy_interval, estimate
+from kth_lightning.evaluation.clusters import clustered_estimate
+from kth_lightning.evaluation.statistics import Estimate, estimate
 
 ALPHA = 0.05
 """Chance that a threshold is chosen which does not keep what it promises."""
@@ -110,31 +111,26 @@ class RiskCoverage:
         return self.mistakes / np.arange(1, len(self.mistakes) + 1)
 
 
-def risk_coverage(confidences: npt.NDArray[np.float64], right: npt.NDArray[np.bool_]) -> RiskCoverage:
+def risk_coverage(
+    confidences: npt.NDArray[np.float64], right: npt.NDArray[np.bool_], clusters: npt.NDArray[np.int64] | None = None
+) -> RiskCoverage:
     """Measure how fast mistakes become rare if the least confident predictions are withheld.
 
     Args:
         confidences: Of each test image, shape [N], N at least 1.
         right: Whether it is named rightly, shape [N].
+        clusters: Number of its group, int64 [N]: the interval is then for images of further groups.
     """
     order = np.argsort(-confidences, kind="stable")
     places = np.arange(1, len(order) + 1)
 
     def area(picks: npt.NDArray[np.intp]) -> float:
         wrong = ~right[picks][np.argsort(-confidences[picks], kind="stable")]
-        return float((wrong.cumsum() / places).mean())
+        return float((wrong.cumsum() / np.arange(1, len(wrong) + 1)).mean())
 
     return RiskCoverage(
         confidence=confidences[order],
         coverage=places / len(order),
         mistakes=(~right[order]).cumsum(),
-        area=estimate(area, len(order)),
+        area=estimate(area, len(order)) if clusters is None else clustered_estimate(area, clusters),
     )
-
-
-def share(part: int, whole: int) -> Estimate:
-    """Return a share with its 95 % interval (Wilson's); None for each where there is nothing to share."""
-    if whole == 0:
-        return {"value": None, "low": None, "high": None}
-    low, high = accuracy_interval(part, whole)
-    return {"value": part / whole, "low": low, "high": high}

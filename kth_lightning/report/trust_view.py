@@ -1,11 +1,15 @@
 """What the report says of a model's doubt: how many images it decides, and how many classes a set needs."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from kth_lightning.evaluation.selective import RiskCoverage, risk_coverage, share
+from kth_lightning.evaluation.clusters import cluster_numbers
+from kth_lightning.evaluation.selective import RiskCoverage, risk_coverage
+from kth_lightning.evaluation.shares import Tally, share
+from kth_lightning.evaluation.statistics import Estimate
 from kth_lightning.evaluation.trust import verdict
 from kth_lightning.report.charts import BLUE, ORANGE, plain
 from kth_lightning.report.model_runs import ModelRuns
@@ -15,7 +19,7 @@ _VERDICTS = {"kept": "as promised", "exceeded": "more", "missed": "less"}
 
 def curve_of(model: ModelRuns) -> RiskCoverage:
     """Measure how fast a model's mistakes become rare, over the test images of all its runs."""
-    return risk_coverage(model.probabilities.max(axis=1), model.right)
+    return risk_coverage(model.probabilities.max(axis=1), model.right, cluster_numbers(model.groups))
 
 
 def risk_coverage_figure(model: ModelRuns) -> Figure:
@@ -52,8 +56,8 @@ def trust_view(model: ModelRuns) -> dict[str, Any]:
         "alt": "Chart of the share of mistakes against the share of images whose prediction is given.",
         "area": _share(curve_of(model).area, model.repeated, 2),
         "lead": _lead(model),
-        "decided": [_decided_row(row, model.repeated) for row in _decided(model)],
-        "sets": [_set_row(row, model.repeated) for row in _sets(model)],
+        "decided": [_decided_row(row, _bare(model)) for row in _decided(model)],
+        "sets": [_set_row(row, _bare(model)) for row in _sets(model)],
         "validation": sorted({trust["validation_images"] for trust in _measured(model)}),
     }
 
@@ -64,6 +68,18 @@ def _measured(model: ModelRuns) -> list[dict[str, Any]]:
     return [item for item in found if item] if all(found) else []
 
 
+def _bare(model: ModelRuns) -> bool:
+    """Tell whether shares have no interval: images count several times, or their groups were not counted (0.4.0)."""
+    rows = [row for trust in _measured(model) for row in trust["min_accuracy"]]
+    return model.repeated or (any(model.groups) and not all(row.get("groups") for row in rows))
+
+
+def _groups(rows: Sequence[dict[str, Any]]) -> Tally | None:
+    """Put the runs' counts of groups together: no group is tested in two folds."""
+    found: list[Tally] = [row["groups"] for row in rows if row.get("groups")]
+    return [counts for groups in found for counts in groups] if len(found) == len(rows) else None
+
+
 def _decided(model: ModelRuns) -> list[dict[str, Any]]:
     """Add up over the runs what thresholds decided, a row for each accuracy that was wanted."""
     rows = zip(*(trust["min_accuracy"] for trust in _measured(model)), strict=True)
@@ -71,6 +87,7 @@ def _decided(model: ModelRuns) -> list[dict[str, Any]]:
         {"wanted": row[0]["wanted"], "needs": row[0]["needs"]}
         | {"without": sum(item["threshold"] is None for item in row), "runs": len(row)}
         | {name: sum(item[name] for item in row) for name in ("n", "kept", "right")}
+        | {"groups": _groups(row)}
         for row in rows
     ]
 
@@ -85,7 +102,7 @@ def _sets(model: ModelRuns) -> list[dict[str, Any]]:
             rows.append(common | {"hits": None})
             continue
         means = {name: sum(item[name] * item["n"] for item in row) / total for name in ("size", "single")}
-        rows.append(common | {"hits": sum(item["hits"] for item in row)} | means)
+        rows.append(common | {"hits": sum(item["hits"] for item in row), "groups": _groups(row)} | means)
     return rows
 
 
@@ -95,40 +112,46 @@ def _lead(model: ModelRuns) -> str | None:
     if not rows:
         return None
     row = next((row for row in rows if row["kept"] < row["n"]), rows[-1])
-    decided, right = share(row["kept"], row["n"]), share(row["right"], row["kept"])
+    decided, right = _shares(row)
     if row["kept"] == row["n"]:
         return (
             f"Asked for {100 * row['wanted']:g} % accuracy, it decides all test images; "
-            f"{_share(right, model.repeated)} of them are right."
+            f"{_share(right, _bare(model))} of them are right."
         )
     return (
-        f"Asked for {100 * row['wanted']:g} % accuracy, it decides {_share(decided, model.repeated)} of the test "
-        f"images and leaves the others to you; of those that it decides, {_share(right, model.repeated)} are right."
+        f"Asked for {100 * row['wanted']:g} % accuracy, it decides {_share(decided, _bare(model))} of the test "
+        f"images and leaves the others to you; of those that it decides, {_share(right, _bare(model))} are right."
     )
 
 
-def _decided_row(row: dict[str, Any], repeated: bool) -> list[str]:
+def _shares(row: dict[str, Any]) -> tuple[Estimate, Estimate]:
+    """Return the shares of images that are decided, and of these that are right."""
+    kept, groups = row["kept"], row["groups"]
+    return share(kept, row["n"], groups), share(row["right"], kept, groups, (2, 1))
+
+
+def _decided_row(row: dict[str, Any], bare: bool) -> list[str]:
     first = [f"{100 * row['wanted']:g} %", str(row["needs"])]
     if row["without"] == row["runs"]:
         return [*first, "not shown", "–"]
     lacking = f", {row['without']} of {row['runs']} runs none" if row["without"] else ""
-    decided = _share(share(row["kept"], row["n"]), repeated)
-    return [*first, decided + lacking, _share(share(row["right"], row["kept"]), repeated)]
+    decided, right = (_share(item, bare) for item in _shares(row))
+    return [*first, decided + lacking, right]
 
 
-def _set_row(row: dict[str, Any], repeated: bool) -> list[str]:
+def _set_row(row: dict[str, Any], bare: bool) -> list[str]:
     promised = f"{100 * row['promised']:g} %"
     if row["hits"] is None:
         return [promised, str(row["needs"]), "not shown", "–", "–", "–"]
-    measured = _share(share(row["hits"], row["n"]), repeated)
-    said = _VERDICTS[verdict(row["hits"], row["n"], row["promised"])]
+    measured = _share(share(row["hits"], row["n"], row["groups"]), bare)
+    said = _VERDICTS[verdict(row["hits"], row["n"], row["groups"], row["promised"])]
     return [promised, str(row["needs"]), measured, said, f"{row['size']:.2f}", f"{100 * row['single']:.0f} %"]
 
 
-def _share(estimate: Any, repeated: bool, digits: int = 1) -> str:
-    """Write a share in percent, with its interval unless the same images count several times."""
+def _share(estimate: Any, bare: bool, digits: int = 1) -> str:
+    """Write a share in percent, with its interval unless it is bare."""
     value, low, high = (estimate[name] for name in ("value", "low", "high"))
     if value is None:
         return "–"
     text = f"{100 * value:.{digits}f} %"
-    return text if repeated or low is None else f"{text} ({100 * low:.{digits}f}–{100 * high:.{digits}f})"
+    return text if bare or low is None else f"{text} ({100 * low:.{digits}f}–{100 * high:.{digits}f})"

@@ -12,6 +12,8 @@ from PIL import Image
 
 from kth_lightning.cli.main import main
 from kth_lightning.evaluation.clusters import clustered_accuracy_interval
+from kth_lightning.evaluation.selective import risk_coverage
+from kth_lightning.evaluation.statistics import accuracy_interval
 from kth_lightning.io.run_folder import RunFolder
 
 SITES = 6
@@ -44,7 +46,16 @@ def comparison(root: Path) -> Path:
     folder = root.parent
     (folder / "tiny.yaml").write_text(yaml.safe_dump(RECIPE))
     flags = ["--models", str(folder / "tiny.yaml"), "--data.root", str(root), *PLACES]
-    flags += ["--trainer.accelerator", "cpu", "--data.test_size", "0.34", "--also_random_split", "true"]
+    flags += [
+        "--trainer.accelerator",
+        "cpu",
+        "--data.test_size",
+        "0.34",
+        "--data.val_size",
+        "0.34",
+        "--also_random_split",
+        "true",
+    ]
     main(["compare", *flags, "--run_dir", str(folder / "comparison")])
     return folder / "comparison"
 
@@ -80,6 +91,26 @@ def test_intervals_are_over_places_and_the_worst_is_named(comparison: Path) -> N
     random = RunFolder(comparison / "random-split/tiny")
     assert "groups" not in random.read_metrics()["test"]
     assert "group" not in random.predictions.read_text().splitlines()[0].split(",")
+
+
+def test_what_is_decided_and_covered_has_intervals_over_places(comparison: Path) -> None:
+    run = RunFolder(comparison / "tiny")
+    metrics, predictions = run.read_metrics(), run.read_predictions()
+    places = len({*predictions.groups})
+    covered = metrics["trust"]["sets"][0]
+    assert sum(times for *_, times in covered["groups"]) == places
+    assert sum(hits * times for _, hits, times in covered["groups"]) == covered["hits"]
+    low, high = (covered["coverage"][bound] for bound in ("low", "high"))
+    wilsons = accuracy_interval(covered["hits"], covered["n"])
+    assert low < wilsons[0]
+    assert f"({100 * low:.1f}–{100 * high:.1f})" in run.report.read_text()
+    random = RunFolder(comparison / "random-split/tiny").read_metrics()["trust"]["sets"][0]
+    assert random["groups"] is None
+    assert random["coverage"]["low"] == accuracy_interval(random["hits"], random["n"])[0]
+    curve = metrics["test"]["aurc"]
+    alone = risk_coverage(predictions.probabilities.max(1), predictions.probabilities.argmax(1) == predictions.labels)
+    assert curve["value"] == pytest.approx(alone.area["value"])
+    assert (curve["low"], curve["high"]) != (alone.area["low"], alone.area["high"])
 
 
 def test_what_a_random_split_would_have_said_stands_in_a_line(comparison: Path) -> None:
