@@ -50,6 +50,8 @@ RECIPES = {
     "lite1-352": recipe("best", 352, "tf_efficientnet_lite1"),
     "lite2-288": recipe("best", 288, "tf_efficientnet_lite2"),
     "lite2-352": recipe("best", 352, "tf_efficientnet_lite2"),
+    "lite2-352-squash": recipe("best", 352, "tf_efficientnet_lite2", resize="squash"),
+    "lite2-352-no-mirror": recipe("best", 352, "tf_efficientnet_lite2", tta_flip=False),
     "lite2-352-batch-40": recipe("best", 352, "tf_efficientnet_lite2", batch_size=40),
     "lite2-352-3-views": recipe("best", 352, "tf_efficientnet_lite2", augmentation="standard", views=3),
     "lite2-448": recipe("best", 448, "tf_efficientnet_lite2"),

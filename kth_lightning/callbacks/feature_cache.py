@@ -20,6 +20,7 @@ from kth_lightning.io.class_path import class_path
 from kth_lightning.io.progress import Progress
 from kth_lightning.models import Classifier, FeatureHead
 from kth_lightning.models.fingerprint import fingerprint
+from kth_lightning.models.folding import Folded, has_norms
 from kth_lightning.stores.store import CLEAN, MIRRORED, Store
 
 _BATCH = 32
@@ -123,11 +124,13 @@ class FeatureCache(L.Callback):
 
 
 def _from_images(data: ImageData, model: Classifier, trunk: nn.Module) -> _Compute:
-    return lambda index, view: trunk(model.preprocess(data.images(index, view, model.device)))
+    folded = Folded(trunk)
+    return lambda index, view: folded(model.preprocess(data.images(index, view, model.device)))
 
 
 def _from_maps(maps: Store, behind: nn.Module, device: torch.device) -> _Compute:
-    return lambda index, view: behind(maps.fetch(index, view).to(device))
+    folded = Folded(behind)
+    return lambda index, view: folded(maps.fetch(index, view).to(device))
 
 
 def _fill(
@@ -167,6 +170,8 @@ def _trunk_key(trainer: L.Trainer, model: Classifier, data: ImageData, trunk: nn
     settings = f"{trainer.precision} {data.square.identity} {PIL.__version__}"
     if data.value_range:
         settings += f" {data.value_range}"
+    if has_norms(trunk):
+        settings += " folded"
     return hashlib.sha256(settings.encode() + fingerprint(model.preprocess, trunk)).hexdigest()[:24]
 
 

@@ -1,12 +1,14 @@
 """The command line: one command, then its flags."""
 
 import errno
+import gc
 import importlib
 import io
 import os
 import select
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 from kth_lightning import __version__
@@ -136,10 +138,22 @@ def _command(name: str) -> Callable[[list[str]], object]:
 
     def run(argv: list[str]) -> None:
         # Torch and Lightning take seconds to import; help and mistakes should not.
-        command = getattr(importlib.import_module(f"kth_lightning.{module}"), function)
+        with _without_collection():
+            command = getattr(importlib.import_module(f"kth_lightning.{module}"), function)
         command(argv if module in ("cli.fit", "cli.evaluate") else argv[1:])
 
     return run
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Keep the garbage collector out of imports, a fifth of whose time it takes, and from what they leave behind."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _of_system(error: OSError) -> str:

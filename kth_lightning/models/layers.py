@@ -72,18 +72,25 @@ class TokensToMaps(nn.Module):
 
 
 class Dropout(nn.Dropout):
-    """Drop features as torch's does, mask by mask, in two thirds of the time on a CPU.
+    """Drop features as torch's does, mask by mask, in a fifth of the time on a CPU.
 
-    There torch draws a mask's entries one after the other; uniform numbers from the same generator it draws many at a
-    time.
+    There torch draws a mask's entries one after the other; this draws four at a time, of 16 bits each. So the share is
+    rounded to a multiple of 1/65536, and what is kept is scaled by that.
     """
 
     def forward(self, features: Tensor) -> Tensor:
         """Drop features of any shape in training."""
-        if not self.training or self.p in (0, 1) or features.device.type != "cpu":
+        dropped, entries = round(self.p * _STEPS), features.numel()
+        if not self.training or not 0 < dropped < _STEPS or features.device.type != "cpu":
             return super().forward(features)
-        drawn = torch.empty_like(features, dtype=torch.float64, requires_grad=False).uniform_()
-        return features * (drawn < 1 - self.p).to(features.dtype).div_(1 - self.p)
+        bits = torch.empty(-(-entries // 4), dtype=torch.int64).random_(-(2**63), None)
+        strides = torch.empty_like(features, device="meta").stride()  # dense, in the order of the features'
+        drawn = bits.view(torch.int16).as_strided(features.shape, strides)  # of -_STEPS / 2 to _STEPS / 2 - 1
+        return features * (drawn >= dropped - _STEPS // 2).to(features.dtype).mul_(_STEPS / (_STEPS - dropped))
+
+
+_STEPS = 2**16
+"""Values that the 16 bits have which decide of an entry."""
 
 
 class Head(nn.Sequential):

@@ -490,22 +490,28 @@ def test_blocks_and_their_dropouts_must_match() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
-def test_dropout_drops_what_torchs_does(rate: float, dtype: torch.dtype) -> None:
-    features = torch.randn(4, 8, 5, 5, dtype=dtype).to(memory_format=torch.channels_last)
-    came: list[tuple[Tensor, Tensor]] = []
-    for layer in (Dropout(rate), nn.Dropout(rate)):
-        torch.manual_seed(0)
-        inputs = features.clone().requires_grad_()
-        outputs = layer(inputs)
-        outputs.sum().backward()
-        assert inputs.grad is not None
-        came.append((outputs, inputs.grad))
-    for ours, theirs in zip(*came, strict=True):
-        assert torch.equal(ours, theirs)
+@pytest.mark.parametrize("rate", [0.0, 0.3, 0.999999, 1.0])
+def test_dropout_drops_its_share_and_scales_what_it_keeps(rate: float, dtype: torch.dtype) -> None:
+    features = torch.full((4, 63, 25, 25), 2.0, dtype=dtype).to(memory_format=torch.channels_last)
+    layer, inputs = Dropout(rate), features.clone().requires_grad_()
+    torch.manual_seed(0)
+    outputs = layer(inputs)
+    outputs.sum().backward()
+    assert inputs.grad is not None
+    assert torch.equal(outputs.detach(), features * inputs.grad)
     assert outputs.is_contiguous(memory_format=torch.channels_last)
-    layer = Dropout(rate).eval()
-    assert layer(features) is features
+    kept, entries = inputs.grad != 0, features.numel()
+    assert abs(int(kept.sum()) - (1 - rate) * entries) <= 4 * (entries * rate * (1 - rate)) ** 0.5
+    if 0 < rate < 0.9:
+        torch.testing.assert_close(
+            inputs.grad[kept], torch.full_like(inputs.grad[kept], 1 / (1 - rate)), rtol=1e-4, atol=0
+        )
+        neighbours = kept[..., 1:] & kept[..., :-1]  # of one draw of 64 bits, or of two
+        assert neighbours.float().mean() == pytest.approx((1 - rate) ** 2, abs=0.01)
+    torch.manual_seed(0)
+    assert torch.equal(layer(features), outputs)
+    assert not torch.equal(layer(features), outputs) or rate in (0.0, 0.999999, 1.0)
+    assert layer.eval()(features) is features
 
 
 def test_batch_normalisation_takes_its_running_statistics_of_one_value_and_the_batchs_of_more() -> None:

@@ -1,0 +1,92 @@
+"""A frozen network as it computes fastest: fewer operators, and weights that no step has to convert."""
+
+from collections import Counter
+from copy import deepcopy
+
+import torch
+from timm.layers import BatchNormAct2d
+from torch import Tensor, nn
+from torch.nn.utils import fuse_conv_bn_eval
+
+from kth_lightning.models.dataflow import Step, record
+
+
+class Folded:
+    """Run a frozen network with its batch normalisation folded into the convolutions before it.
+
+    Under autocast, the weights are converted once instead of at every call; what comes out is the same to the bit.
+    Folding rounds otherwise. The network itself stays as it is.
+
+    Args:
+        network: In evaluation mode; on its device, and under the autocast of the calls, when the first call comes.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._network = network
+        self._folded: nn.Module | None = None
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Map what the network takes, [B, ...], to what it gives."""
+        if self._folded is None:
+            with torch.inference_mode(False), torch.no_grad():
+                probe = inputs[:1].clone()  # a normal tensor, where the call is in inference mode
+                self._folded = _converted(fold(self._network, probe), probe)
+        result: Tensor = self._folded(inputs)
+        return result
+
+
+def has_norms(network: nn.Module) -> bool:
+    """Tell whether a network has batch normalisation that could be folded."""
+    return any(_is_norm(module) for module in network.modules())
+
+
+def fold(network: nn.Module, probe: Tensor) -> nn.Module:
+    """Return a copy whose convolutions do the batch normalisation behind them, or the network where that is not sure.
+
+    Args:
+        network: In evaluation mode.
+        probe: What it takes, [1, ...]; which convolution feeds which normalisation is seen on it, and so is that the
+            copy gives the same.
+    """
+    if not has_norms(network):
+        return network
+    with torch.autocast(probe.device.type, enabled=False), torch.no_grad():
+        copy = deepcopy(network)
+        steps, wanted = record(copy, copy, probe.float())
+        for convolution, norm in _pairs(steps):
+            assert isinstance(convolution.module, nn.Conv2d)
+            assert isinstance(norm.module, nn.BatchNorm2d)
+            copy.set_submodule(convolution.name, fuse_conv_bn_eval(convolution.module, norm.module))
+            copy.set_submodule(norm.name, _behind(norm.module))
+        given = copy(probe.float())
+    return copy if torch.allclose(given, wanted, rtol=0, atol=1e-4 * float(wanted.abs().max())) else network
+
+
+def _pairs(steps: list[Step]) -> list[tuple[Step, Step]]:
+    """Return the convolutions, each called once, whose output a normalisation took, that was called once too."""
+    calls = Counter(id(step.module) for step in steps)
+    once = [step for step in steps if calls[id(step.module)] == 1]
+    made = {id(step.given): step for step in once if isinstance(step.module, nn.Conv2d)}
+    pairs = [(made.get(id(step.taken)), step) for step in once if _is_norm(step.module)]
+    return [(convolution, norm) for convolution, norm in pairs if convolution]
+
+
+def _is_norm(module: nn.Module) -> bool:
+    return type(module) in (nn.BatchNorm2d, BatchNormAct2d)  # subclasses may do more
+
+
+def _behind(norm: nn.BatchNorm2d) -> nn.Module:
+    """Return what a normalisation does behind normalising."""
+    return nn.Sequential(norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else nn.Identity()
+
+
+def _converted(network: nn.Module, probe: Tensor) -> nn.Module:
+    """Return a copy that has its weights in autocast's dtype, or the network where that changes anything."""
+    device = probe.device.type
+    if not torch.is_autocast_enabled(device):
+        return network
+    copy = deepcopy(network)
+    for module in copy.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.to(torch.get_autocast_dtype(device))
+    return copy if torch.equal(copy(probe), network(probe)) else network
