@@ -18,15 +18,16 @@ from kth_lightning.cli.parser import Parser
 from kth_lightning.io.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 ELSEWHERE = {
     ("README.md", "python"): "test_readme.py",
-    ("extend.md", "python"): "test_documentation.py",
-    ("extend.md", "yaml"): "test_documentation.py",
+    ("extend", "python"): "test_documentation.py",
+    ("extend", "yaml"): "test_documentation.py",
     ("int8.md", "python"): "../cli/test_export_int8.py",
     ("learning-curve.md", "python"): "test_learning_curve_page.py",
 }
-"""Blocks that tests of their own run."""
+"""Blocks of a page, or of a folder of pages, that tests of their own run."""
 
 TINY = """
 model: {class_path: BenchmarkCNN, init_args: {filters: [8, 16], block_dropout: [0, 0]}}
@@ -40,10 +41,16 @@ class Block(NamedTuple):
     language: str
     code: str
 
+    @property
+    def test(self) -> str | None:
+        """Return which other test runs it."""
+        places = (self.page, str(Path(self.page).parent))
+        return next((ELSEWHERE[place, self.language] for place in places if (place, self.language) in ELSEWHERE), None)
+
 
 def blocks() -> list[Block]:
     return [
-        Block(page.name, language, code)
+        Block(page.relative_to(DOCS if page.is_relative_to(DOCS) else ROOT).as_posix(), language, code)
         for page in PAGES
         for language, code in re.findall(r"```(\w+)\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     ]
@@ -89,8 +96,8 @@ def parse(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], None]:
 
 @pytest.mark.parametrize("block", blocks(), ids=lambda block: f"{block.page}-{block.language}-{len(block.code)}")
 def test_every_block_is_run_by_some_test(block: Block) -> None:
-    if (block.page, block.language) in ELSEWHERE:
-        assert (Path(__file__).parent / ELSEWHERE[block.page, block.language]).is_file()
+    if block.test:
+        assert (Path(__file__).parent / block.test).is_file()
     elif block.language == "python":
         assert block.page in ("using.md", "folders.md")
     else:
@@ -113,9 +120,8 @@ def test_every_block_is_run_by_some_test(block: Block) -> None:
 def test_a_command_of_a_page_is_understood(
     line: str, parse: Callable[[list[str]], None], mine: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = (ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
-    code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    mine("\n".join(block for block in code if "fit(" not in block))
+    pages = [block for block in blocks() if block.page.startswith("extend/") and block.language == "python"]
+    mine("\n".join(block.code for block in pages if "\nclass " in block.code))
     monkeypatch.chdir(ROOT)
     parse(words(line))
 
@@ -153,15 +159,25 @@ def test_the_lines_of_python_of_using_and_folders(
     assert table["path"].tolist() == ["=1.jpg", "'a.jpg"]
 
 
-def test_sentences_that_the_page_of_troubles_explains_are_those_of_the_program() -> None:
-    page = (ROOT / "docs" / "faq.md").read_text(encoding="utf-8")
-    explained = re.findall(r"^### `(.*)`$", page, re.MULTILINE)
+def quoted() -> list[str]:
+    """List the sentences that pages explain: of the page of troubles, and what parts are refused with."""
+    sentences = re.findall(r"^### `(.*)`$", (DOCS / "faq.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(sentences) > 25
+    for page in sorted((DOCS / "extend").glob("*.md")):
+        _, _, refused = page.read_text(encoding="utf-8").partition("## What is refused\n")
+        items = refused.split("\n- ")[1:]
+        assert all(item.rstrip().endswith("`") for item in items)
+        sentences += [item.rstrip().removesuffix("`").rpartition("`")[2] for item in items]
+    assert len(sentences) > 50
+    return sentences
+
+
+def test_sentences_that_pages_explain_are_those_of_the_program() -> None:
     package = Path(kth_lightning.__file__).parent
-    said = [
+    said = "\0".join(
         node.value
         for file in package.rglob("*.py")
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    ]
-    assert len(explained) > 15
-    assert [sentence for sentence in explained if not any(sentence in text for text in said)] == []
+    )
+    assert [sentence for sentence in quoted() if not all(part.strip() in said for part in sentence.split("…"))] == []

