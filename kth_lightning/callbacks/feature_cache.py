@@ -77,6 +77,12 @@ class FeatureCache(L.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         views = _views_to_store(data, part)
         if model.trunk is None or views is None:
+            if model.trunk is not None and data.views_of(part) is not None:
+                rank_zero_warn(
+                    f"the augmentation {class_path(data.augmentation)} cannot be told from others like it, so its "
+                    "views are made anew in every epoch instead of stored; give it an attribute `identity`, a text "
+                    "that changes with what it draws"
+                )
             return None
         compute = _from_images(data, model, model.trunk)
         if self.maps_before:
@@ -117,8 +123,10 @@ class FeatureCache(L.Callback):
             store.open()
             if agreed(not missing(store), all=True):
                 return store
-        reason = " whole" if problem is None else f": {problem}"
-        rank_zero_warn(f"training goes on without a feature store, which could not be written{reason}")
+        if not any(trunk is known for known, _ in self._unwritten):  # said once, not once a part of the split
+            reason = " whole" if problem is None else f": {problem}"
+            what = "a feature store" if trunk is model.trunk else "the maps of --store_maps_before"
+            rank_zero_warn(f"training goes on without {what}, which could not be written{reason}")
         self._unwritten.add((trunk, part))
         return None
 
@@ -179,10 +187,6 @@ def _views_to_store(data: ImageData, part: Part) -> list[int] | None:
     views = data.views_of(part)
     if views is None or views == [CLEAN] or data.augmentation_identity is not None:
         return [*views, MIRRORED] if views and part != "train" and data.tta_flip else views
-    rank_zero_warn(
-        f"the augmentation {class_path(data.augmentation)} cannot be told from others like it, so its views are made "
-        "anew in every epoch instead of stored; give it an attribute `identity`, a text that changes with what it draws"
-    )
     return None
 
 

@@ -114,8 +114,9 @@ def test_stored_views_are_shared_by_what_draws_alike_alone(mine: Mine, images: P
 def test_what_cannot_be_told_apart_is_not_stored(images: Path, tmp_path: Path) -> None:
     flip = TransformAugmentation(v2.Lambda(lambda image: image.flip(2)))
     assert augmentation_identity(flip) is None
-    with pytest.warns(UserWarning, match=r"TransformAugmentation cannot be told from others like it"):
+    with pytest.warns(UserWarning, match=r"TransformAugmentation cannot be told from others like it") as caught:
         train(images, tmp_path, flip)
+    assert sum("cannot be told" in str(warning.message) for warning in caught) == 1
     train_size = stored(tmp_path)
     flip.identity = "left and right"  # type: ignore[attr-defined]
     train(images, tmp_path, flip)
