@@ -1,13 +1,12 @@
 """Presets: augmentation of whole batches, on any device, from stateless draws."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
-from torch.nn.functional import grid_sample
 
 from kth_lightning.data.augmentation.augmentation import Augmentation
+from kth_lightning.data.augmentation.warp import bilinear, coordinates, erased, nearest, recolour
 from kth_lightning.data.stateless_random import uniform
 
 
@@ -190,14 +189,14 @@ class PresetAugmentation(Augmentation):
             return images
         height, width = images.shape[2:]
         known = dict(zip(_KNOWN, parameters.unsqueeze(2).unsqueeze(3).unbind(1), strict=True))
-        rows, columns = _coordinates(known, height, width, centre_offset=0.5 if self.preset.keras else -0.5)
+        rows, columns = coordinates(known, height, width, centre_offset=0.5 if self.preset.keras else -0.5)
         if self.preset.keras:
-            return _nearest(images, rows, columns)
+            return nearest(images, rows, columns)
         mean = images.sum((2, 3), keepdim=True, dtype=torch.int32) / (height * width)
-        pixels = _bilinear(images, rows, columns)
+        pixels = bilinear(images, rows, columns)
         if self.preset.erasing:
-            pixels = torch.where(_erased(known, height, width), mean, pixels)
-        return _recolour(pixels, mean, known).round_().clamp_(0, 255).to(torch.uint8)
+            pixels = torch.where(erased(known, height, width), mean, pixels)
+        return recolour(pixels, mean, known).round_().clamp_(0, 255).to(torch.uint8)
 
     def draw(self, keys: Tensor, views: Tensor) -> dict[str, Tensor]:
         """Return what is drawn for each image, as tensors [B] on the keys' device.
@@ -243,63 +242,3 @@ def _around(centre: float, u: Tensor, spread: float | Tensor) -> Tensor:
 def _between(u: Tensor, limits: tuple[float, float], logarithmic: bool = False) -> Tensor:
     low, high = limits
     return low * (high / low) ** u if logarithmic else low + (high - low) * u
-
-
-def _coordinates(known: dict[str, Tensor], height: int, width: int, centre_offset: float) -> tuple[Tensor, Tensor]:
-    """Return the row and the column [B, H, W] of the clean image that each pixel of the view shows.
-
-    The matrix is Keras's rotation · shear · zoom on (row, column), multiplied out; the flip comes last.
-    """
-    zoom = known["zoom_rows"]
-    row, column = _axes(height, width, height / 2 + centre_offset, zoom.dtype, zoom.device)
-    row, column = row * zoom, (column + known["first_column"]) * known["zoom_columns"]
-    return (
-        (known["middle_row"] + row * known["row_by_row"]) - column * known["row_by_column"],
-        (known["middle_column"] + row * known["column_by_row"]) + column * known["column_by_column"],
-    )
-
-
-@lru_cache(maxsize=8)
-def _axes(height: int, width: int, centre: float, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the rows [1, H, 1], counted from their centre, and the columns [1, 1, W] of an image."""
-    row = torch.arange(height, device=device, dtype=dtype).view(1, -1, 1) - centre
-    return row, torch.arange(width, device=device, dtype=dtype).view(1, 1, -1)
-
-
-def _nearest(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    batch, channels, height, width = images.shape
-    rows = (rows + 0.5).floor_().clamp_(0, height - 1)
-    columns = (columns + 0.5).floor_().clamp_(0, width - 1)
-    first = torch.arange(batch, device=images.device).view(-1, 1, 1) * (height * width)
-    positions = (rows * width + columns).long().add_(first)
-    pixels = images.permute(0, 2, 3, 1).reshape(-1, channels)
-    return pixels.index_select(0, positions.flatten()).view(batch, height, width, channels).permute(0, 3, 1, 2)
-
-
-def _bilinear(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    height, width = images.shape[2:]
-    x = columns.float().mul_(2 / width).add_(1 / width - 1)
-    y = rows.float().mul_(2 / height).add_(1 / height - 1)
-    grid = torch.stack((x, y), dim=-1)
-    return grid_sample(images.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-
-
-def _erased(known: dict[str, Tensor], height: int, width: int) -> Tensor:
-    top, bottom, left, right, erase = (
-        known[name].unsqueeze(1) for name in ("erased_top", "erased_bottom", "erased_left", "erased_right", "erase")
-    )
-    row = (torch.arange(height, device=top.device).view(1, 1, -1, 1) + 0.5) / height
-    column = (torch.arange(width, device=top.device).view(1, 1, 1, -1) + 0.5) / width
-    inside_rows = (row >= top) & (row < bottom) & (erase != 0)
-    return inside_rows & (column >= left) & (column < right)
-
-
-def _luma(pixels: Tensor) -> Tensor:
-    red, green, blue = pixels.split(1, dim=1)
-    return 0.299 * red + 0.587 * green + 0.114 * blue
-
-
-def _recolour(pixels: Tensor, mean: Tensor, known: dict[str, Tensor]) -> Tensor:
-    """Change brightness, contrast about the image's mean luma, then saturation: one weighted sum in all."""
-    gain, grey, mean_grey = (known[name].unsqueeze(1).float() for name in ("gain", "grey", "mean_grey"))
-    return pixels * gain + (_luma(pixels) * grey + _luma(mean) * mean_grey)
