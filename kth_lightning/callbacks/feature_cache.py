@@ -5,7 +5,9 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from typing import NamedTuple
 
 import lightning as L
 import PIL
@@ -13,9 +15,11 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
+from kth_lightning.callbacks.halved_batches import HalvedBatches
 from kth_lightning.data.module import ImageData
 from kth_lightning.data.split import Part
 from kth_lightning.errors import InputError
+from kth_lightning.io.bounded_map import bounded_map
 from kth_lightning.io.class_path import class_path
 from kth_lightning.io.progress import Progress
 from kth_lightning.models import Classifier, FeatureHead
@@ -23,7 +27,7 @@ from kth_lightning.models.fingerprint import fingerprint
 from kth_lightning.models.folding import Folded, has_norms
 from kth_lightning.stores.store import CLEAN, MIRRORED, Store
 
-_BATCH = 32
+_BATCH, _ACCELERATED_BATCH = 32, 256
 _AT_ONCE = 256  # rows a file
 
 _STAGES: dict[Part, tuple[str, str]] = {
@@ -33,8 +37,17 @@ _STAGES: dict[Part, tuple[str, str]] = {
 }
 """What the progress is of where a part's features are computed."""
 
-_Compute = Callable[[Tensor, Tensor], Tensor]
-"""From indices in the catalogue int64 [B] and views int64 [B] to features [B, ...]."""
+
+class _Computed(NamedTuple):
+    """How features come about.
+
+    Attributes:
+        read: From indices in the catalogue int64 [B] and views int64 [B] to what the trunk needs of them, on the CPU.
+        compute: From that, on the device, and the same indices and views to features [B, ...].
+    """
+
+    read: Callable[[Tensor, Tensor], Tensor]
+    compute: Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class FeatureCache(L.Callback):
@@ -91,7 +104,7 @@ class FeatureCache(L.Callback):
             self._cut = before, behind = self._cut or model.cut_trunk(self.maps_before)
             maps = self._filled(trainer, model, before, part, views, _from_images(data, model, before))
             if maps is not None:
-                compute = _from_maps(maps, behind, model.device)
+                compute = _from_maps(maps, behind)
         return self._filled(trainer, model, model.trunk, part, views, compute)
 
     def _filled(
@@ -101,7 +114,7 @@ class FeatureCache(L.Callback):
         trunk: nn.Module,
         part: Part,
         views: list[int],
-        compute: _Compute,
+        compute: _Computed,
     ) -> Store | None:
         """Open the store of a trunk with all that a part is seen in; None where it cannot be written."""
         data, agreed = trainer.datamodule, trainer.strategy.reduce_boolean_decision  # type: ignore[attr-defined]
@@ -115,7 +128,7 @@ class FeatureCache(L.Callback):
             if trunk not in self._opened:  # once a run: gigabytes are read and checked
                 self._opened[trunk] = _open(trainer, model, data, trunk)
             store = self._opened[trunk]
-            _fill(trainer, store, missing(store), compute, _STAGES[part])
+            _fill(trainer, model.device, store, missing(store), compute, _STAGES[part])
             problem = None
         except OSError as error:
             problem = error
@@ -131,39 +144,70 @@ class FeatureCache(L.Callback):
         return None
 
 
-def _from_images(data: ImageData, model: Classifier, trunk: nn.Module) -> _Compute:
+def _from_images(data: ImageData, model: Classifier, trunk: nn.Module) -> _Computed:
     folded = Folded(trunk)
-    return lambda index, view: folded(model.preprocess(data.images(index, view, model.device)))
+    return _Computed(
+        lambda index, view: data.pixels.fetch(index),
+        lambda pixels, index, view: folded(model.preprocess(data.in_views(pixels, index, view))),
+    )
 
 
-def _from_maps(maps: Store, behind: nn.Module, device: torch.device) -> _Compute:
+def _from_maps(maps: Store, behind: nn.Module) -> _Computed:
     folded = Folded(behind)
-    return lambda index, view: folded(maps.fetch(index, view).to(device))
+    return _Computed(maps.fetch, lambda rows, index, view: folded(rows))
 
 
 def _fill(
-    trainer: L.Trainer, store: Store, wanted: list[tuple[int, int]], compute: _Compute, stage: tuple[str, str]
+    trainer: L.Trainer,
+    device: torch.device,
+    store: Store,
+    wanted: list[tuple[int, int]],
+    features: _Computed,
+    stage: tuple[str, str],
 ) -> None:
     """Compute rows and write them, by all processes together, which is progress of a stage.
+
+    While a device computes a batch, the next is read, and the file before is written.
 
     Raises:
         OSError: They could not be written, or would not all find room; the disk is then not filled with some of them.
     """
     if not wanted:
         return
-    starts = range(0, len(wanted), _AT_ONCE)[trainer.global_rank :: trainer.world_size]
+    mine = range(0, len(wanted), _AT_ONCE)[trainer.global_rank :: trainer.world_size]
+    files = [torch.tensor(wanted[start : start + _AT_ONCE]) for start in mine]
+    batches = [batch for rows in files for batch in rows.split(_BATCH if device.type == "cpu" else _ACCELERATED_BATCH)]
     bar = Progress(None, *stage, total=len(wanted), disable=trainer.global_rank > 0)
-    with torch.inference_mode(), trainer.precision_plugin.forward_context(), bar:
-        for start in starts:
-            index, view = torch.tensor(wanted[start : start + _AT_ONCE]).unbind(1)
-            parts = []
-            for some_index, some_view in zip(index.split(_BATCH), view.split(_BATCH), strict=True):
-                parts.append(compute(some_index, some_view).cpu())
-                bar.update(len(some_index) * trainer.world_size)
-            features = torch.cat(parts)
-            if start == starts[0] and features[0].nbytes * len(wanted) > shutil.disk_usage(store.folder).free:
+    compute = HalvedBatches(lambda rows, index, view: features.compute(rows.to(device, non_blocking=True), index, view))
+
+    def read(batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        index, view = batch.unbind(1)
+        rows = features.read(index, view)
+        return rows.pin_memory() if device.type == "cuda" else rows, index, view
+
+    def write(rows: Tensor, parts: list[Tensor]) -> None:
+        store.write(*rows.unbind(1), torch.cat(parts).cpu())
+
+    with (
+        torch.inference_mode(),
+        trainer.precision_plugin.forward_context(),
+        bar,
+        ThreadPoolExecutor(2) as pool,  # one reads, one writes
+    ):
+        ahead = bounded_map(lambda batch: pool.submit(read, batch), batches, ahead=2)
+        written: Future[None] | None = None
+        for rows in files:
+            parts: list[Tensor] = []
+            while sum(map(len, parts)) < len(rows):
+                parts.append(compute(*next(ahead)))
+                bar.update(len(parts[-1]) * trainer.world_size)
+            if written is not None:
+                written.result()
+            elif parts[0][0].nbytes * len(wanted) > shutil.disk_usage(store.folder).free:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(store.folder))
-            store.write(index, view, features)
+            written = pool.submit(write, rows, parts)
+        if written is not None:
+            written.result()
 
 
 def _open(trainer: L.Trainer, model: Classifier, data: ImageData, trunk: nn.Module) -> Store:

@@ -373,8 +373,12 @@ class ImageData(KeepsSettings, LightningDataModule):
 
     def images(self, index: Tensor, view: Tensor, device: torch.device) -> Tensor:
         """Return images int64 [B] in the views int64 [B], as a model takes them: [B, 3, H, W] in 0..255."""
-        images = self.pixels.fetch(index).to(device).permute(0, 3, 1, 2)
+        return self.in_views(self.pixels.fetch(index).to(device), index, view)
+
+    def in_views(self, pixels: Tensor, index: Tensor, view: Tensor) -> Tensor:
+        """Return what `images` does, on the device of its pixels, which are there already: uint8 [B, H, W, 3]."""
+        images = pixels.permute(0, 3, 1, 2)
         if self.augmentation is not None and (view > CLEAN).any():
-            keys, views = self.keys[index].to(device), view.clamp(min=CLEAN).to(device)
+            keys, views = self.keys[index].to(images.device), view.clamp(min=CLEAN).to(images.device)
             images = augmented(self.augmentation, images, keys, views)
-        return torch.where((view == MIRRORED).to(device)[:, None, None, None], images.flip(3), images)
+        return torch.where((view == MIRRORED).to(images.device)[:, None, None, None], images.flip(3), images)

@@ -36,7 +36,7 @@ class TakeTurns(L.Callback):
         assert isinstance(pl_module, Classifier)
         assert pl_module.trunk is not None
         trainer.datamodule.cache_dir = Path(self.task["folder"])  # type: ignore[attr-defined]
-        feature_cache._BATCH = self.task["batch_size"]
+        feature_cache._BATCH = feature_cache._ACCELERATED_BATCH = self.task["batch_size"]
         with FlopCounterMode(display=False) as counter:
             pl_module.features(torch.zeros(1, 3, self.task["image_size"], self.task["image_size"]))
         self.turns.facts["flops"] = counter.get_total_flops()

@@ -9,7 +9,7 @@ from kth_lightning.callbacks.feature_cache import FeatureCache
 from kth_lightning.data.dataset import FeatureDataset, PixelDataset
 from kth_lightning.data.module import ImageData
 from kth_lightning.errors import InputError
-from kth_lightning.models import FeatureHead, FineTuned
+from kth_lightning.models import Classifier, FeatureHead, FineTuned
 from kth_lightning.stores.store import Store
 
 
@@ -118,3 +118,50 @@ def test_fresh_views_train_on_images_and_validate_on_features(data: Callable[...
     trainer.fit(model, datamodule=fresh)
     assert isinstance(trainer.train_dataloader.dataset, PixelDataset)
     assert isinstance(trainer.val_dataloaders.dataset, FeatureDataset)
+
+
+class Hungry(torch.nn.Module):
+    """Average images, where no more of them come than a device's memory holds."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+        self.sizes: list[int] = []
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        self.sizes.append(len(inputs))
+        if len(inputs) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return inputs.mean((2, 3))
+
+
+class Averaged(Classifier):
+    def __init__(self, num_classes: int, most: int) -> None:
+        super().__init__(num_classes, image_size=64)
+        self.trunk = Hungry(most)
+        self.dense = torch.nn.Linear(3, num_classes)
+
+    def tail(self, features: torch.Tensor) -> torch.Tensor:
+        return self.dense(features)
+
+
+def test_a_batch_that_the_memory_does_not_hold_is_computed_in_halves(
+    data: Callable[..., ImageData], tmp_path: Path
+) -> None:
+    found, sizes = [], []
+    for most in (1000, 3):
+        L.seed_everything(0, verbose=False)
+        model = Averaged(3, most)
+        images = data(augmentation="standard", views=2, cache_dir=str(tmp_path / str(most)))
+        found.append(losses(model, images, FeatureCache()))
+        sizes.append(model.trunk.sizes)
+    assert found[0] == found[1]
+    assert max(sizes[0]) == 32
+    assert sizes[1][:5] == [32, 16, 8, 4, 2]  # and goes on with two at a time
+    assert max(sizes[1][5:20]) == 2
+    assert sum(size for size in sizes[1] if size <= 3) == sum(sizes[0])
+
+
+def test_memory_that_does_not_hold_one_image_ends_the_run(data: Callable[..., ImageData], tmp_path: Path) -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        losses(Averaged(3, 0), data(cache_dir=str(tmp_path)), FeatureCache())
