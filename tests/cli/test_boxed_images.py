@@ -100,7 +100,8 @@ def test_a_box_with_a_wrong_label_is_found_shown_and_corrected_alone(folder: Pat
 def test_maps_are_drawn_over_boxes_and_measured_by_the_masks_inside_them(
     run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main(["explain", "--test_set", "true", "--ckpt_path", str(run.best_checkpoint), "--output", str(tmp_path / "maps")])
+    command = ["explain", "--test_set", "true", "--ckpt_path", str(run.best_checkpoint), "--accelerator", "cpu"]
+    main([*command, "--output", str(tmp_path / "maps")])
     rows, tested = rows_of(tmp_path / "maps" / "explain.csv"), run.read_predictions()
     assert [(Path(row["path"]).name, row["box"]) for row in rows] == list(zip(tested.paths, tested.boxes, strict=True))
     predicted = [tested.class_names[place] for place in tested.probabilities.argmax(1)]

@@ -109,7 +109,8 @@ def test_unknown_classes_are_told_apart_and_a_missing_one_is_fine(
     assert sum(classes["unknown"]["stranger"].values()) == UNKNOWN
     assert all(label != "stranger" for label in evaluation.read_predictions().paths)
     table = tmp_path / "predictions.csv"
-    main(["predict", str(new / "stranger"), "--ckpt_path", str(tiny_run.best_checkpoint), "--output", str(table)])
+    command = ["predict", str(new / "stranger"), "--ckpt_path", str(tiny_run.best_checkpoint), "--output", str(table)]
+    main([*command, "--accelerator", "cpu"])
     with table.open(encoding="utf-8-sig") as stream, evaluation.unknown_classes.open() as ours:
         expected = {Path(row["path"]).name: row for row in csv.DictReader(stream)}
         for row in csv.DictReader(ours):

