@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from kth_lightning.data.augmentation.augmentation import Augmentation
-from kth_lightning.data.augmentation.warp import bilinear, coordinates, erased, nearest, recolour
+from kth_lightning.data.augmentation.warp import bilinear, erased, nearest, places, recolour
 from kth_lightning.data.stateless_random import uniform
 
 
@@ -99,24 +99,16 @@ _PARAMETERS = (
 )
 
 _KNOWN = (
-    "zoom_rows",
-    "zoom_columns",
-    "first_column",
-    "middle_row",
-    "middle_column",
-    "row_by_row",
-    "row_by_column",
-    "column_by_row",
-    "column_by_column",
-    "gain",
-    "grey",
-    "mean_grey",
-    "erase",
-    "erased_top",
-    "erased_bottom",
-    "erased_left",
-    "erased_right",
+    *("zoom_rows", "zoom_columns", "first_column"),
+    # Of the column and the row that a pixel shows: what is added, and what rows and columns of the view count.
+    *("middle_column", "middle_row"),
+    *("column_by_row", "row_by_row"),
+    *("column_by_column", "row_by_column"),
+    *("gain", "grey", "mean_grey"),
+    *("erase", "erased_top", "erased_bottom", "erased_left", "erased_right"),
 )
+_TOGETHER = (1, 1, 1, 2, 2, 2, 3, 5)
+"""How many of them, in their order, are used together."""
 
 
 class PresetAugmentation(Augmentation):
@@ -168,7 +160,7 @@ class PresetAugmentation(Augmentation):
             "middle_row": centre_row + draws["shift_rows"] * height,
             "middle_column": centre_column + draws["shift_columns"] * width,
             "row_by_row": turned.cos(),
-            "row_by_column": (turned + draws["shear"]).sin(),
+            "row_by_column": -(turned + draws["shear"]).sin(),
             "column_by_row": turned.sin(),
             "column_by_column": (turned + draws["shear"]).cos(),
             "gain": brightness * contrast * saturation,
@@ -188,15 +180,15 @@ class PresetAugmentation(Augmentation):
         if self.preset == Preset():
             return images
         height, width = images.shape[2:]
-        known = dict(zip(_KNOWN, parameters.unsqueeze(2).unsqueeze(3).unbind(1), strict=True))
-        rows, columns = coordinates(known, height, width, centre_offset=0.5 if self.preset.keras else -0.5)
+        *geometry, colour, rectangle = parameters.view(*parameters.shape, 1, 1).split(_TOGETHER, 1)
+        shown = places(geometry, height, width, centre_offset=0.5 if self.preset.keras else -0.5)
         if self.preset.keras:
-            return nearest(images, rows, columns)
+            return nearest(images, shown)
         mean = images.sum((2, 3), keepdim=True, dtype=torch.int32) / (height * width)
-        pixels = bilinear(images, rows, columns)
+        pixels = bilinear(images, shown)
         if self.preset.erasing:
-            pixels = torch.where(erased(known, height, width), mean, pixels)
-        return recolour(pixels, mean, known).round_().clamp_(0, 255).to(torch.uint8)
+            pixels = torch.where(erased(rectangle, height, width), mean, pixels)
+        return recolour(pixels, mean, colour).round_().clamp_(0, 255).to(torch.uint8)
 
     def draw(self, keys: Tensor, views: Tensor) -> dict[str, Tensor]:
         """Return what is drawn for each image, as tensors [B] on the keys' device.
