@@ -7,11 +7,12 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from turns import Turns, read_task
 
 from kth_lightning.callbacks import feature_cache
+from kth_lightning.callbacks.halved_batches import HalvedBatches
 from kth_lightning.cli.fit import TrainingCLI
 from kth_lightning.data.batch import Batch
 from kth_lightning.models import Classifier
@@ -40,11 +41,16 @@ class TakeTurns(L.Callback):
         with FlopCounterMode(display=False) as counter:
             pl_module.features(torch.zeros(1, 3, self.task["image_size"], self.task["image_size"]))
         self.turns.facts["flops"] = counter.get_total_flops()
-        pl_module.trunk.register_forward_hook(self._extracted)
-        self._ready(trainer, sum(item.numel() for item in pl_module.trunk.parameters()))
+        turns = self.turns
 
-    def _extracted(self, trunk: nn.Module, inputs: tuple[Tensor], features: Tensor) -> None:
-        self.turns.step(len(features))
+        class Counted(HalvedBatches):
+            def __call__(self, *batch: Tensor) -> Tensor:
+                features = super().__call__(*batch)
+                turns.step(len(features))
+                return features
+
+        feature_cache.HalvedBatches = Counted  # type: ignore[misc]
+        self._ready(trainer, sum(item.numel() for item in pl_module.trunk.parameters()))
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Be ready to train."""
