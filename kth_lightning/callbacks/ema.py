@@ -37,7 +37,11 @@ class TailAveraging(L.Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin with the weights as they are, which lie on their device by now, or with the average so far."""
         assert isinstance(pl_module, Classifier)
-        self._weights = {name: item for name, item in pl_module.state_dict().items() if not name.startswith("trunk.")}
+        self._weights = {
+            name: item
+            for name, item in pl_module.state_dict().items()
+            if item.is_floating_point() and not name.startswith("trunk.")  # counts are those of the weights themselves
+        }
         self._averages = {name: item.clone() for name, item in self._weights.items()}
         if self._resumed is not None:
             _copy(self._resumed, self._averages)
@@ -49,10 +53,7 @@ class TailAveraging(L.Callback):
             return
         self._steps = trainer.global_step
         update = get_ema_multi_avg_fn(1 - max(1 - self.decay, 1 / self._steps))
-        numbers = [name for name, item in self._weights.items() if item.is_floating_point()]
-        update([self._averages[name] for name in numbers], [self._weights[name] for name in numbers], None)
-        for name in self._weights.keys() - numbers:  # counts
-            self._averages[name].copy_(self._weights[name])
+        update(list(self._averages.values()), list(self._weights.values()), None)
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take the average for as long as validation lasts."""

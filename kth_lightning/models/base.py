@@ -8,6 +8,7 @@ from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.distributions import Beta
 from torchmetrics import MeanMetric, Metric, MetricCollection
 
 from kth_lightning.data.batch import PADDING, Batch
@@ -123,6 +124,7 @@ class Classifier(KeepsSettings, LightningModule):
         self.loss = loss
         self.label_smoothing = label_smoothing
         self.mixup = mixup
+        self._mixtures = Beta(mixup, mixup, validate_args=False) if mixup else None
         self.register_buffer("class_weights", torch.tensor(class_weights) if class_weights else None, persistent=False)
         self.preprocess = Preprocess(BLOG_PREPROCESSING)
         self.trunk = None
@@ -198,8 +200,8 @@ class Classifier(KeepsSettings, LightningModule):
         """Return the loss of the whole batch, as far as it is this process's."""
         features = batch["features"] if "features" in batch else self.features(batch["images"])
         labels = batch["label"]
-        if self.mixup:
-            share = float(torch.distributions.Beta(self.mixup, self.mixup, validate_args=False).sample())
+        if self._mixtures:
+            share = float(self._mixtures.sample())
             partners = torch.randperm(len(labels), device=features.device)
             logits = self._logits(torch.lerp(features[partners], features, share))
             losses = share * self._losses(logits, labels) + (1 - share) * self._losses(logits, labels[partners])
