@@ -186,7 +186,8 @@ def _fill(
         return rows.pin_memory() if device.type == "cuda" else rows, index, view
 
     def write(rows: Tensor, parts: list[Tensor]) -> None:
-        store.write(*rows.unbind(1), torch.cat(parts).cpu())
+        index, view = rows.unbind(1)
+        store.write(index, view, torch.cat(parts).cpu())
 
     with (
         torch.inference_mode(),
