@@ -1,10 +1,11 @@
-"""Measure what recipes cost and what they are worth, over folds and split seeds, and say which is the default.
+"""Measure what recipes of heads cost and what they are worth, over folds and split seeds, and say which is the default.
 
-    python scripts/frontier.py runs/frontier --time -- --data.archive animal_database.tar.gz
+    python scripts/frontier.py runs/frontier --archive animal_database.tar.gz
+    python scripts/frontier.py runs/frontier --archive animal_database.tar.gz --time
 
-Every recipe is trained on every fold of every split seed, by `compare`; with --time, on one fold from bare images with
-an empty cache as well, which is its cost. Repeated, the command goes on where it stopped. It writes frontier.csv,
-frontier.md and frontier.png into the folder.
+Every recipe is trained on every fold of every split seed (scripts/head_trial.py; no test image is looked at). With
+--time, the command `fit` carries each out once, on fold 0 from bare images with an empty cache, which is its cost.
+Repeated, it goes on where it stopped. It writes frontier.csv, frontier.md and frontier.png into the folder.
 
 The rule, which looks at validation images alone: the default is the cheapest recipe whose validation cross-entropy is
 within one standard error, over folds and split seeds, of the lowest one, paired by fold and seed. Recipes are on the
@@ -24,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from head_trial import try_head
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
@@ -65,77 +67,70 @@ RECIPES = {
 
 @dataclass(frozen=True)
 class Measured:
-    """Hold what a recipe gave, each figure [folds x seeds] in the same order.
+    """Hold what a recipe gave, each figure [seeds x folds] in the same order.
 
     Attributes:
         name: Of the recipe.
         seconds: From bare images to the report, or None.
         val_acc: Validation accuracy.
         val_loss: Validation cross-entropy.
-        right: Number of test images named right.
-        tested: Number of test images.
-        seeds: Number of split seeds.
     """
 
     name: str
     seconds: float | None
     val_acc: np.ndarray
     val_loss: np.ndarray
-    right: np.ndarray
-    tested: np.ndarray
-    seeds: int
 
 
 def main() -> int:
     """Train, measure and judge; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "").splitlines()[0],
-        epilog="Flags of the images, such as --data.root DIR, follow behind --.",
-    )
-    parser.add_argument("folder", type=Path, help="of all runs and results; a repeated command goes on in it")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folder", type=Path, help="of all results; a repeated command goes on in it")
+    images = parser.add_mutually_exclusive_group(required=True)
+    images.add_argument("--archive", help="the images: KTH-ANIMALS' archive")
+    images.add_argument("--root", help="or a folder with one folder a class")
     parser.add_argument("--recipes", nargs="+", choices=list(RECIPES), default=list(RECIPES), help="which (all)")
     parser.add_argument("--folds", type=int, default=5, help="of the cross-validation (5)")
     parser.add_argument("--seeds", type=int, default=3, help="of the split (3)")
+    parser.add_argument("--precision", default="bf16-mixed", help="of the features, as of --trainer.precision")
     parser.add_argument("--time", action="store_true", help="measure the cost too; leave the machine alone meanwhile")
-    words = sys.argv[1:]
-    mark = words.index("--") if "--" in words else len(words)
-    options = parser.parse_args(words[:mark])
-    options.data = words[mark + 1 :]
+    options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    files = [_write_recipe(options.folder, name) for name in options.recipes]
-    for seed in range(options.seeds):
-        _compare(options, files, seed)
-    seconds = {file.stem: _seconds(options, file) for file in files}
-    measured = [_measured(options, name, seconds[name]) for name in options.recipes]
+    measured = [_measured(options, name) for name in options.recipes]
     _write(options.folder, measured)
     return 0
 
 
-def _write_recipe(folder: Path, name: str) -> Path:
-    file = folder / "recipes" / f"{name}.yaml"
-    file.parent.mkdir(exist_ok=True)
-    write_atomically(yaml.safe_dump(RECIPES[name], sort_keys=False), file)
-    return file
+def _measured(options: argparse.Namespace, name: str) -> Measured:
+    known = options.folder / f"{name}.json"
+    trials: dict[str, list[float]] = json.loads(known.read_text(encoding="utf-8")) if known.exists() else {}
+    where = {"archive": options.archive, "root": options.root, "num_folds": options.folds}
+    wanted = {
+        f"seed {seed} fold {fold} of {options.folds}": {"split_seed": seed, "fold": fold}
+        for seed in range(options.seeds)
+        for fold in range(options.folds)
+    }
+    for key, split in wanted.items():
+        if key not in trials:
+            trial = try_head(RECIPES[name], options.precision, **where, **split)
+            trials[key] = [trial.val_loss, trial.val_acc]
+            print(name, key, *(round(figure, 4) for figure in trials[key]), flush=True)
+            write_atomically(json.dumps(trials, indent=1), known)
+    loss, acc = np.array([trials[key] for key in wanted]).T
+    return Measured(name, _seconds(options, name), acc, loss)
 
 
-def _compare(options: argparse.Namespace, files: list[Path], seed: int) -> None:
-    """Train what is missing, recipe by recipe: a comparison takes only the recipes that it began with."""
-    for file in files:
-        folder = options.folder / file.stem / f"split-{seed}"
-        if (folder / "table.md").exists():
-            continue
-        flags = ["--folds", str(options.folds), "--data.split_seed", str(seed), "--run_dir", str(folder)]
-        _run("compare", "--models", str(file), *flags, *options.data)
-
-
-def _seconds(options: argparse.Namespace, file: Path) -> float | None:
-    """Return what one fold takes from bare images, imports and report included."""
-    known = options.folder / file.stem / "seconds.json"
+def _seconds(options: argparse.Namespace, name: str) -> float | None:
+    """Return what one fold takes the command from bare images, imports and report included."""
+    known = options.folder / f"{name}.seconds.json"
     if options.time and not known.exists():
         with tempfile.TemporaryDirectory() as empty:
-            flags = ["--data.num_folds", str(options.folds), "--data.fold", "0", "--data.cache_dir", f"{empty}/cache"]
+            file = Path(empty) / f"{name}.yaml"
+            file.write_text(yaml.safe_dump(RECIPES[name], sort_keys=False), encoding="utf-8")
+            images = ["--data.archive", options.archive] if options.archive else ["--data.root", options.root]
+            split = ["--data.num_folds", str(options.folds), "--data.fold", "0", "--data.cache_dir", f"{empty}/cache"]
             begin = time.perf_counter()
-            _run("fit", "--config", str(file), *flags, "--run_dir", f"{empty}/run", *options.data)
+            _run("fit", "--config", str(file), *images, *split, "--run_dir", f"{empty}/run")
             write_atomically(json.dumps(time.perf_counter() - begin), known)
     return json.loads(known.read_text(encoding="utf-8")) if known.exists() else None
 
@@ -147,25 +142,12 @@ def _run(*words: str) -> None:
         sys.exit(f"stopped: {' '.join(command)} failed; its reason stands above")
 
 
-def _measured(options: argparse.Namespace, name: str, seconds: float | None) -> Measured:
-    runs = []
-    for seed in range(options.seeds):
-        for fold in range(options.folds):
-            file = options.folder / name / f"split-{seed}" / f"fold-{fold}" / name / "metrics.json"
-            runs.append(json.loads(file.read_text(encoding="utf-8")))
-    tested = np.array([run["test"]["n"] for run in runs])
-    right = np.array([round(run["test"]["n"] * run["test"]["acc"]["value"]) for run in runs])
-    acc, loss = (np.array([run["val"][figure] for run in runs]) for figure in ("acc", "loss"))
-    return Measured(name, seconds, acc, loss, right, tested, options.seeds)
-
-
 def _write(folder: Path, measured: list[Measured]) -> None:
     best = min(measured, key=lambda item: item.val_loss.mean())
     rows = []
     for item in measured:
         worse = item.val_loss - best.val_loss
         error = worse.std(ddof=1) / len(worse) ** 0.5
-        wrong = (item.tested - item.right).reshape(item.seeds, -1).sum(1)
         rows.append({
             "recipe": item.name,
             "seconds": item.seconds,
@@ -174,8 +156,6 @@ def _write(folder: Path, measured: list[Measured]) -> None:
             "worse_by": worse.mean(),
             "standard_error": error,
             "within": bool(worse.mean() <= error),
-            "test_acc": item.right.sum() / item.tested.sum(),
-            "test_wrong": " ".join(str(number) for number in wrong),
         })  # fmt: skip
     timed = [row for row in rows if row["seconds"] is not None]
     for row in rows:

@@ -3,9 +3,8 @@
     python scripts/shapes.py runs/shapes --archive animal_database.tar.gz
 
 Two recipes, configs/best.yaml and the head on VGG19 of configs/head.yaml (at 224 px, on clean images and without their
-mirror images, which costs least), are trained on every fold in every shape. Their layers are trained in a bare loop on
-stored features, with the recipe's optimiser, schedule, dropout and average of weights: the command's own loop takes
-twenty times as long, and tests. The test images are not looked at. It writes shapes.csv and shapes.md into the folder.
+mirror images, which costs least), are trained on every fold in every shape (scripts/head_trial.py). The test images are
+not looked at. It writes shapes.csv and shapes.md into the folder.
 
 The rule: another shape than squash becomes the default only where in both recipes its validation cross-entropy is lower
 by more than one standard error of the differences, paired by fold. How well maps find the animals that masks show is
@@ -15,27 +14,17 @@ measured on validation images too, and chooses nothing.
 import argparse
 import csv
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import lightning as L
 import numpy as np
-import torch
-import torch.nn.functional as F
 import yaml
+from head_trial import try_head
 from tabulate import tabulate
-from torch import Tensor
 
-from kth_lightning.callbacks.feature_cache import FeatureCache
-from kth_lightning.data.module import ImageData
-from kth_lightning.data.split import Part
 from kth_lightning.data.square import RESIZES, SQUASH
 from kth_lightning.evaluation.localisation import localise
 from kth_lightning.io.atomic_file import write_atomically
-from kth_lightning.models import FeatureHead
-from kth_lightning.models.schedule import Cosine
-from kth_lightning.stores.store import CLEAN, MIRRORED
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 RECIPES: dict[str, dict[str, Any]] = {
@@ -43,33 +32,6 @@ RECIPES: dict[str, dict[str, Any]] = {
     "head": {"image_size": 224, "augmentation": "none", "tta_flip": False},
 }
 MAPS = ("pointing", "iou_mask", "iou_box")
-
-
-class Fold(NamedTuple):
-    """Hold what a trunk made of a fold's images: features [N, D], of each view in which they are seen, and labels."""
-
-    train: list[Tensor]
-    train_labels: Tensor
-    val: list[Tensor]
-    val_labels: Tensor
-
-
-class TakeFeatures(L.Callback):
-    """Have the feature store filled for training and validation images, and take its rows."""
-
-    fold: Fold
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take the rows."""
-        data: ImageData = trainer.datamodule  # type: ignore[attr-defined]
-        (train, train_labels), (val, val_labels) = (self._rows(data, part) for part in ("train", "val"))
-        self.fold = Fold(train, train_labels, val, val_labels)
-
-    def _rows(self, data: ImageData, part: Part) -> tuple[list[Tensor], Tensor]:
-        store, index = data.features(part), torch.from_numpy(data.split.indices(part))
-        assert store is not None
-        views = [CLEAN, MIRRORED] if part == "val" and data.tta_flip else [CLEAN]
-        return [store.fetch(index, torch.full_like(index, view)).float() for view in views], data.labels[index]
 
 
 def main() -> int:
@@ -94,78 +56,14 @@ def main() -> int:
 def _run(options: argparse.Namespace, name: str, resize: str, fold: int) -> dict[str, float]:
     """Train one fold; returns the figures of its best epoch and how well its maps find animals."""
     recipe = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text(encoding="utf-8"))
-    seen = recipe["data"] | RECIPES[name] | {"views": 0, "resize": resize}
-    data = ImageData(archive=options.archive, num_folds=options.folds, fold=fold, **seen)
-    of_data = {key: getattr(data, key) for key in ("class_names", "image_size", "interpolation", "resize", "tta_flip")}
-    of_model = {key: value for key, value in recipe["model"]["init_args"].items() if key in ("backbone", "dropout")}
-    torch.manual_seed(fold)
-    model = FeatureHead(data.num_classes, **of_model, **of_data)
-    taken = TakeFeatures()
-    trainer = L.Trainer(
-        max_steps=1,
-        limit_val_batches=0,
-        precision=options.precision,
-        callbacks=[FeatureCache(), taken],
-        use_distributed_sampler=False,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(model, datamodule=data)
-    for layer in model.head.modules():
-        if isinstance(layer, torch.nn.Linear):
-            layer.reset_parameters()
-    figures = _train(model, taken.fold, recipe, data.batch_size)
-    found = localise(model, data.catalogue, data.split.indices("val").tolist(), options.maps) if options.maps else None
+    recipe["data"] |= RECIPES[name] | {"views": 0, "resize": resize}
+    trial = try_head(recipe, options.precision, archive=options.archive, num_folds=options.folds, fold=fold)
+    figures, images = {"val_loss": trial.val_loss, "val_acc": trial.val_acc}, trial.data
+    shown = images.split.indices("val").tolist()
+    found = localise(trial.model, images.catalogue, shown, options.maps) if options.maps else None
     figures |= {key: found.summary[key]["value"] for key in MAPS} if found else {}
     print(name, resize, "fold", fold, {key: round(value, 4) for key, value in figures.items()}, flush=True)
     return figures
-
-
-def _train(model: FeatureHead, fold: Fold, recipe: dict[str, Any], batch_size: int) -> dict[str, float]:
-    """Train the layers behind the trunk, and leave the averaged weights of the best epoch in them."""
-    parameters = [item for item in model.parameters() if item.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, **recipe["model"]["init_args"]["optimizer"]["init_args"])
-    epochs, (features,) = recipe["trainer"]["max_epochs"], fold.train
-    batches = -(-len(features) // batch_size)
-    schedule, averages, step = Cosine(optimizer, epochs * batches), [item.detach().clone() for item in parameters], 0
-    best: tuple[float, float, list[Tensor]] | None = None
-    for _ in range(epochs):
-        model.train()
-        for rows in torch.randperm(len(features)).split(batch_size):
-            loss = F.cross_entropy(model.tail(features[rows]), fold.train_labels[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            step += 1
-            for average, item in zip(averages, parameters, strict=True):
-                average.lerp_(item.detach(), max(1 - recipe["ema_decay"], 1 / step))
-        trained = [item.detach().clone() for item in parameters]
-        _put(parameters, averages)
-        loss_, accuracy = _validate(model, fold)
-        if best is None or loss_ < best[0]:
-            best = loss_, accuracy, [item.clone() for item in averages]
-        _put(parameters, trained)
-    assert best is not None
-    _put(parameters, best[2])
-    model.eval()
-    return {"val_loss": best[0], "val_acc": best[1]}
-
-
-@torch.no_grad()
-def _put(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-    for item, value in zip(parameters, values, strict=True):
-        item.copy_(value)
-
-
-@torch.no_grad()
-def _validate(model: FeatureHead, fold: Fold) -> tuple[float, float]:
-    model.eval()
-    logits = torch.stack([model.tail(item) for item in fold.val]).mean(0)
-    right = (logits.argmax(1) == fold.val_labels).double().mean()
-    return float(F.cross_entropy(logits, fold.val_labels)), float(right)
 
 
 def _row(name: str, resize: str, runs: list[dict[str, float]], squashed: list[dict[str, float]]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from kth_lightning.callbacks.calibrated_loss import CALIBRATED, CalibratedLoss
 from kth_lightning.callbacks.checkpoints import AtomicCheckpointIO, has_checkpoint
 from kth_lightning.callbacks.ema import TailAveraging
 from kth_lightning.callbacks.feature_cache import FeatureCache
+from kth_lightning.callbacks.one_thread import OneThread
 from kth_lightning.callbacks.progress import RunProgress
 from kth_lightning.callbacks.run_inputs import RunInputs
 from kth_lightning.cli.longer_run import continue_from, read_shorter
@@ -154,7 +155,7 @@ class TrainingCLI(TrainingFlags):
         callbacks += self.averaging
         callbacks += [CalibratedLoss()] if config.monitor == CALIBRATED else []
         if not config.trainer.fast_dev_run:
-            callbacks.append(FeatureCache(config.store_maps_before))
+            callbacks += [FeatureCache(config.store_maps_before), OneThread()]
         if self.recorded:
             by_epoch = made.val_check_interval in (None, 1.0) and made.check_val_every_n_epoch is not None
             inputs = RunInputs(self.run, self.written, self.start, self.origin)

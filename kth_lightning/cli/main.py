@@ -147,12 +147,11 @@ def _command(name: str) -> Callable[[list[str]], object]:
 
 @contextmanager
 def _without_collection() -> Iterator[None]:
-    """Keep the garbage collector out of imports, a fifth of whose time it takes, and from what they leave behind."""
+    """Keep the garbage collector out of imports, a fifth of whose time it takes."""
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
         gc.enable()
 
 

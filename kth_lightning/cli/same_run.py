@@ -13,7 +13,6 @@ from kth_lightning.cli.run_name import HARDWARE, PLACES, is_one_of
 from kth_lightning.data.balance import named_balance
 from kth_lightning.data.module import ImageData
 from kth_lightning.data.split_table import ChangedImagesError, Difference, misplaced
-from kth_lightning.data.square import SQUASH
 from kth_lightning.errors import InputError
 from kth_lightning.io.flat_settings import flat_settings
 from kth_lightning.io.run_folder import RunFolder
@@ -24,9 +23,6 @@ from kth_lightning.report.page import write_report
 
 MakeImages = Callable[[Namespace], ImageData]
 """From data settings to images."""
-
-_SINCE = {"data.resize": SQUASH}
-"""What runs of 0.3.0 and before had, and do not tell."""
 
 _ANEW = "give another --run_dir, or delete this one to start anew"
 
@@ -71,7 +67,7 @@ class Begun:
             read_split(run.splits)
         except InputError:
             raise InputError(f"{run.splits} is damaged; put it back as it was, or {_ANEW}") from None
-        settings = _SINCE | flat_settings(written)
+        settings = _defaults() | flat_settings(written)  # a run of an earlier version does not tell of new flags
         settings["data.balance"] = named_balance(settings.get("data.balance"))
         return cls(run, settings, run.read_start())
 
@@ -154,6 +150,12 @@ class Begun:
                 f"--run_dir {self.run.path} holds a run that started from another head than "
                 f"--model.init_head_from {file} holds now; put that head back, or {_ANEW}"
             )
+
+
+def _defaults() -> dict[str, Any]:
+    parser = Parser()
+    parser.add_class_arguments(ImageData, "data", skip={"seed"})  # that is --seed_everything's
+    return flat_settings(parser.get_defaults().as_dict())
 
 
 def with_split(data: Namespace, run: RunFolder) -> Namespace:

@@ -180,7 +180,7 @@ class Classifier(KeepsSettings, LightningModule):
         for child in self.children():
             if child is not self.trunk:  # hundreds of modules to set, twice an epoch
                 child.train(mode)
-        for module in self.trunk.modules() if self.trunk is not None else ():
+        for module in self.trunk.modules() if mode and self.trunk is not None else ():
             if module.training:  # a part that has another name too
                 module.eval()
         return self

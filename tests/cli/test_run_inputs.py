@@ -178,6 +178,18 @@ def test_a_finished_run_is_known_by_its_images_wherever_they_lie(
     assert snapshot(straight) == before
 
 
+def test_a_run_of_a_version_that_lacked_a_flag_goes_on_where_the_flag_is_left_out(
+    images: Path, begun: RunFolder, refusal: Refusal
+) -> None:
+    written = yaml.safe_load(begun.config.read_text())
+    for flag in ("ignore_groups", "resize", "sample_sites"):
+        del written["data"][flag]
+    begun.config.write_text(yaml.safe_dump(written))
+    assert "--data.resize: squash there, crop here" in refusal(*fit(images, begun.path, "--data.resize", "crop"))
+    main(fit(images, begun.path))
+    assert len(begun.read_history()) == EPOCHS
+
+
 def test_the_best_epoch_so_far_is_kept_in_a_run_folder_that_moved(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
