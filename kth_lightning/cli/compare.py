@@ -81,7 +81,7 @@ def compare(argv: list[str]) -> None:
         print(f"\n{ATTRIBUTION}")
     with attempt("the report is not written"):
         print(f"\nThe report, to look at in a browser: {write_report(folder)}")
-    print(f"The table is in {folder / 'table.md'}, every run beside it; to look inside: tensorboard --logdir {folder}")
+    print(f"The table is in {folder / 'table.md'}, every run beside it; for the curves: tensorboard --logdir {folder}")
 
 
 def _carry_out(plan: Plan, options: Namespace) -> list[Part]:
@@ -213,7 +213,7 @@ def _default_folder(settings: dict[str, Any], data: Namespace) -> Path:
         for other in runs_alike("compare", settings):
             parts = begun_runs(other.path)
             if parts and not find_difference(parts[0], data):
-                print_rank_zero(f"{other.path} began with these settings and these images, which lay elsewhere")
+                print_rank_zero(f"taking {other.path}: the same settings, and the same images in another place")
                 return other.path
     return folder
 

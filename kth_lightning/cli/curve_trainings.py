@@ -62,7 +62,7 @@ def plan_trainings(folder: CurveFolder, data: ImageData, sizes: int, folds: int,
         InputError: There are too few images, or they are not those that the curve began with.
     """
     if sizes < _FEWEST_SIZES:
-        raise InputError(f"--sizes {sizes}: a curve takes at least {_FEWEST_SIZES}")
+        raise InputError(f"--sizes {sizes}: give at least {_FEWEST_SIZES}")
     if folds < 2:
         raise InputError(f"--folds {folds}: give at least 2")
     catalogue = _own_images(folder, data.prepared.catalogue, ignore_new)

@@ -141,4 +141,4 @@ def _trainer(options: Namespace, made: Namespace, folder: RunFolder, results: li
 def _evaluate(trainer: L.Trainer, made: Namespace, model: Classifier, data: EvaluatedImages) -> None:
     loop = trainer.validate if data.part == "val" else trainer.test
     with supervised(trainer, profiled=made.profiler is not None):
-        loop(model, datamodule=data)
+        loop(model, datamodule=data, verbose=bool(made.fast_dev_run))  # elsewhere the folder's figures are printed

@@ -151,7 +151,7 @@ def _draw(
     header = ["path", "box", "label", "probability", "overlay", "novelty", *ranks, "error"]
     write_atomically(csv_text(without_empty([header, *rows], "box")), output / "explain.csv")
     errors = f", {len(failed)} could not be, such as {failed[0]}" if failed else ""
-    return f"{len(rows) - len(failed)} of {len(rows)} images explained{errors}; they are in {output}"
+    return f"{len(rows) - len(failed)} of {len(rows)} images explained{errors}; maps and explain.csv are in {output}"
 
 
 def _nearest(training: TrainingImages, explanation: Explanation | None) -> list[str]:
@@ -177,7 +177,7 @@ def _measure(model: Classifier, data: ImageData, output: Path) -> str:
     write_atomically(csv_text([names, *rows]), output / "localisation.csv")
     summary, whole = localisation.summary, localisation.summary["whole_picture"]
     lines = [
-        f"maps of the true class on {summary['n']} test images with masks (95 % interval; value of a uniform map):"
+        f"maps of the true class on {summary['n']} test images with masks (95 % interval; what a uniform map gets):"
     ]
     for name, title in (
         ("pointing", "highest value on an object"),

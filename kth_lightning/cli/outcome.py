@@ -54,8 +54,8 @@ def group_lines(figures: Mapping[str, Any]) -> list[str]:
         return []
     worst = groups["figures"][0]
     return [
-        f"groups: {groups['n']}, over which the interval is taken; the worst is {worst['group']} ({worst['n']} test "
-        f"images, {100 * worst['acc']['value']:.1f} % right)"
+        f"groups: {groups['n']}, over which the interval is taken; the worst is {worst['group']} "
+        f"({_test_images(worst['n'])}, {100 * worst['acc']['value']:.1f} % right)"
     ]
 
 
@@ -64,12 +64,16 @@ def worst_classes(predictions: Predictions) -> str:
     figures = per_class(predictions.labels, predictions.probabilities)
     order = [index for index in np.argsort(figures.recall, kind="stable") if figures.support[index]]
     worst = [
-        f"{predictions.class_names[index]} ({figures.support[index]:.0f} test images, "
+        f"{predictions.class_names[index]} ({_test_images(round(figures.support[index]))}, "
         f"{figures.recall[index] * figures.support[index]:.0f} right)"
         for index in order[:_CLASSES_NAMED]
         if figures.recall[index] < 1
     ]
     return ", ".join(worst) or "none, every test image is classified correctly"
+
+
+def _test_images(count: int) -> str:
+    return f"{count} test image" if count == 1 else f"{count} test images"
 
 
 def _predict_command(run: RunFolder) -> str:

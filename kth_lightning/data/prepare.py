@@ -112,7 +112,7 @@ def prepare(
     if lost := left_out_sentence(left_out):
         remarks.append(f"{lost}; see {folder / 'audit.csv'}")
         lines += [lost] if lost.startswith("warning: ") else []  # the rest of it stands in the summary
-    lines += [*listing.notes, f"tables: {folder}"]
+    lines += [*listing.notes, f"catalogue.csv and audit.csv are in {folder}"]
     return Prepared(catalogue, folder, "\n".join(lines), left_out, remarks, corrected)
 
 

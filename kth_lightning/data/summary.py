@@ -35,6 +35,8 @@ def summarise_images(images: Sequence[ImageRecord], left_out: Sequence[Finding])
     lines.append(
         f"duplicates: {len(groups)} groups of {sum(map(len, groups))} images "
         f"({len(groups) - across} within a class, {across} across classes); a group stays in one part of the split"
+        if groups
+        else "duplicates: none"
     )
     if boxed := [image for image in images if image.box]:
         several = sum(count > 1 for count in Counter(image.path for image in boxed).values())

@@ -182,7 +182,7 @@ def test_the_same_command_means_the_same_folder_wherever_the_images_lie(
     assert folders("pictures") == [first]
     said = capsys.readouterr().err
     assert said.count("is finished") == 2
-    assert f"{first} began with these settings and these images, which lay elsewhere" in said
+    assert f"taking {first}: the same settings, and the same images in another place" in said
 
 
 @pytest.fixture

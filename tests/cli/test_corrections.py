@@ -149,7 +149,7 @@ def test_the_audit_of_corrected_images_tells_of_them(
     assert "relabelled: 1 (class1/moved.png)" in summary
     assert "35 of 36 files usable" in summary
     assert "class0 12, class1 12, class2 11" in summary
-    audit = table(Path(summary.rpartition("tables: ")[2].strip()) / "audit.csv")
+    audit = table(Path(summary.rpartition("audit.csv are in ")[2].strip()) / "audit.csv")
     assert [(row["path"], row["label"], row["reason"]) for row in audit] == [
         ("class1/moved.png", "class0", "relabelled: it was class1"),
         ("class2/dark.png", "class2", "dropped: by the corrections"),

@@ -357,7 +357,7 @@ def test_the_same_command_means_the_same_folder_however_it_is_typed(
         assert "is finished" in capsys.readouterr().err
     (project / "images").rename(project / "pictures")
     assert runs("--data.root", "pictures") == [first]
-    assert f"{first} began with these settings and these images, which lay elsewhere" in capsys.readouterr().err
+    assert f"taking {first}: the same settings, and the same images in another place" in capsys.readouterr().err
     project.rename(tmp_path / "moved")
     monkeypatch.chdir(tmp_path / "moved")
     assert runs("--data.root", "pictures") == [first]

@@ -73,7 +73,8 @@ def whole_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
         assert "is finished" in "".join(capsys.readouterr())
         test = ["test", "--config", str(run.config), "--ckpt_path", str(run.best_checkpoint)]
         main([*test, "--run_dir", str(tmp_path / "evaluation")])
-        assert str(run.read_metrics()["test"]["acc"]["value"])[:6] in capsys.readouterr().out
+        accuracy = run.read_metrics()["test"]["acc"]["value"]
+        assert f"accuracy: {100 * accuracy:.1f} % of " in capsys.readouterr().out
         main(["report", str(run.path)])
         explain = ["explain", "--test_set", "true", "--ckpt_path", str(run.best_checkpoint), *checkpoint_flags]
         main([*explain, "--output", str(tmp_path / "o")])

@@ -42,7 +42,7 @@ def prepared(tmp_path: Path, capsys: pytest.CaptureFixture) -> Callable[[Path], 
         capsys.readouterr()
         main(["prepare", "--data.root", str(root), "--data.cache_dir", str(tmp_path / "cache")])
         summary = capsys.readouterr().out
-        folder = Path(summary.rstrip("\n").rpartition("tables: ")[2])
+        folder = Path(summary.rstrip("\n").rpartition("audit.csv are in ")[2])
         audit, catalogue = (read_csv(folder / f"{name}.csv") for name in ("audit", "catalogue"))
         return summary, {row["path"]: row["reason"] for row in audit}, [row["path"] for row in catalogue]
 

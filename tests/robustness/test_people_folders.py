@@ -209,9 +209,7 @@ def test_an_exported_file_says_what_deep_values_become(twelve_bits: RunFolder, t
     assert "test images of its run" in card  # which the file gives the same probabilities for
 
 
-def test_other_data_are_read_with_the_range_of_training(
-    twelve_bits: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_other_data_are_read_with_the_range_of_training(twelve_bits: RunFolder, tmp_path: Path) -> None:
     """A brighter image, added afterwards, widens neither the run's own images nor what the weights are tested on."""
     root = tmp_path / "root"
     shutil.copytree(twelve_bits.path.parent / "root", root)
@@ -221,10 +219,9 @@ def test_other_data_are_read_with_the_range_of_training(
     losses = []
     for flags in ([], ["--data.value_range", "[0, 4095]"], ["--data.value_range", "[0, 60000]"]):
         ours = ["--config", str(twelve_bits.config), "--ckpt_path", str(twelve_bits.best_checkpoint)]
-        ours += ["--run_dir", str(tmp_path / f"evaluation-{len(losses)}")]
-        main(["test", *ours, "--data.root", str(root), *flags])
-        (line,) = (line for line in capsys.readouterr().out.splitlines() if "test/loss" in line)
-        losses.append(float(line.replace("│", " ").split()[1]))
+        evaluation = RunFolder(tmp_path / f"evaluation-{len(losses)}")
+        main(["test", *ours, "--run_dir", str(evaluation.path), "--data.root", str(root), *flags])
+        losses.append(evaluation.read_metrics()["test"]["loss"]["value"])
     assert losses[0] == losses[1] != losses[2]
 
 
