@@ -16,7 +16,9 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator
-from itertools import islice
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice, product
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,7 @@ from tqdm import tqdm
 from kth_lightning.data.images import read_rgb
 from kth_lightning.data.module import ImageData
 from kth_lightning.data.split import make_split
+from kth_lightning.evaluation.novelty import Novelty
 from kth_lightning.io.atomic_file import write_atomically
 from kth_lightning.models import Classifier
 from kth_lightning.models.checkpoint import load_classifier
@@ -44,8 +47,40 @@ DRAWN = 100
 """Images of each kind that is drawn."""
 
 Vectors = npt.NDArray[np.floating]
-Distance = Callable[[Vectors, npt.NDArray[np.int64], Vectors], npt.NDArray[np.float64]]
-"""From training vectors [N, D], their labels [N] and vectors [B, D] to distances [B]."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Hold what a group of classes leaves of a fold.
+
+    Attributes:
+        train: Training vectors, [N, D].
+        labels: Of these, [N].
+        vectors: Whose distances are wanted, [B, D].
+        known: Which of these are of validation images, [B].
+    """
+
+    train: Vectors
+    labels: npt.NDArray[np.int64]
+    vectors: Vectors
+    known: npt.NDArray[np.bool_]
+
+    @cached_property
+    def logits(self) -> npt.NDArray[np.float32]:
+        """Give the logits of a head that was trained on the training images, [B, classes]."""
+        torch.manual_seed(0)
+        targets = torch.from_numpy(np.searchsorted(np.unique(self.labels), self.labels))
+        head = torch.nn.Linear(self.train.shape[1], int(targets.max()) + 1)
+        optimizer = torch.optim.AdamW(head.parameters(), lr=0.01, weight_decay=0.1)
+        for _ in range(100):
+            optimizer.zero_grad()
+            functional.cross_entropy(head(torch.from_numpy(self.train)), targets).backward()
+            optimizer.step()
+        with torch.no_grad():
+            return head(torch.from_numpy(self.vectors)).numpy()
+
+
+Distance = Callable[[Case], npt.NDArray[np.floating]]
 
 
 def neighbours(count: int, centred: float = 0.0, spread: bool = False) -> Distance:
@@ -57,15 +92,15 @@ def neighbours(count: int, centred: float = 0.0, spread: bool = False) -> Distan
         spread: Divide by the root of the mean distance that these neighbours have from theirs.
     """
 
-    def distance(train: Vectors, labels: npt.NDArray[np.int64], vectors: Vectors) -> npt.NDArray[np.float64]:
-        centre = centred * train.mean(0)
-        known, new = _unit(train - centre), _unit(vectors - centre)
-        cosines = new @ known.T
+    def distance(case: Case) -> npt.NDArray[np.float64]:
+        centre = centred * case.train.mean(0)
+        trained, new = _unit(case.train - centre), _unit(case.vectors - centre)
+        cosines = new @ trained.T
         nearest = np.argpartition(-cosines, count, axis=1)[:, :count]
         distances = 1 - np.take_along_axis(cosines, nearest, 1).mean(1)
         if not spread:
             return distances
-        among = known @ known.T
+        among = trained @ trained.T
         np.fill_diagonal(among, -np.inf)
         own = 1 - -np.partition(-among, count, axis=1)[:, :count].mean(1)
         return distances / np.sqrt(own[nearest].mean(1))
@@ -73,11 +108,12 @@ def neighbours(count: int, centred: float = 0.0, spread: bool = False) -> Distan
     return distance
 
 
-def gaussian(train: Vectors, labels: npt.NDArray[np.int64], vectors: Vectors) -> npt.NDArray[np.float64]:
+def gaussian(case: Case) -> npt.NDArray[np.float64]:
     """Return Mahalanobis' distance to the nearest class, of one covariance for all, of which a tenth is its mean."""
-    means = np.stack([train[labels == item].mean(0) for item in np.unique(labels)])
-    train, vectors = train.astype(np.float64), vectors.astype(np.float64)
-    rest = train - means[np.searchsorted(np.unique(labels), labels)]
+    classes = np.unique(case.labels)
+    means = np.stack([case.train[case.labels == item].mean(0) for item in classes])
+    train, vectors = case.train.astype(np.float64), case.vectors.astype(np.float64)
+    rest = train - means[np.searchsorted(classes, case.labels)]
     covariance = rest.T @ rest / len(rest)
     shrunk = 0.9 * covariance + 0.1 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
     factor = np.linalg.inv(np.linalg.cholesky(shrunk)).T
@@ -85,43 +121,43 @@ def gaussian(train: Vectors, labels: npt.NDArray[np.int64], vectors: Vectors) ->
     return np.min([((projected - mean @ factor) ** 2).sum(1) for mean in means], axis=0)
 
 
-def head_logits(train: Vectors, labels: npt.NDArray[np.int64], vectors: Vectors) -> npt.NDArray[np.float32]:
-    """Return the logits of a head that was trained on these images, [B, classes]."""
-    torch.manual_seed(0)
-    known, targets = torch.from_numpy(train), torch.from_numpy(np.searchsorted(np.unique(labels), labels))
-    head = torch.nn.Linear(train.shape[1], int(targets.max()) + 1)
-    optimizer = torch.optim.AdamW(head.parameters(), lr=0.01, weight_decay=0.1)
-    for _ in range(100):
-        optimizer.zero_grad()
-        functional.cross_entropy(head(known), targets).backward()
-        optimizer.step()
-    with torch.no_grad():
-        return head(torch.from_numpy(vectors)).numpy()
-
-
-def confidence(train: Vectors, labels: npt.NDArray[np.int64], vectors: Vectors) -> npt.NDArray[np.float64]:
+def confidence(case: Case) -> npt.NDArray[np.float64]:
     """Return how far the highest probability of a head is from 1."""
-    return 1 - softmax(head_logits(train, labels, vectors).astype(np.float64), axis=1).max(1)
+    return 1 - softmax(case.logits.astype(np.float64), axis=1).max(1)
 
 
 def with_energy(weight: float) -> Distance:
     """Make the mean distance to 5 neighbours, less half of the mean, and beside it the energy of a head's logits.
 
-    Each is divided by its standard deviation over the training images. The energy is less their logsumexp (W. Liu et
+    Each is divided by its standard deviation over the validation images. The energy is less their logsumexp (W. Liu et
     al., "Energy-based Out-of-distribution Detection", 2020).
 
     Args:
         weight: Of the energy.
     """
 
-    def distance(train: Vectors, labels: npt.NDArray[np.int64], vectors: Vectors) -> npt.NDArray[np.float64]:
-        both = np.concatenate([train, vectors])
-        distances = neighbours(5, 0.5)(train, labels, both)
-        energies = -logsumexp(head_logits(train, labels, both).astype(np.float64), axis=1)
-        known = len(train)
-        return (distances / distances[:known].std() + weight * energies / energies[:known].std())[known:]
+    def distance(case: Case) -> npt.NDArray[np.float64]:
+        distances = neighbours(5, 0.5)(case)
+        energies = -logsumexp(case.logits.astype(np.float64), axis=1)
+        return distances / distances[case.known].std() + weight * energies / energies[case.known].std()
 
     return distance
+
+
+def as_predicted(case: Case) -> npt.NDArray[np.float32]:
+    """Return the novelty that a checkpoint of such a head would tell."""
+    vectors, logits = torch.from_numpy(case.vectors), torch.from_numpy(case.logits)
+    known = torch.from_numpy(case.known)
+    keys = torch.arange(len(case.train))
+    fitted = Novelty.fit(torch.from_numpy(case.train), keys, (vectors[known], logits[known]))
+    assert fitted is not None
+    return fitted(vectors, logits).numpy()
+
+
+def in_steps(case: Case) -> npt.NDArray[np.float64]:
+    """Return that novelty as the plain share of validation images."""
+    scores = with_energy(0.5)(case)
+    return (scores[:, None] > scores[case.known]).mean(1)
 
 
 WAYS: dict[str, Distance] = {
@@ -139,7 +175,9 @@ WAYS: dict[str, Distance] = {
 }
 """Simplest first."""
 
-ENERGY = "5 neighbours, less .5 of the mean, and energy"
+PREDICTED = "novelty, as predicted"
+WEIGHTS = (0.25, 0.5, 1.0)
+"""Of the energy of a head, beside the distance to 5 neighbours, less .5 of the mean."""
 
 
 def main() -> None:
@@ -159,10 +197,10 @@ def main() -> None:
         options.features.parent.mkdir(parents=True, exist_ok=True)
         save_file(_features(model, data), options.features)
     vectors = {name: tensor.numpy() for name, tensor in load_file(options.features).items()}
-    with_head = {ENERGY: with_energy(0.5), "head's confidence": confidence}
-    ways = [*WAYS.items(), *with_head.items()]
-    rows = [row for name, way in tqdm(ways) for row in _measure(name, way, data, vectors)]
-    summary = {name: _summary([row for row in rows if row["way"] == name]) for name, _ in ways}
+    with_head = {f"and energy, weight {weight:g}": with_energy(weight) for weight in WEIGHTS}
+    with_head |= {PREDICTED: as_predicted, "novelty, in steps": in_steps, "head's confidence": confidence}
+    rows = list(_measure(WAYS | with_head, data, vectors))
+    summary = {name: _summary([row for row in rows if row["way"] == name]) for name in WAYS | with_head}
     means = {name: _by_group([row for row in rows if row["way"] == name], "chosen_by") for name in WAYS}
     best = max(means, key=lambda name: means[name].mean())
     behind = {name: means[best] - item for name, item in means.items()}
@@ -174,6 +212,11 @@ def main() -> None:
     table = [[name, *(f"{item[kind][figure]:.4f}" for kind, figure in columns)] for name, item in summary.items()]
     header = ["distance", "choosing", "worst group", "tested", "worst group", "textures", "noise"]
     print(tabulate.tabulate(table, header, "github", disable_numparse=True))
+    of_orders = [("first_order", "mean"), ("first_order", "worst"), ("second_order", "mean"), ("second_order", "worst")]
+    table = [[name, *(f"{summary[name][kind][figure]:.4f}" for kind, figure in of_orders)] for name in summary]
+    header = ["distance", "choosing, first order", "worst group", "tested, second order", "worst group"]
+    print(tabulate.tabulate(table, header, "github", disable_numparse=True))
+    print(f"mean novelty of test images of known classes: {summary[PREDICTED]['known']['mean']:.3f}")
     print(f"highest: {best}; chosen, the simplest within a standard error: {chosen}")
 
 
@@ -181,36 +224,36 @@ def _unit(vectors: Vectors) -> Vectors:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def _measure(name: str, way: Distance, data: ImageData, vectors: dict[str, Vectors]) -> Iterator[dict]:
-    """Yield the areas under the ROC curve of every fold and group of classes."""
+def _measure(ways: dict[str, Distance], data: ImageData, vectors: dict[str, Vectors]) -> Iterator[dict]:
+    """Yield the areas under the ROC curve of every fold, group of classes and way."""
     labels = data.labels.numpy()
     orders = [np.random.default_rng(order).permutation(data.num_classes) for order in range(ORDERS)]
     groups = [classes[start : start + LEFT_OUT] for classes in orders for start in range(0, len(classes), LEFT_OUT)]
-    for fold in range(FOLDS):
+    others = {kind: vectors[kind] for kind in ("textures", "noise")}
+    given = np.concatenate([vectors["images"], *others.values()])
+    for fold, (number, group) in tqdm([*product(range(FOLDS), enumerate(groups))]):
         split = make_split(data.catalogue, 180, 0.2, 0, FOLDS, fold)
-        parts = {part: np.zeros(len(labels), bool) for part in ("train", "val", "test")}
-        for part, mask in parts.items():
-            mask[split.indices(part)] = True  # type: ignore[arg-type]
-        for number, group in enumerate(groups):
-            out = np.isin(labels, group)
-            train = parts["train"] & ~out
-            others = {kind: vectors[kind] for kind in ("textures", "noise")}
-            given = np.concatenate([vectors["images"], *others.values()])
-            distances = way(vectors["images"][train], labels[train], given)
+        out = np.isin(labels, group)
+        train, val, test = (np.isin(np.arange(len(labels)), split.indices(part)) for part in ("train", "val", "test"))
+        known = np.zeros(len(given), dtype=bool)
+        known[: len(labels)] = val & ~out
+        case = Case(vectors["images"][train & ~out], labels[train & ~out], given, known)
+        for name, way in ways.items():
+            distances = way(case)
             of_images, of_others = distances[: len(labels)], np.split(distances[len(labels) :], len(others))
 
-            def area(known: npt.NDArray[np.bool_], new: Vectors, seen: Vectors = of_images) -> float:
-                return float(mannwhitneyu(new, seen[known]).statistic / (len(new) * known.sum()))
+            def area(mask: npt.NDArray[np.bool_], new: Vectors, seen: Vectors = of_images) -> float:
+                return float(mannwhitneyu(new, seen[mask]).statistic / (len(new) * mask.sum()))
 
-            test = parts["test"] & ~out
             yield {
                 "way": name,
                 "fold": fold,
                 "group": number,
                 "classes": sorted(data.class_names[item] for item in group),
-                "chosen_by": area(parts["val"] & ~out, of_images[out & ~parts["test"]]),
-                "tested": area(test, of_images[out & parts["test"]]),
-                **{kind: area(test, new) for kind, new in zip(others, of_others, strict=True)},
+                "chosen_by": area(val & ~out, of_images[out & ~test]),
+                "tested": area(test & ~out, of_images[out & test]),
+                "mean_of_known": float(of_images[test & ~out].mean()),
+                **{kind: area(test & ~out, new) for kind, new in zip(others, of_others, strict=True)},
             }
 
 
@@ -221,6 +264,10 @@ def _summary(rows: list[dict]) -> dict[str, dict[str, float]]:
         means = _by_group(rows, kind)
         error = _standard_error(means)
         result[name] = {"mean": float(means.mean()), "standard_error": error, "worst": float(means.min())}
+    for kind, name in (("chosen_by", "first_order"), ("tested", "second_order")):
+        means = np.split(_by_group(rows, kind), ORDERS)[name == "second_order"]
+        result[name] = {"mean": float(means.mean()), "worst": float(means.min())}
+    result["known"] = {"mean": float(np.mean([row["mean_of_known"] for row in rows]))}
     return result
 
 

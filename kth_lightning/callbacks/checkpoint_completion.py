@@ -33,7 +33,7 @@ class CheckpointCompletion(L.Callback):
         assert isinstance(pl_module, Classifier)
         index, labels, logits = pl_module.predictions("val")
         data = image_data(trainer)
-        features = data.features("train")  # which all processes ask for together
+        stores = data.features("train"), data.features("val")  # which all processes ask for together
         if not trainer.is_global_zero:
             return
         extra: dict[str, Any] = {"validation": keep_scores(labels, logits, data.keys[index])}
@@ -44,7 +44,7 @@ class CheckpointCompletion(L.Callback):
             torch.inference_mode(),
             trainer.precision_plugin.forward_context(),
         ):
-            novelty = summarise_training(pl_module, data, features)
+            novelty = summarise_training(pl_module, data, stores, index, logits)
             extra["novelty"] = novelty and novelty.summary()
         temperature = fit_temperature(labels.numpy(), logits.numpy())
         complete_checkpoint(self.run.best_checkpoint, pl_module, temperature, extra)

@@ -157,7 +157,7 @@ def _draw(
 def _nearest(training: TrainingImages, explanation: Explanation | None) -> list[str]:
     """Return the cells of novelty and of the nearest training images; what there is not is left empty."""
     cells = [""] * (1 + 2 * SHOWN)
-    if explanation is not None and (share := training.share(explanation.vector)) is not None:
+    if explanation is not None and (share := training.share(explanation.vector, explanation.logits)) is not None:
         cells[0] = f"{share:.4g}"
         found = [cell for item in training.nearest(explanation.vector) for cell in (item.name, f"{item.distance:.4g}")]
         cells[1 : 1 + len(found)] = found

@@ -38,7 +38,7 @@ TOLERANCE = 1e-3
 """Largest difference of a probability between an exported file and PyTorch."""
 
 NOVELTY_TOLERANCE = 0.02
-"""Largest difference of a novelty, or that of two training images: rounding may move an image past some."""
+"""Largest difference of a novelty, or that of two images that it is a share of: rounding may move one past some."""
 
 _CHECKED = 24  # images
 
@@ -132,7 +132,7 @@ def _check(
             f"--output: {output} is not written: its probabilities would differ from PyTorch's by {difference:.1g} "
             f"on {origin}, which is more than rounding ({TOLERANCE}); please report it"
         )
-    few = 0 if predictor.novelty is None else 2.5 / len(predictor.novelty.keys)
+    few = 0 if predictor.novelty is None else 2.5 / predictor.novelty.compared
     if not of_novelty <= max(NOVELTY_TOLERANCE, few):
         raise InputError(
             f"--output: {output} is not written: its novelty would differ from PyTorch's by {of_novelty:.1g} on "

@@ -147,8 +147,8 @@ def _parser() -> Parser:
     parser = Parser(
         prog="python -m kth_lightning predict",
         description="Classify images into a table, one row each: path, label, probability, the next most probable "
-        "classes (label_2, probability_2, ...), novelty (the share of training images that lie less far from the "
-        "rest) and error, the reason why an image could not be read. Only the checkpoint is needed.",
+        "classes (label_2, probability_2, ...), novelty (the share of validation images that are less unusual) "
+        "and error, the reason why an image could not be read. Only the checkpoint is needed.",
     )
     parser.add_argument(
         "paths", nargs="+", help="Image files, folders (with all below them) and globs, such as 'photos/**/*.jpg'."

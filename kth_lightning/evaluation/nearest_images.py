@@ -61,9 +61,10 @@ class TrainingImages:
             rows = []
         self._by_key = {int(row.content[:16], 16) >> 1: row for row in rows if row.part == "train"}
 
-    def share(self, vector: npt.NDArray[np.float32]) -> float | None:
-        """Return the novelty of what `embed_features` made of an image, shape [D]."""
-        return None if self.novelty is None else float(self.novelty(torch.from_numpy(vector)[None]))
+    def share(self, vector: npt.NDArray[np.float32], logits: npt.NDArray[np.float32]) -> float | None:
+        """Return the novelty of an image of which `embed_features` made a vector [D], and the model logits [C]."""
+        given = [torch.from_numpy(values)[None] for values in (vector, logits)]
+        return None if self.novelty is None else float(self.novelty(*given))
 
     def nearest(self, vector: npt.NDArray[np.float32]) -> list[Nearest]:
         """List the three nearest training images, as far as their run's splits.csv is at hand and names them."""

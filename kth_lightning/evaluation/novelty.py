@@ -1,4 +1,4 @@
-"""How far an image lies from all that a classifier was trained on."""
+"""How unusual an image is, beside what a classifier was trained on."""
 
 from typing import Any
 
@@ -14,46 +14,72 @@ NEIGHBOURS = 5
 CENTRED = 0.5
 """Share of the training images' mean that is taken off."""
 
+ENERGY = 0.5
+"""Weight of the energy beside the distance."""
+
+FEWEST_KNOWN = 20
+"""Validation images below which training images alone say what is usual."""
+
 MOST_BYTES = 8_000_000
-"""Of the vectors that a checkpoint keeps."""
+"""Of the summary that a checkpoint keeps."""
+
+MOST_SCORES = 1000
+"""Of validation images that are kept, evenly taken."""
 
 HOW_TO_MAKE = f"0.3.0 and later versions keep one where a run has six training images or more: {TRAIN_AGAIN}"
 """What to do about a checkpoint without a summary."""
 
 _PARTS = {"centre": torch.float32, "images": torch.float16, "distances": torch.float32, "keys": torch.int64}
+_OF_KNOWN = {"scale": torch.float32, "scores": torch.float32}
 
 
 class Novelty(nn.Module):
-    """Tell the novelty of vectors: the share of training images that lie less far from the rest of them.
+    """Tell the novelty of images: the share of validation images that are less unusual.
 
-    How far a vector lies is 1 less the mean cosine of its angles to the five nearest training images; docs/trust.md
-    says how this was chosen.
+    An image is unusual by how far its vector lies from the training images', 1 less the mean cosine of its angles to
+    the five nearest, and by its energy, less the logsumexp of its logits; docs/trust.md says how this was chosen.
+
+    Without `scores`, as in checkpoints of format 1 and in those of few validation images, novelty is the share of
+    training images that lie less far from the rest of them.
 
     Args:
         centre: What is taken off vectors, float32 [D].
         images: The training images' vectors, less the centre and of length 1, float16 [N, D].
         distances: How far each training image lies from the others, rising, float32 [N].
         keys: For each of `images` a number that depends on its content alone, int64 [N].
+        scale: Of distance and energy in a score, float32 [2].
+        scores: Of validation images, rising, float32 [M].
     """
 
     centre: Tensor
     images: Tensor
     distances: Tensor
     keys: Tensor
+    scale: Tensor | None
+    scores: Tensor | None
 
-    def __init__(self, centre: Tensor, images: Tensor, distances: Tensor, keys: Tensor) -> None:
+    def __init__(
+        self,
+        centre: Tensor,
+        images: Tensor,
+        distances: Tensor,
+        keys: Tensor,
+        scale: Tensor | None = None,
+        scores: Tensor | None = None,
+    ) -> None:
         super().__init__()
         given = {"centre": centre, "images": images, "distances": distances, "keys": keys}
-        for name, tensor in given.items():
+        for name, tensor in (given | {"scale": scale, "scores": scores}).items():
             self.register_buffer(name, tensor)
 
     @classmethod
-    def fit(cls, vectors: Tensor, keys: Tensor) -> "Novelty | None":
+    def fit(cls, vectors: Tensor, keys: Tensor, known: tuple[Tensor, Tensor] | None = None) -> "Novelty | None":
         """Summarise training images.
 
         Args:
             vectors: float32 [N, D].
             keys: int64 [N].
+            known: Vectors [K, D] and logits [K, C] of images that were not trained on.
 
         Returns:
             None where there are too few images, or a vector is not finite.
@@ -64,7 +90,19 @@ class Novelty(nn.Module):
         images = functional.normalize(vectors - centre).half()
         cosines = _cosines(functional.normalize(images.float()), images)
         cosines.fill_diagonal_(-2)
-        return cls(centre, images, _distances(cosines).sort()[0], keys)
+        fitted = cls(centre, images, _distances(cosines).sort()[0], keys)
+        if known is not None and len(known[0]) >= FEWEST_KNOWN:
+            fitted._compare_with(*known)
+        return fitted
+
+    def _compare_with(self, vectors: Tensor, logits: Tensor) -> None:
+        """Take the scores of images that were not trained on for what is usual, where they are numbers that vary."""
+        parts = torch.stack([self._distance(vectors), _energy(logits)], dim=1)
+        scale = torch.tensor([1, ENERGY]) / parts.std(0)
+        scores = (parts @ scale).sort()[0]
+        if scores.isfinite().all():
+            kept = torch.linspace(0, len(scores) - 1, min(len(scores), MOST_SCORES)).round().long()
+            self.scale, self.scores = scale, scores[kept]
 
     @classmethod
     def of(cls, checkpoint: dict[str, Any]) -> "Novelty | None":
@@ -80,14 +118,21 @@ class Novelty(nn.Module):
             raise InputError("--ckpt_path: the checkpoint's summary of its training images is damaged; give another")
         return cls(**summary)
 
+    @property
+    def compared(self) -> int:
+        """Return the number of images that novelty is a share of."""
+        return len(self.distances if self.scores is None else self.scores)
+
     def summary(self) -> dict[str, Tensor]:
         """Return what a checkpoint keeps."""
-        return {name: getattr(self, name).cpu() for name in _PARTS}
+        return {name: value.cpu() for name, value in self.named_buffers()}
 
-    def forward(self, vectors: Tensor) -> Tensor:
-        """Map vectors float32 [B, D] to their novelty, float32 [B] from 0 to 1."""
-        distances = _distances(_cosines(self._centred(vectors), self.images))
-        return (distances[:, None] > self.distances).float().mean(1)
+    def forward(self, vectors: Tensor, logits: Tensor) -> Tensor:
+        """Map vectors float32 [B, D] and logits [B, C] to novelty, float32 [B] from 0 to 1."""
+        distances = self._distance(vectors)
+        if self.scale is None or self.scores is None:
+            return (distances[:, None] > self.distances).float().mean(1)
+        return _share_below(distances * self.scale[0] + _energy(logits) * self.scale[1], self.scores)
 
     def nearest(self, vectors: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Find the training images that are nearest to vectors float32 [B, D].
@@ -99,6 +144,9 @@ class Novelty(nn.Module):
         cosines, positions = _cosines(self._centred(vectors), self.images).topk(min(count, len(self.keys)))
         return 1 - cosines, self.keys[positions]
 
+    def _distance(self, vectors: Tensor) -> Tensor:
+        return _distances(_cosines(self._centred(vectors), self.images))
+
     def _centred(self, vectors: Tensor) -> Tensor:
         if vectors.shape[1] != len(self.centre):
             raise InputError("--ckpt_path: the checkpoint's summary of its training images is another model's")
@@ -106,7 +154,10 @@ class Novelty(nn.Module):
 
 
 def _is_summary(value: dict[str, Tensor]) -> bool:
-    if value.keys() != _PARTS.keys() or any(value[name].dtype != kind for name, kind in _PARTS.items()):
+    parts = _PARTS | _OF_KNOWN if value.keys() & _OF_KNOWN.keys() else _PARTS
+    if value.keys() != parts.keys() or any(value[name].dtype != kind for name, kind in parts.items()):
+        return False
+    if parts is not _PARTS and (value["scale"].shape != (2,) or value["scores"].ndim != 1 or len(value["scores"]) < 2):
         return False
     images, finite = value["images"], all(tensor.isfinite().all() for tensor in value.values())
     if images.ndim != 2 or len(images) <= NEIGHBOURS:
@@ -117,7 +168,8 @@ def _is_summary(value: dict[str, Tensor]) -> bool:
 
 def most_images(width: int) -> int:
     """Return how many images a summary of vectors of this length may keep."""
-    return max(NEIGHBOURS + 1, MOST_BYTES // (2 * width))
+    beside = 4 * (width + MOST_SCORES + 2)
+    return max(NEIGHBOURS + 1, (MOST_BYTES - beside) // (2 * width + 12))
 
 
 def thin_out(labels: Tensor, keys: Tensor, most: int) -> Tensor:
@@ -148,3 +200,21 @@ def _cosines(vectors: Tensor, images: Tensor) -> Tensor:
 
 def _distances(cosines: Tensor) -> Tensor:
     return 1 - cosines.topk(NEIGHBOURS)[0].mean(1)
+
+
+def _energy(logits: Tensor) -> Tensor:
+    """Return less the logsumexp of logits [B, C], float32 [B], which is low where some class is likely."""
+    return -logits.float().logsumexp(1)
+
+
+def _share_below(values: Tensor, scores: Tensor) -> Tensor:
+    """Return the share of rising scores [M] that lie below values [B], float32 [B].
+
+    Between two scores it grows evenly, so that rounding moves it by little; beyond the lowest and the highest it
+    approaches 0 and 1 exponentially, so that what is more unusual is more novel.
+    """
+    spread = scores.std().clamp(min=1e-6)
+    steps = (values[:, None] - scores[:-1]) / scores.diff().clamp(min=1e-6)
+    below = ((values - scores[0]).clamp(max=0) / spread).exp()
+    above = 1 - ((scores[-1] - values).clamp(max=0) / spread).exp()
+    return (below + steps.clamp(0, 1).sum(1) + above) / (len(scores) + 1)

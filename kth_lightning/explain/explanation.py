@@ -28,16 +28,21 @@ class Explanation:
 
     Attributes:
         image: RGB, upright, in its own shape, with no side above `LONGEST`.
-        probabilities: float32 [C].
+        logits: float32 [C].
         map: What each place of the square that the classifier saw adds to the logit of the class asked for, float32
             [h, w].
         vector: What `embed_features` makes of the image, float32 [D].
     """
 
     image: Image.Image
-    probabilities: npt.NDArray[np.float32]
+    logits: npt.NDArray[np.float32]
     map: npt.NDArray[np.float32]
     vector: npt.NDArray[np.float32]
+
+    @property
+    def probabilities(self) -> npt.NDArray[np.float32]:
+        """Give the probabilities of the classes, float32 [C]."""
+        return torch.from_numpy(self.logits).softmax(0).numpy()
 
 
 def explain(
@@ -69,7 +74,7 @@ def explain(
                 logits, maps = activation_maps(model, images, "predicted" if wanted is None else wanted)
                 with torch.no_grad():
                     vectors = embed_features(model, model.features(images))
-                found = (logits.softmax(1).cpu(), maps[:, 0].nan_to_num().cpu(), vectors.cpu())
+                found = (logits.float().cpu(), maps[:, 0].nan_to_num().cpu(), vectors.cpu())
                 mapped = dict(zip(usable, zip(*found, strict=True), strict=True))
             for position, item in enumerate(read):
                 if isinstance(item, UnreadableImage):

@@ -11,7 +11,7 @@ from kth_lightning.errors import InputError
 if TYPE_CHECKING:
     from kth_lightning.models.base import Classifier
 
-FORMAT = 1
+FORMAT = 2
 """Of the checkpoints that are written, and the highest that is read."""
 
 

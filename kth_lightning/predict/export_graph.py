@@ -49,7 +49,7 @@ class ImageClassifier(nn.Module):
         if self.novelty is None:
             return (self.model(values.float()) / self.temperature).softmax(1)
         logits, vectors = with_embedding(self.model, values.float())
-        return (logits / self.temperature).softmax(1), self.novelty(vectors)
+        return (logits / self.temperature).softmax(1), self.novelty(vectors, logits)
 
     def _filter(self, length: int, across: int, transposed: bool = False) -> Tensor:
         """Return what each pixel adds to each resized one, float64 [image_size, length], or transposed."""

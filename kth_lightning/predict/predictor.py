@@ -43,8 +43,8 @@ class Prediction:
         probability: Of the most probable class; None where there is an error.
         top_k: The most probable classes with their probabilities, falling.
         error: Why the image could not be read; None where it could.
-        novelty: Share of the training images that lie less far from the rest, 0 to 1; None where there is an error, or
-            the checkpoint has no summary of them.
+        novelty: Share of the validation images that are less unusual, 0 to 1, as docs/trust.md says; None where there
+            is an error, or the checkpoint has no summary of its images.
         set: Classes of which the true one is one as often as was asked for, the most probable first; None where nothing
             was asked for, or there is an error.
     """
@@ -222,7 +222,7 @@ class Predictor:
     ) -> Iterator[Prediction]:
         logits, vectors = with_embedding(model, torch.from_numpy(pixels).to(model.device).permute(0, 3, 1, 2))
         values, positions = (logits / self.temperature).softmax(1).topk(min(top_k, len(self.class_names)))
-        shares = novelty(vectors).tolist() if novelty else [None] * len(pixels)
+        shares = novelty(vectors, logits).tolist() if novelty else [None] * len(pixels)
         probabilities = softmax(logits.cpu().double().numpy() / self.temperature, axis=1)
         rows = zip(positions.tolist(), values.tolist(), strict=True)
         doubts = zip(shares, self.doubt.withheld(probabilities), self.doubt.sets(probabilities), strict=True)

@@ -1,3 +1,4 @@
+import csv
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,11 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kth_lightning import ImageData
+from kth_lightning import ImageData, Predictor
 from kth_lightning.callbacks.training_summary import summarise_training
 from kth_lightning.cli.main import main
 from kth_lightning.evaluation import novelty
 from kth_lightning.io.run_folder import RunFolder
+from kth_lightning.io.split_file import read_split
 from kth_lightning.models.checkpoint import load_classifier, read_checkpoint
 from kth_lightning.models.embedding import embed_features
 
@@ -28,6 +30,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, images: Path) -> RunFolder:
         "flip",
         "--data.views",
         "2",
+        "--data.val_size",
+        "21",
         "--trainer.precision",
         "32",
         "--trainer.logger",
@@ -59,16 +63,33 @@ def test_a_checkpoint_keeps_the_vectors_of_its_training_images(run: RunFolder, i
     assert not torch.allclose(kept["images"].float(), directions(run, data, view=0), atol=2e-3)
 
 
+def test_validation_images_say_what_is_usual_and_predictions_and_explanations_agree(
+    run: RunFolder, images: Path, tmp_path: Path
+) -> None:
+    files = [images / row.path for row in read_split(run.splits) if row.part == "val"]
+    shares = np.array([item.novelty for item in Predictor(run.best_checkpoint, "cpu")(files)])
+    assert np.sort(shares) == pytest.approx(np.arange(1, 22) / 22, abs=0.01)
+    main(["explain", *map(str, files), "--ckpt_path", str(run.best_checkpoint), "--output", str(tmp_path)])
+    with (tmp_path / "explain.csv").open(encoding="utf-8", newline="") as stream:
+        explained = [float(row["novelty"]) for row in csv.DictReader(stream)]
+    assert explained == pytest.approx(shares.tolist(), abs=0.01)
+
+
 def test_without_stored_features_clean_images_make_the_summary_and_no_more_than_may_be_kept(
     run: RunFolder, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, model = data_of(run, images), load_classifier(run.best_checkpoint)
     with torch.no_grad():
-        whole = summarise_training(model, data, None)
+        val = torch.from_numpy(data.split.indices("val"))
+        logits = model(data.images(val, torch.zeros_like(val), model.device))
+        whole = summarise_training(model, data, (None, None), val, logits)
         assert whole is not None
         assert torch.allclose(whole.images.float(), directions(run, data, view=0), atol=2e-3)
-        monkeypatch.setattr(novelty, "MOST_BYTES", 2 * whole.images.shape[1] * 12)
-        few = summarise_training(model, data, None)
+        assert whole.scores is not None
+        assert len(whole.scores) == len(val) == 21
+        width = whole.images.shape[1]
+        monkeypatch.setattr(novelty, "MOST_BYTES", 4 * (width + novelty.MOST_SCORES + 2) + (2 * width + 12) * 12)
+        few = summarise_training(model, data, (None, None), val, logits)
     assert few is not None
     position = {int(key): place for place, key in enumerate(data.keys)}
     assert np.bincount([int(data.labels[position[int(key)]]) for key in few.keys]).tolist() == [4, 4, 4]
