@@ -192,8 +192,8 @@ class TrainingCLI(TrainingFlags):
         for sentence in (self.datamodule.describe(), *self.datamodule.prepared.remarks):
             print_rank_zero(sentence)
         print_rank_zero(
-            f"{type(self.model).__name__}: {trained:,} of {total:,} parameters trained, {self.trainer.precision}, "
-            f"run folder {self.run.path}"
+            f"{type(self.model).__name__}: {trained:,} of {total:,} parameters trained, "
+            f"precision {self.trainer.precision}, run folder {self.run.path}"
         )
         if self.origin is not None:
             for sentence in self.origin.leakage(self.datamodule).sentences:
