@@ -159,7 +159,10 @@ def _untold(wrong: Means, scores: CurveScores) -> str | None:
 def _not_falling(means: Means, name: str) -> str | None:
     """Say why a curve would tell nothing: too few sizes, or no clear fall from a quarter of the images to all."""
     if means.half < _FEWEST_SIZES:
-        return f"up to half of the images there are {means.half} sizes, and a curve is tried on {_FEWEST_SIZES}"
+        return (
+            f"{means.half} sizes have at most half of the images, and a forecast needs {_FEWEST_SIZES}; give more "
+            "images, or more --sizes"
+        )
     quarter = int(np.searchsorted(means.images, means.images[-1] / 4 * 0.99))
     if (means.drawn[:, -1] >= means.drawn[:, quarter]).mean() <= _BOUNDS[0] / 100:
         return None
