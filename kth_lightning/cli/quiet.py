@@ -12,6 +12,7 @@ _SILENCED = {
     ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*": "Lightning's own call of torch",
     ".*The number of training batches .* is smaller than the logging interval.*": "figures are logged by the epoch",
     ".*Found .* module\\(s\\) in eval mode at the start of training.*": "a frozen trunk is, on purpose",
+    ".*GPU available but not used.*": "it is left alone where the command says so",
     ".*does not have many workers which may be a bottleneck.*": "batches are slices of what lies in memory",
 }
 """Warnings that are not shown, and why each has no cause that could be mended here."""

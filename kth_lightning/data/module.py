@@ -352,7 +352,7 @@ class ImageData(KeepsSettings, LightningDataModule):
         order = BalancedOrder(self.labels[index], self.seed) if balanced else EpochOrder(len(index), shuffle, self.seed)
         shares = BatchShares(order, self.batch_size, views, dataset.look_up, rank, world_size)
         # Rows come from memory or a memory map: worker processes would only pass them on.
-        pinned = torch.cuda.is_available() and isinstance(rows, Store)
+        pinned = device.type == "cuda" and isinstance(rows, Store)
         return DataLoader(dataset, batch_sampler=shares, collate_fn=only, pin_memory=pinned)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from lightning.pytorch.accelerators import CUDAAccelerator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from kth_lightning.cli.main import main
@@ -42,6 +43,14 @@ def check_best(run: RunFolder) -> None:
     assert metrics["val"]["loss"] == best["val/loss"]
     assert metrics["best_epoch"] == best["epoch"]
     assert torch.load(run.best_checkpoint, weights_only=True)["global_step"] == best["step"]
+
+
+def test_a_gpu_that_is_left_alone_on_purpose_is_not_asked_after(
+    fit: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.setattr(CUDAAccelerator, "is_available", staticmethod(lambda: True))
+    fit("--trainer.max_epochs", 1)
+    assert not [warning for warning in recwarn if "GPU" in str(warning.message)]
 
 
 def test_one_batch_is_not_all_of_them(fit: Callable[..., RunFolder]) -> None:

@@ -121,6 +121,15 @@ def test_fresh_views_differ_by_epoch_and_stay_the_same_in_any_batch(data_of: Cal
     assert not first.equal(by_image(data_of(augmentation="standard", augmentation_seed=1), 0))
 
 
+def test_a_gpu_that_is_not_trained_on_pins_no_memory(
+    data_of: Callable[..., ImageData], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = data_of()
+    data.setup("fit")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert not data.train_dataloader().pin_memory
+
+
 def test_images_are_what_a_batch_shows(data_of: Callable[..., ImageData]) -> None:
     data = data_of(augmentation="standard", views=2)
     data.setup("fit")
