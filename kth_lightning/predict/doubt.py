@@ -96,16 +96,17 @@ def _threshold(scores: ValidationScores, accuracy: float) -> selective.Threshold
     if chosen is not None:
         return chosen
     best, total = selective.highest_accuracy(scores.confidences, scores.right), len(scores.labels)
-    way = f"give --min_accuracy {best:g} or less" if best else "no accuracy can be promised"
+    less = f"give --min_accuracy {best:g} or less" if best else ""
     needed = selective.fewest_images(accuracy)
     if total < needed:
         raise InputError(
             f"--min_accuracy {accuracy:g}: to show it with 95 % confidence takes {needed} validation images at least, "
-            f"all named rightly, and the checkpoint has {total}; {way}, or train with more of them (--data.val_size)"
+            f"all of them named rightly, and the checkpoint has {total}; train with more of them (--data.val_size)"
+            + (f", or {less}" if less else "")
         )
     raise InputError(
         f"--min_accuracy {accuracy:g}: the {total} validation images do not show it at any threshold, since too many "
-        f"of the surest are wrong; {way}"
+        f"of the surest are wrong; {less or 'leave it out'}"
     )
 
 

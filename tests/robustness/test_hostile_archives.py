@@ -112,7 +112,7 @@ def test_a_bomb_is_refused_before_it_fills_the_disk(
     refusal: Refused, tmp_path: Path, make: Callable[[], bytes]
 ) -> None:
     line = tell(refusal, tmp_path, make())
-    assert "so it is not the KTH-ANIMALS archive; unpack it and use --data.source folder --data.root" in line
+    assert "so it is not the KTH-ANIMALS archive; unpack it and give its folder with --data.root" in line
 
 
 SPARSE = {"GNU.sparse.map": "x,y", "GNU.sparse.size": "9"}
@@ -167,7 +167,7 @@ def test_a_zip_archive_is_refused(refusal: Refused, tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [member("photos/a.png", encoded("png")), bytes(4096)], ids=["photos", "zeros"])
 def test_an_archive_of_something_else_names_the_way_to_use_it(refusal: Refused, tmp_path: Path, content: bytes) -> None:
     line = tell(refusal, tmp_path, gzip.compress(content + bytes(1024)))
-    assert "is not KTH-ANIMALS; unpack it and use --data.source folder --data.root" in line
+    assert "is not KTH-ANIMALS; unpack it and give its folder with --data.root" in line
 
 
 def test_a_file_in_place_of_a_class_folder_is_not_kth_animals(refusal: Refused, tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def unpack(archive: Path, folder: Path) -> None:
     """
     if archive.is_dir():
         raise InputError(
-            f"--data.archive: {archive} is a folder; name the .tar.gz file, or use --data.source folder --data.root"
+            f"--data.archive: {archive} is a folder; name the .tar.gz file, or an unpacked folder with --data.root"
         )
     if not archive.is_file():
         raise InputError(f"--data.archive: there is no file {archive}; check the path")
@@ -128,7 +128,7 @@ def _broken(archive: Path) -> InputError:
 def _too_large(archive: Path) -> InputError:
     return InputError(
         f"--data.archive: {archive} holds more than {_MAX_MEMBERS:,} files or {_MAX_BYTES // 10**9} GB, so it is not "
-        "the KTH-ANIMALS archive; unpack it and use --data.source folder --data.root"
+        "the KTH-ANIMALS archive; unpack it and give its folder with --data.root"
     )
 
 

@@ -67,7 +67,7 @@ class KthSource(Source):
                 if not any(new.glob(f"{_TOP}/*/original/")):
                     raise InputError(
                         f"--data.archive: {self.archive} has no {_TOP}/<class>/original folders, so it is not "
-                        "KTH-ANIMALS; unpack it and use --data.source folder --data.root"
+                        "KTH-ANIMALS; unpack it and give its folder with --data.root"
                     )
             except InputError:
                 if downloaded:
