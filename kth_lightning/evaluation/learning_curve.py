@@ -78,7 +78,11 @@ def judge_curve(scores: CurveScores) -> dict[str, Any]:
     wrong = Means(scores.images, scores.wrong.mean(1), counts @ scores.wrong.T / total, 0.5 / len(scores.labels))
     loss = Means(scores.images, scores.losses.mean(1), counts @ scores.losses.T / total, 1e-6)
     why = {"acc": _untold(wrong, scores), "loss": _not_falling(loss, "cross-entropy")}
-    acc = None if why["acc"] else _as_accuracy(extrapolate(wrong))
+    curves = {name: None if why[name] else extrapolate(means) for name, means in (("acc", wrong), ("loss", loss))}
+    for name, means, said in (("acc", wrong, "error"), ("loss", loss, "cross-entropy")):
+        if (curve := curves[name]) and curve["predictions"][0]["value"] >= means.values[-1]:
+            curves[name], why[name] = None, f"the {said} falls otherwise than a curve that could be drawn on"
+    acc = _as_accuracy(curves["acc"]) if curves["acc"] else None
     classes = []
     if acc:
         floor = FORMS[acc["form"]]
@@ -97,7 +101,7 @@ def judge_curve(scores: CurveScores) -> dict[str, Any]:
             for place, images in enumerate(scores.images)
         ],
         "acc": acc,
-        "loss": None if why["loss"] else extrapolate(loss),
+        "loss": curves["loss"],
         "why": why,
         "classes": classes,
     }

@@ -65,6 +65,19 @@ def test_no_figure_is_told_where_there_is_none() -> None:
     assert "not clearly lower" in flat["why"]["acc"]
 
 
+def test_nothing_is_told_of_a_curve_that_would_rise_again() -> None:
+    chances = np.array([0.95, 0.95, 0.94, 0.94, 0.9, 0.6])  # learning begins with the last size
+    labels = np.random.default_rng(0).integers(0, 10, 2000)
+    wrong = np.random.default_rng(1).random((len(SIZES), len(labels))) < chances[:, None]
+    losses = -np.log1p(-chances[:, None] * np.ones(wrong.shape))
+    late = replace(scores((0.0, 0.7, 0.5), 0), wrong=wrong, losses=losses, labels=labels)
+    outcome = judge_curve(late)
+    assert outcome["acc"] is None
+    assert outcome["loss"] is None
+    assert "error falls otherwise" in outcome["why"]["acc"]
+    assert "cross-entropy falls otherwise" in outcome["why"]["loss"]
+
+
 def test_the_class_that_gains_most_is_found_and_equal_ones_are_not_told_apart() -> None:
     hard = np.ones(10)
     hard[3] = 4
