@@ -260,6 +260,7 @@ def test_mistakes_of_a_test_are_written_the_most_confident_first(run: RunFolder,
     mistakes = other.read_mistakes()
     assert [mistake.path for mistake in mistakes] == [data.catalogue.images[index[row]].path for row in (4, 1)]
     assert [mistake.confidence for mistake in mistakes] == [0.9, 0.6]
+    nearer: list[float] = []
     for mistake in mistakes:
         assert mistake.label != mistake.prediction
         own, true = (
@@ -271,7 +272,9 @@ def test_mistakes_of_a_test_are_written_the_most_confident_first(run: RunFolder,
         with Image.open(other.mistakes / mistake.image) as image, Image.open(other.mistakes / mistake.map) as drawn:
             assert (image.size, image.format) == (drawn.size, drawn.format) == ((90, 60), "JPEG")
             assert distance(image, own.image) < 10
-            assert distance(drawn, overlay(own.image, own.map)) < distance(drawn, overlay(own.image, true.map))
+            nearer.append(distance(drawn, overlay(own.image, true.map)) - distance(drawn, overlay(own.image, own.map)))
+    assert min(nearer) >= 0  # two maps of a class that nothing speaks for are equally dark
+    assert max(nearer) > 0
     alike = other.read_look_alikes()
     assert [item.mistake for item in alike] == [mistake.image for mistake in mistakes for _ in range(3)]
     assert [item.distance for item in alike[:3]] == sorted(item.distance for item in alike[:3])

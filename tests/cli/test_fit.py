@@ -168,7 +168,7 @@ def test_a_checkpoint_is_evaluated_by_itself(
     printed = capsys.readouterr().out
     metrics = RunFolder(finished).read_metrics()
     value = metrics["test"]["acc"]["value"] if command == "test" else metrics["val"]["acc"]
-    assert str(value)[:6] in printed
+    assert f"{100 * value:.1f} %" in printed
     assert (finished / "config.yaml").stat().st_mtime_ns == before
 
 
