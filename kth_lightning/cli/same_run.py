@@ -67,7 +67,7 @@ class Begun:
             read_split(run.splits)
         except InputError:
             raise InputError(f"{run.splits} is damaged; put it back as it was, or {_ANEW}") from None
-        settings = _defaults() | flat_settings(written)  # a run of an earlier version does not tell of new flags
+        settings = _defaults(written.get("data") or {}) | flat_settings(written)
         settings["data.balance"] = named_balance(settings.get("data.balance"))
         return cls(run, settings, run.read_start())
 
@@ -152,10 +152,12 @@ class Begun:
             )
 
 
-def _defaults() -> dict[str, Any]:
+def _defaults(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the data settings of which a run does not tell, since flags are new since it was written."""
     parser = Parser()
     parser.add_class_arguments(ImageData, "data", skip={"seed"})  # that is --seed_everything's
-    return flat_settings(parser.get_defaults().as_dict())
+    new = {name: value for name, value in parser.get_defaults()["data"].as_dict().items() if name not in told}
+    return flat_settings({"data": new}) if new else {}
 
 
 def with_split(data: Namespace, run: RunFolder) -> Namespace:
