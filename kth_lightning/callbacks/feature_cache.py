@@ -27,7 +27,7 @@ from kth_lightning.models.fingerprint import fingerprint
 from kth_lightning.models.folding import Folded, has_norms
 from kth_lightning.stores.store import CLEAN, MIRRORED, Store
 
-_BATCH, _ACCELERATED_BATCH = 32, 256
+_BATCH, _ACCELERATED_BATCH = 8, 256  # what eight images become stays in the cache of a CPU
 _AT_ONCE = 256  # rows a file
 
 _STAGES: dict[Part, tuple[str, str]] = {

@@ -32,6 +32,7 @@ class Poisoned(BenchmarkCNN):
         return super().tail(features).masked_fill(hit[:, None], float("nan"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("position", [0, 39], ids=["first", "last"])
 def test_a_loss_that_is_no_number_stops_training_and_names_the_image(
     position: int, images: Path, tmp_path: Path
@@ -61,6 +62,7 @@ def test_a_loss_that_is_no_number_stops_training_and_names_the_image(
     assert all(value.isfinite().all() for value in kept["state_dict"].values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", ["1", "2"])
 def test_training_that_breaks_gets_one_sentence_from_all_processes(devices: str, images: Path, tmp_path: Path) -> None:
     args = [*SMALL, "--data.root", str(images), "--run_dir", str(tmp_path / "run"), "--model.optimizer", "SGD"]
@@ -74,6 +76,7 @@ def test_training_that_breaks_gets_one_sentence_from_all_processes(devices: str,
     assert "--model.optimizer.lr" in error
 
 
+@pytest.mark.slow
 def test_a_diverging_learning_rate_is_named(images: Path, tmp_path: Path) -> None:
     flags = ["--data.root", str(images), "--run_dir", str(tmp_path), "--trainer.max_epochs", "4"]
     flags += ["--model.optimizer", "SGD"]
@@ -82,6 +85,7 @@ def test_a_diverging_learning_rate_is_named(images: Path, tmp_path: Path) -> Non
         main([*SMALL, *ALONE, *flags])
 
 
+@pytest.mark.slow
 def test_a_run_that_learnt_nothing_says_so(images: Path, tmp_path: Path) -> None:
     flags = ["--data.root", str(images), "--run_dir", str(tmp_path), "--trainer.max_epochs", "5"]
     flags += ["--model.batch_norm", "false", "--model.optimizer.lr", "1e-12", "--data.augmentation", "none"]
@@ -89,6 +93,7 @@ def test_a_run_that_learnt_nothing_says_so(images: Path, tmp_path: Path) -> None
         main([*SMALL, *ALONE, *flags])
 
 
+@pytest.mark.slow
 def test_validation_labels_that_are_wrong_are_noticed(images: Path, tmp_path: Path) -> None:
     folder = tmp_path / "animals"
     for number, part in enumerate(("train", "valid", "test")):

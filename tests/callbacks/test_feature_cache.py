@@ -41,6 +41,7 @@ def losses(model: L.LightningModule, data: ImageData, store: FeatureCache | None
     return kept.found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "tta_flip"), [(FeatureHead, False), (FineTuned, False), (FineTuned, True)])
 def test_a_store_gives_the_figures_that_images_give(
     kind: type[FeatureHead | FineTuned], tta_flip: bool, data: Callable[..., ImageData]
@@ -53,6 +54,7 @@ def test_a_store_gives_the_figures_that_images_give(
     assert found[1] == pytest.approx(found[0], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_maps_stored_with_a_head_spare_fine_tuning_the_trunk(data: Callable[..., ImageData], tmp_path: Path) -> None:
     found, seen = [], []
 
@@ -145,6 +147,7 @@ class Averaged(Classifier):
         return self.dense(features)
 
 
+@pytest.mark.slow
 def test_a_batch_that_the_memory_does_not_hold_is_computed_in_halves(
     data: Callable[..., ImageData], tmp_path: Path
 ) -> None:

@@ -50,6 +50,7 @@ def train(images: Path, run: Path, make: type[Classifier], seen: Seen, **setting
 RESNET = {"backbone": "resnet10t", "weights": "none"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "settings", "threads"),
     [

@@ -17,6 +17,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return RunFolder(folder)
 
 
+@pytest.mark.slow
 def test_a_run_shows_its_most_confident_mistakes_with_their_maps(run: RunFolder) -> None:
     predictions, mistakes = run.read_predictions(), run.read_mistakes()
     wrong = {
@@ -56,6 +57,7 @@ def test_a_report_that_was_lost_is_written_again(run: RunFolder) -> None:
     assert run.report.exists()
 
 
+@pytest.mark.slow
 def test_images_without_masks_give_no_localisation(images: Path, tmp_path: Path) -> None:
     main(["fit", "--model", "BenchmarkCNN", "--data.root", str(images), "--run_dir", str(tmp_path), *SMALL])
     run = RunFolder(tmp_path)

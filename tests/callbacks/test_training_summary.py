@@ -54,6 +54,7 @@ def directions(run: RunFolder, data: ImageData, view: int) -> Tensor:
     return functional.normalize(vectors - novelty.CENTRED * vectors.mean(0))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_keeps_the_vectors_of_its_training_images(run: RunFolder, images: Path) -> None:
     data = data_of(run, images, views=2)
     kept = read_checkpoint(run.best_checkpoint)["novelty"]

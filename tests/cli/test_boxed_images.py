@@ -60,6 +60,7 @@ def run(folder: Path) -> RunFolder:
     return RunFolder(folder / "run")
 
 
+@pytest.mark.slow
 def test_each_box_is_classified_by_what_it_shows(run: RunFolder) -> None:
     tested = run.read_predictions()
     assert len(tested.names) == len(set(tested.names)) == 12

@@ -90,6 +90,7 @@ def images(data: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(data, tmp_path / "images"))
 
 
+@pytest.mark.slow
 def test_a_wrong_label_is_the_first_of_all_images(compared: Path) -> None:
     rows = table(compared / "suspects.csv")
     assert list(rows[0]) == ["path", "label", "suggested", "score", "decision", "sha256"]
@@ -104,6 +105,7 @@ def test_a_wrong_label_is_the_first_of_all_images(compared: Path) -> None:
     assert page.index(WRONG) < page.index("/000.png")
 
 
+@pytest.mark.slow
 def test_features_that_are_stored_rank_also_where_training_is_poor(data: Path, tmp_path: Path) -> None:
     flags = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1", "--data.views", "0"]
     main(compare(Path("head"), data, tmp_path, *flags))
@@ -128,6 +130,7 @@ def corrected(tmp_path_factory: pytest.TempPathFactory, recipe: Path, data: Path
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_honours_corrections_and_counts_them(corrected: Path) -> None:
     trained = labels(corrected)
     assert trained[WRONG] == "class0"

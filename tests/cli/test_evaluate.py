@@ -53,6 +53,7 @@ def evaluation(tiny_run: RunFolder, new: Path, tmp_path_factory: pytest.TempPath
     return evaluate("test", tiny_run, tmp_path_factory.mktemp("evaluation") / "folder", "--data.root", new)
 
 
+@pytest.mark.slow
 def test_new_images_need_no_config_and_give_a_folder_like_a_runs(evaluation: RunFolder) -> None:
     metrics, predictions = evaluation.read_metrics(), evaluation.read_predictions()
     right = predictions.probabilities.argmax(1) == predictions.labels

@@ -82,6 +82,7 @@ def noise(file: Path, width: int = 80, height: int = 60) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_every_image_gets_an_overlay_of_its_own_and_a_row(
     run: RunFolder, command: Callable[..., list[dict[str, str]]], tmp_path: Path
 ) -> None:

@@ -184,6 +184,7 @@ def test_a_chart_that_cannot_be_drawn_costs_a_warning_and_not_the_page(
     assert (tmp_path / "out" / "originals.png").is_file()
 
 
+@pytest.mark.slow
 def test_of_very_many_classes_some_are_shown_and_all_are_counted(
     tmp_path: Path, make_folder: Callable[..., Path]
 ) -> None:
@@ -218,6 +219,7 @@ def test_a_split_asked_for_that_cannot_be_read_is_an_error(
     assert "there is no such file" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1280, "dark")])
 def test_the_page_is_sound_in_a_browser(chromium: Any, explored: Path, width: int, scheme: str) -> None:
     page = chromium.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)

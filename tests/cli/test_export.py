@@ -70,6 +70,7 @@ def untrained(backbone: str, file: Path) -> Path:
     return file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["benchmark", "vgg19", "tf_efficientnet_lite0"])
 def test_onnx_gives_pytorchs_probabilities_for_any_size_and_batch(
     model: str, tiny_run: RunFolder, tmp_path: Path
@@ -101,6 +102,7 @@ def beside_every_third(checkpoint: Path, files: list[Path], copy: Path) -> Path:
     return copy
 
 
+@pytest.mark.slow
 def test_onnx_tells_pytorchs_novelty(
     tiny_run: RunFolder, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -126,6 +128,7 @@ def test_onnx_tells_pytorchs_novelty(
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["onnx", "pt2"])
 def test_a_later_command_of_the_process_knows_the_model_by_its_name(
     kind: str, tmp_path: Path, capsys: pytest.CaptureFixture
@@ -139,6 +142,7 @@ def test_a_later_command_of_the_process_knows_the_model_by_its_name(
     assert "kth_lightning.FeatureHead" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_files_carry_their_labels_and_may_be_calibrated(
     tiny_run: RunFolder,
     images: Path,
@@ -170,6 +174,7 @@ def test_the_files_carry_their_labels_and_may_be_calibrated(
         assert np.abs(given - probabilities(plain, noise(*shape))).max() < 1e-5
 
 
+@pytest.mark.slow
 def test_the_test_images_of_the_run_are_what_it_is_checked_on(
     tiny_run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

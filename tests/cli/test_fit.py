@@ -36,6 +36,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
     return run_dir
 
 
+@pytest.mark.slow
 def test_run_folder_holds_what_is_documented(finished: Path) -> None:
     files = {str(path.relative_to(finished)) for path in finished.rglob("*") if path.is_file()}
     documented = {"config.yaml", "splits.csv", "metrics.json", "history.csv", "predictions.csv", "confusion.csv"}
@@ -62,6 +63,7 @@ def test_history_has_each_epochs_own_training_figures(finished: Path) -> None:
     assert len(set(losses)) == 3
 
 
+@pytest.mark.slow
 def test_lightnings_check_of_validation_before_training_changes_no_figure(
     finished: Path, images: Path, tmp_path: Path
 ) -> None:
@@ -86,6 +88,7 @@ def test_another_configuration_in_a_run_folder_is_refused_by_the_keys_name(
     assert "0.5" in error
 
 
+@pytest.mark.slow
 def test_config_yaml_alone_repeats_the_run(finished: Path, tmp_path: Path) -> None:
     main(["fit", "--config", str(finished / "config.yaml"), "--run_dir", str(tmp_path / "again")])
     assert history(tmp_path / "again") == history(finished)
@@ -108,12 +111,14 @@ def test_best_checkpoint_is_complete_and_last_holds_the_tail_alone(finished: Pat
     assert best["hyper_parameters"]["class_names"] == ["class0", "class1", "class2"]
 
 
+@pytest.mark.slow
 def test_splits_of_a_run_can_be_given_back(finished: Path, images: Path, tmp_path: Path) -> None:
     flags = ["--data.root", str(images), "--trainer.max_epochs", "1", "--data.split_seed", "7"]
     main(fit("configs/head.yaml", tmp_path / "run", *flags, "--data.splits", str(finished / "splits.csv")))
     assert (tmp_path / "run/splits.csv").read_text() == (finished / "splits.csv").read_text()
 
 
+@pytest.mark.slow
 def test_the_average_of_the_weights_is_what_is_kept_and_tested(images: Path, tmp_path: Path) -> None:
     flags = [*EXACT, "--data.root", str(images), "--trainer.max_epochs", "4", "--ema_decay", "0.9"]
     main(
@@ -157,6 +162,7 @@ def test_an_average_that_is_none_is_refused_before_any_work(capsys: pytest.Captu
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["validate", "test"])
 def test_a_checkpoint_is_evaluated_by_itself(
     command: str, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture
@@ -172,6 +178,7 @@ def test_a_checkpoint_is_evaluated_by_itself(
     assert (finished / "config.yaml").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_what_a_checkpoint_has_seen_is_said_before_it_is_tested(
     finished: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -249,6 +256,7 @@ def test_bad_settings_get_one_sentence(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("argv", [["frobnicate"], ["fit", "--data.rooot", "x"], ["fit", "--config", "BROKEN"]], ids=str)
 def test_the_real_command_answers_a_mistake_in_one_line(argv: list[str], tmp_path: Path) -> None:
     (tmp_path / "broken.yaml").write_text("model: [\n")

@@ -68,6 +68,7 @@ def sites(run: RunFolder) -> dict[str, set[str]]:
     return found
 
 
+@pytest.mark.slow
 def test_places_are_whole_in_the_split_and_parted_in_the_random_one(comparison: Path) -> None:
     assert all(len(parts) == 1 for parts in sites(RunFolder(comparison / "tiny")).values())
     assert any(len(parts) > 1 for parts in sites(RunFolder(comparison / "random-split/tiny")).values())

@@ -47,6 +47,7 @@ def read(run_dir: Path, name: str) -> tuple[object, str]:
 LOCAL = ["--launcher", "local", "--parallel", "2"]
 
 
+@pytest.mark.slow
 def test_trainings_side_by_side_are_those_of_the_plain_command(
     command: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -42,6 +42,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory, data: Path, head: RunFolder)
     return run
 
 
+@pytest.mark.slow
 def test_a_head_that_knew_test_images_is_said_loudly_and_stands_in_metrics_table_and_report(
     data: Path, head: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -66,6 +67,7 @@ def test_a_head_that_knew_test_images_is_said_loudly_and_stands_in_metrics_table
     assert "CAUTION: these models were NOT tested on the same images" in page
 
 
+@pytest.mark.slow
 def test_a_run_on_the_split_of_its_head_has_no_such_word(
     data: Path, head: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -78,6 +80,7 @@ def test_a_run_on_the_split_of_its_head_has_no_such_word(
     assert head.read_metrics()["leakage"] is None
 
 
+@pytest.mark.slow
 def test_a_head_that_does_not_say_what_it_knows_is_said_too(
     data: Path, head: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -115,6 +118,7 @@ def test_what_a_head_knew_is_handed_down_to_whatever_starts_from_it(
     )
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_what_it_knows_of_its_head_and_does_not_need_it(
     data: Path, head: RunFolder, tuned: RunFolder, tmp_path: Path
 ) -> None:
@@ -129,6 +133,7 @@ def test_a_resumed_run_keeps_what_it_knows_of_its_head_and_does_not_need_it(
     assert json.loads(run.start.read_text()) == start
 
 
+@pytest.mark.slow
 def test_another_head_at_the_same_place_is_refused(
     data: Path, head: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -48,6 +48,7 @@ def part(run: RunFolder, name: str) -> set[str]:
     return {row.path for row in read_split(run.splits) if row.part == name}
 
 
+@pytest.mark.slow
 def test_shares_grow_inside_each_other_and_every_image_is_tested_once_at_each(drawn: CurveFolder) -> None:
     tested = {size: [] for size in range(1, 5)}
     for fold in range(3):

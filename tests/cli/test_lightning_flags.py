@@ -53,6 +53,7 @@ def test_a_gpu_that_is_left_alone_on_purpose_is_not_asked_after(
     assert not [warning for warning in recwarn if "GPU" in str(warning.message)]
 
 
+@pytest.mark.slow
 def test_one_batch_is_not_all_of_them(fit: Callable[..., RunFolder]) -> None:
     one = fit("--trainer.limit_train_batches", 1, name="one")
     whole = fit("--trainer.limit_train_batches", 1.0, name="whole")
@@ -71,6 +72,7 @@ def test_a_run_that_validates_every_other_epoch(fit: Callable[..., RunFolder]) -
     assert [step for step, _ in shown(run, "train/loss")] == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_a_run_that_validates_twice_an_epoch(fit: Callable[..., RunFolder]) -> None:
     run = fit("--trainer.val_check_interval", 0.5, "--monitor", "val/loss_calibrated")
     history = run.read_history()
@@ -89,6 +91,7 @@ def test_patience_counts_validations(fit: Callable[..., RunFolder]) -> None:
     assert [row["step"] for row in validated(run)] == [2, 4, 6, 8]
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_where_validation_counts_over_epochs(
     fit: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -120,6 +123,7 @@ def test_a_fast_dev_run_writes_nothing(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_overfitting_sees_the_same_batches_in_the_same_order(fit: Callable[..., RunFolder]) -> None:
     run = fit(
         "--trainer.overfit_batches", 2, "--model.optimizer.lr", 0, "--model.dropout", 0, "--trainer.max_epochs", 3
@@ -129,6 +133,7 @@ def test_overfitting_sees_the_same_batches_in_the_same_order(fit: Callable[..., 
     assert len({row["train/loss"] for row in history}) == 1
 
 
+@pytest.mark.slow
 def test_gradients_are_gathered_and_clipped(fit: Callable[..., RunFolder]) -> None:
     whole = ["--trainer.max_epochs", 1, "--model.dropout", 0]
     run = fit(*whole, "--trainer.accumulate_grad_batches", 3, name="gathered")

@@ -38,12 +38,14 @@ def test_prepare_prints_the_summary_of_a_folder(images: Path, capsys: pytest.Cap
     assert "60 of 60 files usable in 3 classes" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @needs_archive
 def test_prepare_of_the_real_archive_counts_as_published(capsys: pytest.CaptureFixture) -> None:
     main(["prepare", "--data.archive", str(ARCHIVE)])
     assert "1738 of 1739 files usable in 19 classes" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @needs_archive
 def test_a_head_learns_the_real_animals(tmp_path: Path) -> None:
     args = ["fit", "--config", "configs/best.yaml", "--data.archive", str(ARCHIVE), "--data.image_size", "96"]

@@ -23,6 +23,7 @@ def own(tmp_path_factory: pytest.TempPathFactory, make_folder: Callable[..., Pat
     return root
 
 
+@pytest.mark.slow
 def test_fit_of_a_folder_alone_takes_the_best_recipe_and_says_what_came_of_it(
     own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
@@ -87,6 +88,7 @@ def test_without_weights_fit_names_the_ways_out_before_any_work(
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.slow
 def test_compare_of_own_images_takes_the_best_recipe_first(
     own: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -107,6 +107,7 @@ def interrupt(command: list[str], folder: Path) -> None:
     assert stopped.value.code == 130
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_an_interrupted_command_leaves_no_table_and_goes_on_when_repeated(
     tiny_run: RunFolder, images: Path, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture

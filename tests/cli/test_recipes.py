@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[2]
 RECIPES = sorted(path.relative_to(ROOT) for path in (ROOT / "configs").glob("**/*.yaml") if path.name != "debug.yaml")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
 def test_every_recipe_runs_on_the_sample(recipe: Path, tmp_path: Path) -> None:
     debug = ["--config", str(ROOT / "configs/debug.yaml"), "--trainer.accelerator", "cpu", "--trainer.devices", "1"]

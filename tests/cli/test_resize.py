@@ -58,6 +58,7 @@ def by_hand(resize: str, image: Image.Image) -> npt.NDArray[np.uint8]:
     return np.asarray(square)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resize", SHAPES)
 def test_the_checkpoint_alone_repeats_what_the_run_saw(resize: str, fitted: dict[str, RunFolder], wide: Path) -> None:
     run = fitted[resize]

@@ -34,6 +34,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunFolder]:
     return root, run
 
 
+@pytest.mark.slow
 def test_macro_recall_and_the_classes_lead(trained: tuple[Path, RunFolder], capsys: pytest.CaptureFixture) -> None:
     root, run = trained
     new = run.path.parent / "new"
@@ -58,6 +59,7 @@ def test_metrics_have_the_figures_of_every_class(trained: tuple[Path, RunFolder]
         assert row["recall"]["low"] < row["recall"]["high"]
 
 
+@pytest.mark.slow
 def test_a_run_of_a_version_that_knew_true_and_false_is_the_same_run(
     trained: tuple[Path, RunFolder], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

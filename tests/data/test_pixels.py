@@ -90,6 +90,7 @@ def test_decoding_that_was_interrupted_goes_on(
     assert all(file.stat().st_mtime_ns == time for file, time in before.items())
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_build_one_store(catalogue: Catalogue, tmp_path: Path) -> None:
     argv = [sys.executable, "-c", BUILDING, str(catalogue.root), str(tmp_path / "cache")]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

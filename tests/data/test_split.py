@@ -56,6 +56,7 @@ def totals(split: Split) -> Counter[str]:
     return Counter(split.parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(40))
 def test_each_class_is_shared_out_within_one_image_of_its_share(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -157,6 +158,7 @@ def test_a_class_of_a_few_large_groups_is_in_every_part(seed: int) -> None:
     assert all(split.counts(catalogue)[part]["video"] >= 4 for part in ("train", "val", "test"))
 
 
+@pytest.mark.slow
 def test_the_real_archive_is_split_1458_180_100(tmp_path: Path) -> None:
     archive = os.environ.get("KTH_ANIMALS_ARCHIVE")
     if not archive:

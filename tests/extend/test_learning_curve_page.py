@@ -8,6 +8,7 @@ import pytest
 PAGE = (Path(__file__).parents[2] / "docs" / "learning-curve.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_lines_of_python_draw_a_curve_on_stored_features(
     make_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

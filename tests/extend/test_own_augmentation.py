@@ -68,6 +68,7 @@ def test_an_augmentation_goes_the_whole_way_and_goes_on_with_the_same_views(
     assert "<code>--data.augmentation mine.Darker</code>" in page
 
 
+@pytest.mark.slow
 def test_a_transform_is_given_by_its_class_path_and_a_function_by_its_path(
     mine: Mine, images: Path, tmp_path: Path, tiny_fit: Callable
 ) -> None:

@@ -38,6 +38,7 @@ class OnInstance(L.Callback):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags", [[], ["--trainer.val_check_interval", "2", "--trainer.accumulate_grad_batches", "2"]], ids=["", "midway"]
 )

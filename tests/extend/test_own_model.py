@@ -127,6 +127,7 @@ def epochs(run: RunFolder) -> list[dict[str, str]]:
     return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
 
+@pytest.mark.slow
 def test_a_network_with_parts_of_ones_own_goes_the_whole_way(
     mine: Callable[[str], None],
     images: Path,
@@ -184,6 +185,7 @@ def test_a_network_with_parts_of_ones_own_goes_the_whole_way(
     assert "Net" in (tmp_path / "net.onnx.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_editing_ones_trunk_gives_other_features(mine: Callable[[str], None], images: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     stores = []
@@ -247,6 +249,7 @@ def test_lightnings_trainer_alone_trains_it_and_its_checkpoint_predicts(
     assert predictor(image).probability == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_killed_run_of_it_goes_on_to_the_same_bits(mine: Callable[[str], None], images: Path, tmp_path: Path) -> None:
     mine(NET)
     straight, killed = (RunFolder(tmp_path / name) for name in ("straight", "killed"))

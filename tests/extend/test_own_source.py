@@ -53,6 +53,7 @@ def parts(run: RunFolder) -> dict[str, str]:
         return {row["path"]: row["part"] for row in csv.DictReader(stream)}
 
 
+@pytest.mark.slow
 def test_a_source_goes_the_whole_way_and_its_groups_stay_whole(
     mine: Mine, images: Path, tmp_path: Path, tiny_fit: Callable, whole_way: Callable
 ) -> None:
@@ -71,6 +72,7 @@ def test_a_source_goes_the_whole_way_and_its_groups_stay_whole(
         assert part == found[f"{label}/{int(number) // 2 * 2:03}.png"]
 
 
+@pytest.mark.slow
 def test_other_commands_take_the_same_flags(
     mine: Mine, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -131,6 +133,7 @@ def test_a_source_that_cannot_be_one_is_one_sentence(
     assert message in refusal("prepare", "--data.source", *argv)
 
 
+@pytest.mark.slow
 def test_a_data_set_of_torchvision_goes_the_whole_way(
     mnist: Path, tmp_path: Path, tiny_fit: Callable, whole_way: Callable
 ) -> None:

@@ -2,6 +2,8 @@ import csv
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from kth_lightning.cli.main import main
 from kth_lightning.data.module import ImageData
 from kth_lightning.data.split_table import split_rows
@@ -30,6 +32,7 @@ def parts(run: RunFolder) -> dict[str, str]:
         return {row["path"]: row["part"] for row in csv.DictReader(stream)}
 
 
+@pytest.mark.slow
 def test_a_table_goes_the_whole_way_with_the_split_that_it_prescribes(
     images: Path, tmp_path: Path, tiny_fit: Callable, whole_way: Callable
 ) -> None:

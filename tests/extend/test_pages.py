@@ -116,6 +116,7 @@ def test_every_block_is_run_by_some_test(block: Block) -> None:
             assert all(f'"{flag}"' in source for flag in flags if flag.startswith("--"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", commands())
 def test_a_command_of_a_page_is_understood(
     line: str, parse: Callable[[list[str]], None], mine: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
@@ -126,6 +127,7 @@ def test_a_command_of_a_page_is_understood(
     parse(words(line))
 
 
+@pytest.mark.slow
 def test_the_tutorial_goes_from_a_folder_to_predictions(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
@@ -143,6 +145,7 @@ def test_the_tutorial_goes_from_a_folder_to_predictions(
     assert "60 of 60 images classified" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_lines_of_python_of_using_and_folders(
     tiny_run: RunFolder, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

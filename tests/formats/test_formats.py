@@ -38,6 +38,7 @@ def test_there_are_archives_and_they_are_small() -> None:
     assert all(file.stat().st_size < 600_000 for file in ARCHIVES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_a_run_of_an_earlier_version_is_reported_predicted_with_and_explained(
     runs: Path, name: str, tmp_path: Path, capsys: pytest.CaptureFixture
@@ -58,6 +59,7 @@ def test_a_run_of_an_earlier_version_is_reported_predicted_with_and_explained(
     assert list((tmp_path / "maps").rglob("*.*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_a_checkpoint_of_an_earlier_version_is_exported(runs: Path, name: str, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")

@@ -92,6 +92,7 @@ def test_a_terminal_gets_a_bar_with_name_place_and_time_that_goes_away() -> None
     assert not last.strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cached", [False, True], ids=["first", "again"])
 def test_a_run_shows_each_stage_in_its_place(
     cached: bool,

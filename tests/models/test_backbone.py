@@ -68,6 +68,7 @@ def sized_for(network: Any, images: Tensor) -> Tensor:
     return images
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", known(*STAGES, *WHOLE))
 def test_features_are_timms_own(name: str, images: Tensor, tmp_path: Path) -> None:
     network = network_of(name)
@@ -96,6 +97,7 @@ def test_a_vision_transformer_is_pooled_over_its_patches(name: str, images: Tens
         torch.testing.assert_close(model.features(sized), expected, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", known(*STAGES, "test_vit", "vit_tiny_patch16_224", ROPE))
 def test_the_cut_changes_no_logits(name: str, images: Tensor, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"weights": saved(network_of(name), tmp_path), "image_size": images.shape[-1]}
@@ -112,6 +114,7 @@ def test_the_cut_changes_no_logits(name: str, images: Tensor, tmp_path: Path) ->
             FineTuned(3, name, trained_stages=99, **settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", known(ROPE, "efficientvim_m1"))
 def test_a_network_whose_modules_take_more_than_one_tensor_is_fine_tuned(name: str) -> None:
     check_classifier(FineTuned, backbone=name, weights="none")
@@ -123,6 +126,7 @@ def test_a_network_whose_modules_take_more_than_one_tensor_is_fine_tuned(name: s
     assert trained + kept < 1.1 * sum(item.numel() for item in network.parameters())
 
 
+@pytest.mark.slow
 def test_a_network_whose_modules_return_a_size_beside_their_data_is_fine_tuned() -> None:
     model = FineTuned(3, "mvitv2_tiny", weights="none", image_size=224).eval()
     assert min(sum(item.numel() for item in part.parameters()) for part in (model.trunk, model.stages)) > 0

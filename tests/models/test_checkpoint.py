@@ -40,6 +40,7 @@ def probabilities(run: RunFolder, images: Path) -> torch.Tensor:
         return model(data.images(index, torch.zeros_like(index), torch.device("cpu"))).double().softmax(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["head", "benchmark", "finetune"])
 def test_a_checkpoint_alone_predicts_what_its_run_wrote(
     model: str, head: RunFolder, fit: Callable[..., RunFolder], images: Path

@@ -170,6 +170,7 @@ def test_no_network_is_found_out_in_under_10_seconds() -> None:
         pytest.skip("there is a network")
 
 
+@pytest.mark.slow
 def test_the_hubs_cache_comes_first_and_a_hub_that_never_answers_costs_under_10_seconds(tmp_path: Path) -> None:
     repository = tmp_path / "hub" / "models--timm--resnet10t.c3_in1k"
     (repository / "refs").mkdir(parents=True)

@@ -37,6 +37,7 @@ def rgb(colour: str) -> tuple[int, ...]:
     return tuple(bytes.fromhex(colour[1:]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epochs", [1, 3, 500])
 def test_curves_show_training_validation_and_test(tmp_path: Path, epochs: int):
     with_test, without = tmp_path / "new" / "with.png", tmp_path / "without.png"

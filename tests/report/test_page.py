@@ -140,6 +140,7 @@ def test_report_of_a_run_says_the_result_in_words_and_in_a_table(tmp_path: Path)
     assert page.row("data, sha256") == ["data, sha256", "abababababab"]
 
 
+@pytest.mark.slow
 def test_article_stands_beside_results_on_its_own_images_only(tmp_path: Path) -> None:
     page = Page(write_report(finished_run(tmp_path / "run", source="kth", model="FineTuned").path))
     assert "Fine-tuned VGG19 classifies 27 of 30" in page.text
@@ -169,6 +170,7 @@ def test_confusion_matrix_and_most_confused_pairs_count_images(tmp_path: Path) -
     assert page.row("emu", "2") == ["emu", "2", "", "8"]
 
 
+@pytest.mark.slow
 def test_hundreds_of_classes_are_shown_as_an_image(tmp_path: Path) -> None:
     names = [f"species {position}" for position in range(150)]
     page = Page(write_report(finished_run(tmp_path / "run", 280, names=names, images=range(300)).path))
@@ -190,6 +192,7 @@ def test_mistakes_are_shown_most_confident_first_with_image_and_map(tmp_path: Pa
     assert "74.5 % sure; it is emu" in page.text
 
 
+@pytest.mark.slow
 def test_mistakes_without_images_are_listed(tmp_path: Path) -> None:
     run = finished_run(tmp_path / "run", 29)
     assert "1 mistake in 30 images." in Page(write_report(run.path)).text
@@ -206,6 +209,7 @@ def test_run_without_mistakes_says_so(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_calibration_is_given_raw_and_after_the_temperature(tmp_path: Path) -> None:
     page = Page(write_report(finished_run(tmp_path, 30).path))
     assert "They differ by 10.0 percentage points (expected calibration error)" in page.text
@@ -224,6 +228,7 @@ def test_localisation_is_given_per_class_and_for_each_model(tmp_path: Path) -> N
     assert ["finetune", "30", "80.0 % (70.0–90.0)", "0.800", "0.800"] in page.rows
 
 
+@pytest.mark.slow
 def test_comparison_tells_whether_differences_are_more_than_chance(tmp_path: Path) -> None:
     for folder, model, correct in (
         ("benchmark", "BenchmarkCNN", 9),
@@ -249,6 +254,7 @@ def test_comparison_tells_whether_differences_are_more_than_chance(tmp_path: Pat
     assert (tmp_path / "figures" / "accuracy_time.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_models_that_are_equally_good_are_called_so(tmp_path: Path) -> None:
     finished_run(tmp_path / "head", 28)
     finished_run(tmp_path / "finetune", 28, model="FineTuned")
@@ -315,6 +321,7 @@ def test_a_difference_that_one_fold_makes_is_no_claim(tmp_path: Path) -> None:
     assert [item["verdict"] for item in table(tmp_path / "differences.csv")] == ["open"]
 
 
+@pytest.mark.slow
 def test_folds_and_seeds_are_told_apart(tmp_path: Path) -> None:
     finished_folds(tmp_path, {"head": [20, 22, 19, 21, 21, 23], "finetune": [30, 30, 29, 29, 29, 30]}, seeds=2)
     page = Page(write_report(tmp_path))
@@ -465,6 +472,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {item.name: write_report(item) for item in (folder / "compare", evil.path, folder / "many")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["compare", "evil <b>&", "many"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
@@ -495,6 +503,7 @@ def test_page_is_whole_and_readable_in_a_browser(
     context.close()
 
 
+@pytest.mark.slow
 def test_page_prints_on_paper_from_edge_to_edge(chromium: Any, reports: dict[str, Path]) -> None:
     page = chromium.new_page(viewport={"width": 688, "height": 1000})  # A4 less the margins, at 96 dots per inch
     page.goto(reports["many"].as_uri())

@@ -133,6 +133,7 @@ def test_what_is_no_file_is_never_waited_for(prepared: Prepared, root: Path, kin
     assert all(reason.startswith("unreadable: ") for reason in audit.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pipe", "device", "zeros", "vanished"])
 def test_predict_gives_a_bad_image_a_row_with_its_reason(tiny_run: RunFolder, tmp_path: Path, kind: str) -> None:
     good, bad = save(tmp_path / "in/good.png", 1), tmp_path / "in/bad.png"

@@ -73,6 +73,7 @@ PREPARE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("flag", "value", "sentence"), FIT, ids=[f"{flag} {value}" for flag, value, _ in FIT])
 def test_a_setting_that_makes_no_sense_is_refused_by_its_flag(
     refusal: Refusal, images: Path, tmp_path: Path, flag: str, value: str, sentence: str

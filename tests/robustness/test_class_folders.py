@@ -47,6 +47,7 @@ def test_a_class_keeps_its_name_whatever_it_is(prepared: Prepared, root: Path, n
 ODD = ["two words", "🐈 Zürich", "line\nbreak", 'comma, "quoted"', "$x^$", "\ue000", "دب"]
 
 
+@pytest.mark.slow
 def test_odd_class_names_come_back_from_training_prediction_and_pictures(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -83,6 +84,7 @@ def test_an_odd_name_in_a_refusal_does_not_break_its_line(refusal: Refusal, root
     assert line.isprintable()
 
 
+@pytest.mark.slow
 def test_a_validation_folder_without_a_rare_class_is_trained_on_and_said(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -235,6 +237,7 @@ def test_an_image_that_vanishes_before_training_is_named(refusal: Refusal, root:
     assert "class 'cat' has 1 image to draw from and needs 3" in line
 
 
+@pytest.mark.slow
 def test_a_class_name_does_not_steer_the_terminal(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     for number in range(3):
         save(root / "\x1b[31mred" / f"{number}.png", 50 + number)

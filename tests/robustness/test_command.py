@@ -78,6 +78,7 @@ def _environment(position: Path) -> dict[str, str]:
     return os.environ | {"KTH_LIGHTNING_CACHE": str(position / "cache")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_the_command_answers_bad_input_in_one_line_and_changes_nothing(
     name: str, tiny_run: RunFolder, root: Path, tmp_path: Path
@@ -98,6 +99,7 @@ def test_the_command_answers_bad_input_in_one_line_and_changes_nothing(
     assert not (position / "ran").exists()
 
 
+@pytest.mark.slow
 def test_the_command_leaves_bad_images_out_and_ends_well(root: Path, tmp_path: Path) -> None:
     (root / "cat/zeros.jpg").write_bytes(bytes(1000))
     _pipe(root / "dog/pipe.png")
@@ -107,6 +109,7 @@ def test_the_command_leaves_bad_images_out_and_ends_well(root: Path, tmp_path: P
     assert "6 of 8 files usable in 2 classes\n  unreadable: 2 (cat/zeros.jpg, dog/pipe.png)\n" in done.stdout
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_command_in_one_line_with_status_130(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "kth_lightning", "prepare", "--data.sample_size", "100000"]
     with subprocess.Popen(

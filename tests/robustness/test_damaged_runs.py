@@ -88,6 +88,7 @@ CASES: dict[str, tuple[Damage, str, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_damaged_run_is_not_gone_on_with_and_loses_nothing(
     name: str, run: RunFolder, images: Path, refusal: Callable[..., str]

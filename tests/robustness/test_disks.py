@@ -171,6 +171,7 @@ def test_maps_that_cannot_be_written_are_one_line(
     assert snapshot(root) == kept
 
 
+@pytest.mark.slow
 def test_maps_for_a_later_run_that_find_no_room_leave_it_to_the_features(
     disk: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,6 +107,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", BOMBS.values(), ids=BOMBS)
 def test_a_bomb_is_refused_before_it_fills_the_disk(
     refusal: Refused, tmp_path: Path, make: Callable[[], bytes]

@@ -81,6 +81,7 @@ def saved(content: object, **options: Any) -> bytes:
     return stream.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_code_in_a_bare_pickle_is_not_run(refused: Callable, tmp_path: Path, content: Content, protocol: int) -> None:
     hostile = pickle.dumps({**content, "state_dict": {}, "more": Hostile(tmp_path / "ran")}, protocol=protocol)

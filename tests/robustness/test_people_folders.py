@@ -96,6 +96,7 @@ def inside(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_commands_in_the_folder_of_images_never_take_their_output_for_data(
     inside: Path, prepared: Prepared, capsys: pytest.CaptureFixture
 ) -> None:
@@ -148,6 +149,7 @@ def damaged(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, RunFolder]:
 LOST = "5 of 51 files left out: 4 truncated, 1 too small; panda loses 4 of its 10"
 
 
+@pytest.mark.slow
 def test_what_is_left_out_is_said_where_people_look(damaged: tuple[str, RunFolder]) -> None:
     said, run = damaged
     (line,) = (line for line in said.splitlines() if "left out" in line)
@@ -181,6 +183,7 @@ def twelve_bits(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return run
 
 
+@pytest.mark.slow
 def test_deep_values_have_one_range_from_the_data_to_the_prediction(
     twelve_bits: RunFolder, prepared: Prepared, tmp_path: Path
 ) -> None:
@@ -209,6 +212,7 @@ def test_an_exported_file_says_what_deep_values_become(twelve_bits: RunFolder, t
     assert "test images of its run" in card  # which the file gives the same probabilities for
 
 
+@pytest.mark.slow
 def test_other_data_are_read_with_the_range_of_training(twelve_bits: RunFolder, tmp_path: Path) -> None:
     """A brighter image, added afterwards, widens neither the run's own images nor what the weights are tested on."""
     root = tmp_path / "root"
@@ -225,6 +229,7 @@ def test_other_data_are_read_with_the_range_of_training(twelve_bits: RunFolder, 
     assert losses[0] == losses[1] != losses[2]
 
 
+@pytest.mark.slow
 def test_the_range_can_be_given(twelve_bits: RunFolder, prepared: Prepared, refusal: Refusal, tmp_path: Path) -> None:
     root = twelve_bits.path.parent / "root"
     run = RunFolder(tmp_path / "run")

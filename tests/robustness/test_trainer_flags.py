@@ -60,6 +60,7 @@ CASES: list[tuple[str, str, str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("flag", "value", "sentence"), CASES, ids=[f"{flag} {value}" for flag, value, _ in CASES])
 def test_a_flag_that_cannot_be_meant_is_refused_before_anything_is_trained(
     flag: str, value: str, sentence: str, images: Path, tmp_path: Path, refusal: Callable[..., str]

@@ -77,6 +77,7 @@ def test_the_tuned_loop_has_the_network_and_the_precision_of_this_package(enviro
         assert tuned["precision"] == ("fp32" if ours["precision"] == "32-true" else "bf16")
 
 
+@pytest.mark.slow
 def test_says_in_one_sentence_that_uv_is_missing(tmp_path: Path) -> None:
     done = run("--env_dir", str(tmp_path), PATH=str(tmp_path), UV="")
     assert done.returncode == 2

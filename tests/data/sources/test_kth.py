@@ -111,6 +111,7 @@ def test_a_bad_archive_is_one_sentence_and_leaves_nothing(archive: Path, tmp_pat
     assert not (tmp_path / "cache").exists() or _entries(tmp_path / "cache") == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("KTH_ANIMALS_ARCHIVE" not in os.environ, reason="KTH_ANIMALS_ARCHIVE names no archive")
 def test_the_real_archive_has_its_known_classes_and_duplicates(tmp_path: Path) -> None:
     prepared = prepare(KthSource(os.environ["KTH_ANIMALS_ARCHIVE"]), tmp_path)
