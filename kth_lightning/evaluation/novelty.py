@@ -99,7 +99,7 @@ class Novelty(nn.Module):
         """Take the scores of images that were not trained on for what is usual, where they are numbers that vary."""
         parts = torch.stack([self._distance(vectors), _energy(logits)], dim=1)
         scale = torch.tensor([1, ENERGY]) / parts.std(0)
-        scores = (parts @ scale).sort()[0]
+        scores = (parts * scale).sum(1).sort()[0]  # a matrix product would round to autocast's eight bits
         if scores.isfinite().all():
             kept = torch.linspace(0, len(scores) - 1, min(len(scores), MOST_SCORES)).round().long()
             self.scale, self.scores = scale, scores[kept]

@@ -63,6 +63,18 @@ def with_known(directions: Tensor) -> Novelty:
     return fitted
 
 
+def test_mixed_precision_changes_nothing_of_a_summary(directions: Tensor) -> None:
+    train, known = clusters(directions[:3], 20, seed=1), clusters(directions[:3], 10, seed=3)
+    plain = Novelty.fit(train, torch.arange(60), (known, known[:, :3]))
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = Novelty.fit(train, torch.arange(60), (known, known[:, :3]))
+    assert plain is not None
+    assert mixed is not None
+    assert Novelty.of({"novelty": mixed.summary()}) is not None
+    for name, tensor in plain.summary().items():
+        assert torch.equal(mixed.summary()[name], tensor), name
+
+
 def test_beside_validation_images_novelty_is_their_share_that_is_less_unusual(
     with_known: Novelty, directions: Tensor
 ) -> None:
