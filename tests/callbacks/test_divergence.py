@@ -16,6 +16,8 @@ from kth_lightning.errors import InputError
 from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.models import BenchmarkCNN
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SMALL = ["fit", "--config", str(ROOT / "configs/sample/benchmark.yaml"), "--trainer.accelerator", "cpu"]
 SMALL += ["--trainer.precision", "32", "--data.image_size", "64", "--data.batch_size", "8"]
@@ -32,7 +34,6 @@ class Poisoned(BenchmarkCNN):
         return super().tail(features).masked_fill(hit[:, None], float("nan"))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("position", [0, 39], ids=["first", "last"])
 def test_a_loss_that_is_no_number_stops_training_and_names_the_image(
     position: int, images: Path, tmp_path: Path
@@ -62,7 +63,6 @@ def test_a_loss_that_is_no_number_stops_training_and_names_the_image(
     assert all(value.isfinite().all() for value in kept["state_dict"].values())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("devices", ["1", "2"])
 def test_training_that_breaks_gets_one_sentence_from_all_processes(devices: str, images: Path, tmp_path: Path) -> None:
     args = [*SMALL, "--data.root", str(images), "--run_dir", str(tmp_path / "run"), "--model.optimizer", "SGD"]
@@ -76,7 +76,6 @@ def test_training_that_breaks_gets_one_sentence_from_all_processes(devices: str,
     assert "--model.optimizer.lr" in error
 
 
-@pytest.mark.slow
 def test_a_diverging_learning_rate_is_named(images: Path, tmp_path: Path) -> None:
     flags = ["--data.root", str(images), "--run_dir", str(tmp_path), "--trainer.max_epochs", "4"]
     flags += ["--model.optimizer", "SGD"]
@@ -85,7 +84,6 @@ def test_a_diverging_learning_rate_is_named(images: Path, tmp_path: Path) -> Non
         main([*SMALL, *ALONE, *flags])
 
 
-@pytest.mark.slow
 def test_a_run_that_learnt_nothing_says_so(images: Path, tmp_path: Path) -> None:
     flags = ["--data.root", str(images), "--run_dir", str(tmp_path), "--trainer.max_epochs", "5"]
     flags += ["--model.batch_norm", "false", "--model.optimizer.lr", "1e-12", "--data.augmentation", "none"]
@@ -93,7 +91,6 @@ def test_a_run_that_learnt_nothing_says_so(images: Path, tmp_path: Path) -> None
         main([*SMALL, *ALONE, *flags])
 
 
-@pytest.mark.slow
 def test_validation_labels_that_are_wrong_are_noticed(images: Path, tmp_path: Path) -> None:
     folder = tmp_path / "animals"
     for number, part in enumerate(("train", "valid", "test")):

@@ -14,6 +14,8 @@ from kth_lightning.evaluation.statistics import cross_entropies
 from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.models.checkpoint import load_classifier
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -57,7 +59,6 @@ def finished(noise: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder
     return RunFolder(run_dir)
 
 
-@pytest.mark.slow
 def test_the_temperature_is_fitted_to_the_validation_images_of_the_best_epoch(finished: RunFolder, noise: Path) -> None:
     model = load_classifier(finished.best_checkpoint)
     with finished.splits.open(encoding="utf-8") as stream:
@@ -89,7 +90,6 @@ def test_fitting_the_temperature_leaves_the_history_alone(finished: RunFolder) -
     assert [row["epoch"] for row in history] == list(range(metrics["epochs"])) == [0, 1, 2]
 
 
-@pytest.mark.slow
 def test_a_run_killed_before_its_test_is_tested_with_the_temperature_it_has(finished: RunFolder, noise: Path) -> None:
     metrics, checkpoint = finished.read_metrics(), finished.best_checkpoint.read_bytes()
     finished.metrics.unlink()
@@ -99,7 +99,6 @@ def test_a_run_killed_before_its_test_is_tested_with_the_temperature_it_has(fini
     assert (again["temperature"], again["test"]) == (metrics["temperature"], metrics["test"])
 
 
-@pytest.mark.slow
 def test_a_run_killed_before_its_best_checkpoint_was_complete_is_completed(finished: RunFolder, noise: Path) -> None:
     metrics = finished.read_metrics()
     checkpoint = torch.load(finished.best_checkpoint, weights_only=True)
@@ -113,7 +112,6 @@ def test_a_run_killed_before_its_best_checkpoint_was_complete_is_completed(finis
     assert finished.read_metrics()["test"] == metrics["test"]
 
 
-@pytest.mark.slow
 def test_the_best_epoch_can_be_that_of_the_lowest_loss_after_the_temperature(tmp_path: Path) -> None:
     (tmp_path / "faint").mkdir()
     faint = draw(tmp_path / "faint", brightest=156, shift=16, wrong=())

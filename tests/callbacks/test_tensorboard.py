@@ -22,6 +22,8 @@ from kth_lightning.explain.cam import activation_maps
 from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.models import BenchmarkCNN, Classifier, FeatureHead, FineTuned
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SMALL = ["--data.image_size", "64", "--trainer.accelerator", "cpu", "--trainer.devices", "1"]
 FIGURES = ("loss", "acc", "kappa", "recall")
@@ -79,7 +81,6 @@ def _ready(server: Server) -> bool:
         return False
 
 
-@pytest.mark.slow
 def test_scalars_are_grouped_over_epochs_and_none_is_doubled(server: Server, compared: Path) -> None:
     tags = server.get("plugin/scalars/tags")
     curves = {f"{part}/{name}" for part in ("train", "val") for name in FIGURES}
@@ -169,7 +170,6 @@ def test_projector_has_the_features_that_enter_the_dense_layer(server: Server, c
     assert [row.split("\t")[0] for row in rows] == [predictions.class_names[label] for label in predictions.labels]
 
 
-@pytest.mark.slow
 def test_a_browser_shows_both_runs_in_the_table_of_hyperparameters(server: Server, chromium: Any) -> None:
     page = chromium.new_page()
     page.goto(f"{server.address}/#hparams")
@@ -178,7 +178,6 @@ def test_a_browser_shows_both_runs_in_the_table_of_hyperparameters(server: Serve
     page.close()
 
 
-@pytest.mark.slow
 def test_a_browser_draws_the_test_features_as_points(server: Server, chromium: Any, compared: Path) -> None:
     playwright = pytest.importorskip("playwright.sync_api")
     number = len(RunFolder(compared / "head").read_predictions().paths)
@@ -189,7 +188,6 @@ def test_a_browser_draws_the_test_features_as_points(server: Server, chromium: A
     page.close()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("tta_flip", [False, True])
 @pytest.mark.parametrize("kind", [BenchmarkCNN, FeatureHead, FineTuned])
 def test_watched_images_have_the_maps_of_the_whole_network(kind: Callable[..., Classifier], tta_flip: bool) -> None:
@@ -208,7 +206,6 @@ def test_watched_images_have_the_maps_of_the_whole_network(kind: Callable[..., C
                 parameter.mul_(2)
 
 
-@pytest.mark.slow
 def test_what_cannot_be_drawn_costs_a_warning_and_not_the_run(
     images: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

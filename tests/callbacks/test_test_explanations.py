@@ -6,6 +6,8 @@ from PIL import Image
 from kth_lightning.cli.main import main
 from kth_lightning.io.run_folder import RunFolder
 
+pytestmark = pytest.mark.slow
+
 SMALL = ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.precision", "32"]
 SMALL += ["--trainer.max_epochs", "1", "--data.image_size", "64"]
 
@@ -17,7 +19,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return RunFolder(folder)
 
 
-@pytest.mark.slow
 def test_a_run_shows_its_most_confident_mistakes_with_their_maps(run: RunFolder) -> None:
     predictions, mistakes = run.read_predictions(), run.read_mistakes()
     wrong = {
@@ -57,7 +58,6 @@ def test_a_report_that_was_lost_is_written_again(run: RunFolder) -> None:
     assert run.report.exists()
 
 
-@pytest.mark.slow
 def test_images_without_masks_give_no_localisation(images: Path, tmp_path: Path) -> None:
     main(["fit", "--model", "BenchmarkCNN", "--data.root", str(images), "--run_dir", str(tmp_path), *SMALL])
     run = RunFolder(tmp_path)

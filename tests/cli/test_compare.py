@@ -8,6 +8,8 @@ import yaml
 from kth_lightning.cli.main import main
 from kth_lightning.io.run_folder import RunFolder
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SMALL = ["--data.image_size", "64", "--data.views", "1", "--trainer.max_epochs", "2", "--trainer.accelerator", "cpu"]
 
@@ -19,7 +21,6 @@ def compare(images: Path, run_dir: Path, *flags: str) -> list[str]:
     return ["compare", "--data.root", str(images), "--run_dir", str(run_dir), *SMALL, *flags]
 
 
-@pytest.mark.slow
 def test_compare_trains_the_three_on_one_split_and_writes_the_table(
     images: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -55,7 +56,6 @@ def test_compare_trains_the_three_on_one_split_and_writes_the_table(
     assert [line.split() for line in again.splitlines()[2:4]] == [line.split() for line in table.splitlines()[2:4]]
 
 
-@pytest.mark.slow
 def test_folds_test_every_image_once_and_pool_the_predictions(images: Path, tmp_path: Path) -> None:
     main(compare(images, tmp_path, "--models", "head", "--folds", "3", "--trainer.devices", "1"))
     tested = [path for fold in range(3) for path in RunFolder(tmp_path / f"fold-{fold}/head").read_predictions().paths]
@@ -68,7 +68,6 @@ TINY = "model:\n  class_path: BenchmarkCNN\n  init_args: {filters: [4, 8], block
 HEAD = "model:\n  class_path: FeatureHead\n  init_args: {backbone: test_resnet, weights: none}\ndata: {views: 1}\n"
 
 
-@pytest.mark.slow
 def test_recipe_files_are_compared_beside_names_and_the_article_has_none(
     images: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -114,7 +113,6 @@ def test_recipe_files_that_cannot_be_compared_get_one_sentence(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.slow
 def test_seeds_train_from_other_beginnings_on_the_same_split(images: Path, tmp_path: Path) -> None:
     main(compare(images, tmp_path, "--models", "head", "--seeds", "2", "--trainer.devices", "1"))
     one, other = (RunFolder(tmp_path / f"seed-{seed}/head") for seed in range(2))
@@ -122,7 +120,6 @@ def test_seeds_train_from_other_beginnings_on_the_same_split(images: Path, tmp_p
     assert one.predictions.read_text() != other.predictions.read_text()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_config_yaml_of_every_part_repeats_it_bit_for_bit(precision: str, images: Path, tmp_path: Path) -> None:
     flags = ["--trainer.devices", "1", "--trainer.precision", precision, "--data.image_size", "32"]
@@ -142,7 +139,6 @@ def figures(run: RunFolder) -> list[dict[str, float]]:
     return [{name: value for name, value in row.items() if name != "seconds"} for row in run.read_history()]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "named"),
     [

@@ -17,6 +17,8 @@ from kth_lightning.cli.main import main
 from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.io.run_lock import LOCK
 
+pytestmark = pytest.mark.slow
+
 SMALL = ["--data.image_size", "48", "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1"]
 SMALL += ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.precision", "32", "--data.views", "1"]
 HOLD = "import sys, time; from pathlib import Path; from kth_lightning.io.run_lock import locked"
@@ -66,7 +68,6 @@ def folder(compared: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(compared, tmp_path / "comparison"))
 
 
-@pytest.mark.slow
 def test_models_that_are_added_when_the_images_have_grown_are_refused_and_nothing_is_written(
     images: Path, folder: Path, refusal: Refusal
 ) -> None:
@@ -80,7 +81,6 @@ def test_models_that_are_added_when_the_images_have_grown_are_refused_and_nothin
     assert snapshot(folder) == before
 
 
-@pytest.mark.slow
 def test_models_that_are_added_get_the_split_that_the_comparison_began_with(
     images: Path, folder: Path, compared: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -99,7 +99,6 @@ def test_models_that_are_added_get_the_split_that_the_comparison_began_with(
     assert "McNemar" in (folder / "report.html").read_text()
 
 
-@pytest.mark.slow
 def test_parts_of_other_images_are_trained_again_where_told_to_and_kept_beside(
     images: Path, folder: Path, compared: Path
 ) -> None:
@@ -131,7 +130,6 @@ def test_another_split_is_refused_in_a_folder_that_has_one(
     assert snapshot(folder) == before
 
 
-@pytest.mark.slow
 def test_every_fold_keeps_to_the_images_that_the_first_began_with(
     images: Path, tmp_path: Path, refusal: Refusal
 ) -> None:
@@ -154,7 +152,6 @@ def test_every_fold_keeps_to_the_images_that_the_first_began_with(
     assert "1 is gone ('class0/000.png')" in refusal(*args)
 
 
-@pytest.mark.slow
 def test_figures_of_different_test_images_are_never_shown_without_a_word(
     images: Path, folder: Path, tmp_path: Path
 ) -> None:
@@ -171,7 +168,6 @@ def test_figures_of_different_test_images_are_never_shown_without_a_word(
     assert "Accuracy against training time" not in page
 
 
-@pytest.mark.slow
 def test_the_same_command_means_the_same_folder_wherever_the_images_lie(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
@@ -209,7 +205,6 @@ def holder(folder: Path) -> Iterator[Callable[[Path], subprocess.Popen]]:
         process.wait()
 
 
-@pytest.mark.slow
 def test_two_commands_do_not_work_in_one_folder_and_a_dead_ones_lock_is_taken_over(
     data: Path, folder: Path, holder: Callable[[Path], subprocess.Popen], refusal: Refusal, tmp_path: Path
 ) -> None:
@@ -229,7 +224,6 @@ def test_two_commands_do_not_work_in_one_folder_and_a_dead_ones_lock_is_taken_ov
     main(args)  # which only looks at a finished run
 
 
-@pytest.mark.slow
 def test_two_fits_started_together_train_one_run(data: Path, tmp_path: Path) -> None:
     flags = ["--model", "BenchmarkCNN", "--model.filters", "[2,4]", "--model.block_dropout", "[0,0]", *SMALL[:-2]]
     args = ["fit", *flags, "--data.root", str(data), "--run_dir", str(tmp_path / "run")]

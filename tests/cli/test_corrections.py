@@ -17,6 +17,8 @@ from kth_lightning.io.suspects_file import read_decisions
 from kth_lightning.report.suspects import write_suspect_labels
 from kth_lightning.report.table import Part
 
+pytestmark = pytest.mark.slow
+
 SMALL = ["--data.image_size", "32", "--trainer.accelerator", "cpu", "--trainer.devices", "1", "--data.batch_size", "8"]
 RECIPE = """
 model:
@@ -90,7 +92,6 @@ def images(data: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(data, tmp_path / "images"))
 
 
-@pytest.mark.slow
 def test_a_wrong_label_is_the_first_of_all_images(compared: Path) -> None:
     rows = table(compared / "suspects.csv")
     assert list(rows[0]) == ["path", "label", "suggested", "score", "decision", "sha256"]
@@ -105,7 +106,6 @@ def test_a_wrong_label_is_the_first_of_all_images(compared: Path) -> None:
     assert page.index(WRONG) < page.index("/000.png")
 
 
-@pytest.mark.slow
 def test_features_that_are_stored_rank_also_where_training_is_poor(data: Path, tmp_path: Path) -> None:
     flags = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1", "--data.views", "0"]
     main(compare(Path("head"), data, tmp_path, *flags))
@@ -130,7 +130,6 @@ def corrected(tmp_path_factory: pytest.TempPathFactory, recipe: Path, data: Path
     return folder
 
 
-@pytest.mark.slow
 def test_a_run_honours_corrections_and_counts_them(corrected: Path) -> None:
     trained = labels(corrected)
     assert trained[WRONG] == "class0"

@@ -11,6 +11,8 @@ import pytest
 from kth_lightning import Predictor
 from kth_lightning.io.run_folder import RunFolder
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def demo(tiny_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
@@ -35,7 +37,6 @@ def drop(page: Any, address: str, *files: Path) -> None:
     page.locator("input[type=file]").first.set_input_files([str(file) for file in files])
 
 
-@pytest.mark.slow
 def test_images_that_are_dropped_get_label_probabilities_and_map(
     demo: tuple[str, Path], chromium: Any, tiny_run: RunFolder, images: Path, tmp_path: Path
 ) -> None:
@@ -65,7 +66,6 @@ def test_images_that_are_dropped_get_label_probabilities_and_map(
     page.close()
 
 
-@pytest.mark.slow
 def test_several_people_use_it_at_once(demo: tuple[str, Path], chromium: Any, images: Path) -> None:
     pages = [chromium.new_context().new_page() for _ in range(3)]
     for number, page in enumerate(pages):

@@ -142,6 +142,7 @@ def test_what_is_printed_says_all_of_it(
     assert {file: file.read_bytes() for file in evaluation.path.rglob("*") if file.is_file()} == before
 
 
+@pytest.mark.slow
 def test_a_checkpoint_alone_is_tested_on_its_runs_own_images(tiny_run: RunFolder, tmp_path: Path) -> None:
     ours = evaluate("test", tiny_run, tmp_path / "ours")
     assert ours.predictions.read_bytes() == tiny_run.predictions.read_bytes()

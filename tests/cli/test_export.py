@@ -182,6 +182,7 @@ def test_the_test_images_of_the_run_are_what_it_is_checked_on(
     assert "on 9 test images of its run" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_file_that_disagrees_with_pytorch_does_not_stay(
     tiny_run: RunFolder, tmp_path: Path, change_checkpoint: Callable[..., Path], capsys: pytest.CaptureFixture
 ) -> None:
@@ -192,6 +193,7 @@ def test_a_file_that_disagrees_with_pytorch_does_not_stay(
     assert [file.name for file in tmp_path.iterdir()] == ["large.ckpt"]
 
 
+@pytest.mark.slow
 def test_bad_settings_are_refused_in_a_sentence(
     tiny_run: RunFolder,
     images: Path,

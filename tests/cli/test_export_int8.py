@@ -18,6 +18,8 @@ from kth_lightning.cli.main import main
 from kth_lightning.errors import InputError
 from kth_lightning.io.run_folder import RunFolder
 
+pytestmark = pytest.mark.slow
+
 Both = tuple[Path, Path]
 PAGE = Path(__file__).parents[2] / "docs" / "int8.md"
 
@@ -50,7 +52,6 @@ def both(tiny_run: RunFolder, moved: RunFolder, images: Path, tmp_path_factory: 
     return one, other
 
 
-@pytest.mark.slow
 def test_weights_are_seven_bits_with_a_scale_a_channel_and_all_else_is_left(both: Both) -> None:
     before, after = (onnx.load(file) for file in both)
     onnx.checker.check_model(after)
@@ -106,7 +107,6 @@ def test_the_comparison_is_what_the_two_files_say_of_the_test_images(
     assert "int8 against float32" not in both[0].with_name("float.onnx.md").read_text()
 
 
-@pytest.mark.slow
 def test_what_costs_too_much_is_refused_with_the_figures_and_leaves_nothing(
     tiny_run: RunFolder, tmp_path: Path, refusal: Callable[..., str]
 ) -> None:

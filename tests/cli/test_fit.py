@@ -266,6 +266,7 @@ def test_the_real_command_answers_a_mistake_in_one_line(argv: list[str], tmp_pat
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_a_profiler_that_is_asked_for_reports(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     args = fit("configs/head.yaml", tmp_path, "--data.root", str(images), "--trainer.max_epochs", "1")
     main([*args, "--trainer.profiler", "simple"])

@@ -16,6 +16,8 @@ from kth_lightning.evaluation.selective import risk_coverage
 from kth_lightning.evaluation.statistics import accuracy_interval
 from kth_lightning.io.run_folder import RunFolder
 
+pytestmark = pytest.mark.slow
+
 SITES = 6
 PLACES = ["--data.class_level", "1", "--data.group_by", "parent:1"]
 RECIPE = {
@@ -68,7 +70,6 @@ def sites(run: RunFolder) -> dict[str, set[str]]:
     return found
 
 
-@pytest.mark.slow
 def test_places_are_whole_in_the_split_and_parted_in_the_random_one(comparison: Path) -> None:
     assert all(len(parts) == 1 for parts in sites(RunFolder(comparison / "tiny")).values())
     assert any(len(parts) > 1 for parts in sites(RunFolder(comparison / "random-split/tiny")).values())

@@ -13,10 +13,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from kth_lightning.cli.main import main
 from kth_lightning.io.run_folder import RunFolder
 
+pytestmark = pytest.mark.slow
+
 TINY = ["--model.backbone", "test_efficientnet", "--model.weights", "none"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "further",
     [[], ["--ema_decay", "0.9", "--data.balance", "sampling", "--data.val_size", "7"]],
@@ -46,7 +47,6 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_figures(further: list[str]
         assert all(torch.equal(ours[state][key], value) for key, value in theirs[state].items())
 
 
-@pytest.mark.slow
 def test_a_run_killed_long_after_its_best_epoch_trains_none_of_its_epochs_again(images: Path, tmp_path: Path) -> None:
     args = fit("configs/head.yaml", tmp_path / "run", *EXACT, "--data.root", str(images))
     args += ["--model.optimizer.lr", "1.0", "--trainer.max_epochs", "12", "--patience", "8"]
@@ -63,7 +63,6 @@ def test_a_run_killed_long_after_its_best_epoch_trains_none_of_its_epochs_again(
     assert run.history.read_text() == seconds
 
 
-@pytest.mark.slow
 def test_ctrl_c_leaves_a_run_that_goes_on(images: Path, tmp_path: Path) -> None:
     args = fit("configs/benchmark.yaml", tmp_path / "run", "--data.root", str(images))
     command = [sys.executable, "-m", "kth_lightning", *args]
@@ -87,7 +86,6 @@ def test_ctrl_c_leaves_a_run_that_goes_on(images: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run/metrics.json").exists()
 
 
-@pytest.mark.slow
 def test_a_run_that_had_stopped_early_is_tested_and_not_trained_on(images: Path, tmp_path: Path) -> None:
     args = fit(
         "configs/head.yaml",
@@ -111,7 +109,6 @@ def test_a_run_that_had_stopped_early_is_tested_and_not_trained_on(images: Path,
     assert (tmp_path / "run/metrics.json").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="needs a file system of its own")
 @pytest.mark.parametrize("room", ["3m", "200k"], ids=["of the checkpoint", "of the events"])
 def test_a_full_disk_is_said_in_one_line_and_the_run_goes_on_when_there_is_room(

@@ -95,6 +95,7 @@ def test_a_head_that_does_not_say_what_it_knows_is_said_too(
     assert sentence in run.report.read_text()
 
 
+@pytest.mark.slow
 def test_what_a_head_knew_is_handed_down_to_whatever_starts_from_it(
     data: Path, head: RunFolder, tuned: RunFolder, capsys: pytest.CaptureFixture
 ) -> None:
@@ -149,6 +150,7 @@ def test_another_head_at_the_same_place_is_refused(
     assert "holds a run that started from another head than" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_checkpoints_of_another_run_in_a_run_folder_are_refused(
     data: Path, head: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -60,6 +60,7 @@ def test_one_batch_is_not_all_of_them(fit: Callable[..., RunFolder]) -> None:
     assert [run.read_history()[-1]["step"] for run in (one, whole)] == [4, 24]
 
 
+@pytest.mark.slow
 def test_a_run_that_validates_every_other_epoch(fit: Callable[..., RunFolder]) -> None:
     run = fit("--trainer.check_val_every_n_epoch", 2, "--ema_decay", 0.9)
     history = run.read_history()
@@ -143,12 +144,14 @@ def test_gradients_are_gathered_and_clipped(fit: Callable[..., RunFolder]) -> No
     assert free.read_history()[0]["val/loss"] != clipped.read_history()[0]["val/loss"]
 
 
+@pytest.mark.slow
 def test_training_may_end_within_an_epoch(fit: Callable[..., RunFolder]) -> None:
     run = fit("--trainer.max_steps", 8)
     assert [(row["step"], math.isfinite(row["val/loss"])) for row in run.read_history()] == [(6, True), (8, False)]
     check_best(run)
 
 
+@pytest.mark.slow
 def test_what_others_write_goes_below_the_default_root(fit: Callable[..., RunFolder], tmp_path: Path) -> None:
     every = {"class_path": "ModelCheckpoint", "init_args": {"filename": "each-{epoch}", "save_top_k": -1}}
     file = tmp_path / "callbacks.yaml"
@@ -160,6 +163,7 @@ def test_what_others_write_goes_below_the_default_root(fit: Callable[..., RunFol
     assert {path.name for path in run.checkpoints.iterdir()} == {"best.ckpt", "last.ckpt"}
 
 
+@pytest.mark.slow
 def test_a_plugin_of_ones_own_writes_the_checkpoints(fit: Callable[..., RunFolder]) -> None:
     run = fit("--trainer.plugins", "lightning.pytorch.plugins.io.AsyncCheckpointIO", "--trainer.max_epochs", 2)
     assert run.finished

@@ -65,6 +65,7 @@ def test_fit_of_a_folder_alone_takes_the_best_recipe_and_says_what_came_of_it(
     assert "is finished" in errors
 
 
+@pytest.mark.slow
 def test_a_model_that_is_named_is_taken(own: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     tiny = ["--model", "BenchmarkCNN", "--model.filters", "[4,8]", "--model.block_dropout", "[0,0]"]
     main(["fit", *tiny, "--data.root", str(own), "--run_dir", str(tmp_path), *SMALL])

@@ -29,6 +29,8 @@ VIEWS = 6
 # Python reads it when it starts, in every process of a command: it writes down what is put in its place by a new name.
 WITNESS = """
 import os, sys
+
+pytestmark = pytest.mark.slow
 _seen = os.open({file!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 def _hook(event, args):
     if event == "os.rename":
@@ -126,7 +128,6 @@ def same(found: Any, expected: Any) -> bool:
     return found == pytest.approx(expected, abs=1e-6, rel=1e-6, nan_ok=True)
 
 
-@pytest.mark.slow
 def test_training_follows_the_single_process_to_rounding(trained: Trained) -> None:
     one, two = trained
     assert len(numbers(one)) == 3
@@ -223,7 +224,6 @@ def test_a_checkpoint_has_the_same_figures_on_two_processes(command: str, flags:
     assert same(evaluated(args), alone)
 
 
-@pytest.mark.slow
 def test_compare_has_the_figures_of_one_process(images: Path, tmp_path: Path) -> None:
     flags = ["--data.root", str(images), "--data.image_size", "32", "--data.views", "1", "--trainer.max_epochs", "2"]
     out = on_two(["compare", *flags, "--models", "head", "--run_dir", str(tmp_path)])
@@ -234,7 +234,6 @@ def test_compare_has_the_figures_of_one_process(images: Path, tmp_path: Path) ->
     assert same(evaluate("test", run), figures_of(metrics["test"], "test"))
 
 
-@pytest.mark.slow
 def test_a_batch_of_one_image_a_process_is_trained_on_under_batch_normalisation(images: Path, tmp_path: Path) -> None:
     args = ["--model", "FineTuned", "--model.backbone", "test_resnet", "--model.weights", "none"]
     args += ["--data.root", str(images), "--data.image_size", "32", "--data.batch_size", "2"]
@@ -242,7 +241,6 @@ def test_a_batch_of_one_image_a_process_is_trained_on_under_batch_normalisation(
     assert RunFolder(tmp_path).read_metrics()["device"].startswith("2 x")
 
 
-@pytest.mark.slow
 def test_a_port_that_is_taken_is_named_and_no_process_stays_behind(images: Path, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

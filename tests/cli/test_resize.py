@@ -19,6 +19,8 @@ from kth_lightning.data.images import read_rgb
 from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.models.checkpoint import load_classifier
 
+pytestmark = pytest.mark.slow
+
 SMALL = ["--model", "BenchmarkCNN", "--model.filters", "[8,16]", "--model.block_dropout", "[0,0]"]
 SMALL += ["--model.optimizer.lr", "0.01", "--data.image_size", "32", "--trainer.max_epochs", "2"]
 CPU = ["--trainer.accelerator", "cpu", "--trainer.precision", "32"]
@@ -58,7 +60,6 @@ def by_hand(resize: str, image: Image.Image) -> npt.NDArray[np.uint8]:
     return np.asarray(square)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("resize", SHAPES)
 def test_the_checkpoint_alone_repeats_what_the_run_saw(resize: str, fitted: dict[str, RunFolder], wide: Path) -> None:
     run = fitted[resize]

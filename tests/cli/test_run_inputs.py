@@ -22,6 +22,8 @@ from kth_lightning.callbacks.checkpoints import LastCheckpoint
 from kth_lightning.cli.main import main
 from kth_lightning.io.run_folder import RunFolder
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 EPOCHS = 12
 TINY = [
@@ -129,7 +131,6 @@ CHANGES: dict[str, tuple[Change, list[str]]] = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("change", "named"), CHANGES.values(), ids=CHANGES)
 def test_changed_images_stop_a_repeated_command_in_one_sentence_and_touch_nothing(
     change: Change, named: list[str], images: Path, begun: RunFolder, refusal: Refusal
@@ -236,7 +237,6 @@ def test_images_that_were_put_into_another_part_are_refused(data: Path, tmp_path
     assert "1 is put into another part of the split ('train/class0/011.png')" in line
 
 
-@pytest.mark.slow
 def test_the_precision_that_the_hardware_chose_is_the_runs(
     data: Path, killed: RunFolder, tmp_path: Path, refusal: Refusal
 ) -> None:
@@ -274,7 +274,6 @@ def test_another_length_is_refused_with_the_way_to_it(data: Path, begun: RunFold
     assert snapshot(begun) == before
 
 
-@pytest.mark.slow
 def test_a_longer_run_begins_where_a_shorter_one_ended_and_is_the_same_as_from_the_start(
     images: Path, straight: RunFolder, killed: RunFolder, tmp_path: Path, refusal: Refusal
 ) -> None:
@@ -313,7 +312,6 @@ def test_a_longer_run_begins_where_a_shorter_one_ended_and_is_the_same_as_from_t
     assert not (tmp_path / "other").exists()
 
 
-@pytest.mark.slow
 def test_weights_are_known_by_their_content(data: Path, tmp_path: Path, refusal: Refusal) -> None:
     import timm
 
@@ -335,7 +333,6 @@ def test_weights_are_known_by_their_content(data: Path, tmp_path: Path, refusal:
     assert run.read_metrics()["hashes"]["weights"][:12] in line
 
 
-@pytest.mark.slow
 def test_the_same_command_means_the_same_folder_however_it_is_typed(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
@@ -369,7 +366,6 @@ def test_the_same_command_means_the_same_folder_however_it_is_typed(
     assert len(runs("--data.root", "pictures", "--data.split_seed", "5")) == 2
 
 
-@pytest.mark.slow
 def test_a_split_is_given_back_by_content_and_new_images_are_left_out_where_told_to(
     images: Path, straight: RunFolder, tmp_path: Path, refusal: Refusal
 ) -> None:

@@ -31,6 +31,7 @@ def test_the_classes_of_the_pages_keep_their_promises(parts: None, images: Path)
     exec(block("checking.md").replace("DIR", str(images)), {})
 
 
+@pytest.mark.slow
 def test_the_objects_of_the_pages_are_trained_together(
     parts: None, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

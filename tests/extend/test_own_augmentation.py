@@ -155,6 +155,7 @@ def test_a_transform_that_scales_or_resizes_is_one_sentence(transform: Callable,
         TransformAugmentation(transform)(images, keys, torch.tensor([0, 1]))
 
 
+@pytest.mark.slow
 def test_the_identity_is_the_same_in_another_process(mine: Mine, tmp_path: Path) -> None:
     mine(MINE)
     code = """

@@ -59,6 +59,7 @@ def test_a_csv_logger_gets_figures_and_settings_beside_tensorboard(
     assert len(list(run.path.glob("events.out.tfevents*"))) == 1
 
 
+@pytest.mark.slow
 def test_a_logger_that_raises_in_mid_run_costs_one_line(
     images: Path, tmp_path: Path, mine: Callable, tiny_fit: Callable, capsys: pytest.CaptureFixture
 ) -> None:

@@ -23,6 +23,8 @@ from kth_lightning.cli.main import main
 from kth_lightning.errors import InputError
 from kth_lightning.io.run_folder import RunFolder
 
+pytestmark = pytest.mark.slow
+
 TRAINER: dict[str, Any] = {"accelerator": "cpu", "devices": 1, "precision": "32-true"}
 
 
@@ -53,7 +55,6 @@ def growing(images: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(images, tmp_path / "growing"))
 
 
-@pytest.mark.slow
 def test_a_head_is_trained_on_stored_features_tested_and_predicts(images: Path, tmp_path: Path) -> None:
     data = ImageData(root=str(images), image_size=32)
     model = FeatureHead(3, "resnet10t", "none", class_names=data.class_names, image_size=32)
@@ -65,7 +66,6 @@ def test_a_head_is_trained_on_stored_features_tested_and_predicts(images: Path, 
     assert list((Path(os.environ["KTH_LIGHTNING_CACHE"])).rglob("features*"))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("ema_decay", [None, 0.5])
 def test_its_figures_are_those_of_the_command_to_the_bit_and_each_knows_the_others_run(
     images: Path, tmp_path: Path, tiny_fit: Callable[..., list[str]], capsys: pytest.CaptureFixture, ema_decay: Any
@@ -84,7 +84,6 @@ def test_its_figures_are_those_of_the_command_to_the_bit_and_each_knows_the_othe
     assert "is finished" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_config_yaml_of_a_run_from_python_repeats_it_bit_for_bit(images: Path, tmp_path: Path) -> None:
     run = train(images, tmp_path / "python")
     again = RunFolder(tmp_path / "again")
@@ -93,7 +92,6 @@ def test_config_yaml_of_a_run_from_python_repeats_it_bit_for_bit(images: Path, t
     assert "seed_everything(0)" in run.config.read_text()
 
 
-@pytest.mark.slow
 def test_a_killed_run_goes_on_bit_for_bit(images: Path, tmp_path: Path) -> None:
     straight = train(images, tmp_path / "straight", max_epochs=12, patience=99)
     killed = RunFolder(tmp_path / "killed")
@@ -118,7 +116,6 @@ def test_a_killed_run_goes_on_bit_for_bit(images: Path, tmp_path: Path) -> None:
     assert [row["epoch"] for row in killed.read_history()] == [row["epoch"] for row in straight.read_history()]
 
 
-@pytest.mark.slow
 def test_a_finished_run_is_said_returned_and_left_alone(
     images: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -130,7 +127,6 @@ def test_a_finished_run_is_said_returned_and_left_alone(
     assert {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()} == before
 
 
-@pytest.mark.slow
 def test_images_that_were_added_are_refused_in_the_commands_sentence_or_left_out(
     growing: Path, tmp_path: Path, refusal: Callable[..., str]
 ) -> None:
@@ -148,7 +144,6 @@ def test_images_that_were_added_are_refused_in_the_commands_sentence_or_left_out
     assert run.finished
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "settings", "sentence"),
     [
@@ -200,7 +195,6 @@ class Counting(L.Callback):
         self.epochs += 1
 
 
-@pytest.mark.slow
 def test_objects_without_a_class_path_are_told_and_go_the_whole_way(
     images: Path, tmp_path: Path, refusal: Callable[..., str], capsys: pytest.CaptureFixture
 ) -> None:

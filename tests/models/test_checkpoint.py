@@ -11,6 +11,8 @@ from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.models import FeatureHead
 from kth_lightning.models.checkpoint import load_classifier
 
+pytestmark = pytest.mark.slow
+
 SMALL = ["--data.image_size", "64", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"]
 SMALL += ["--trainer.devices", "1", "--trainer.precision", "32"]
 
@@ -40,7 +42,6 @@ def probabilities(run: RunFolder, images: Path) -> torch.Tensor:
         return model(data.images(index, torch.zeros_like(index), torch.device("cpu"))).double().softmax(1)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("model", ["head", "benchmark", "finetune"])
 def test_a_checkpoint_alone_predicts_what_its_run_wrote(
     model: str, head: RunFolder, fit: Callable[..., RunFolder], images: Path

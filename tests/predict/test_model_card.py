@@ -13,6 +13,8 @@ from kth_lightning.cli.main import main
 from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.predict.model_card import model_card
 
+pytestmark = pytest.mark.slow
+
 
 def export(checkpoint: Path, output: Path) -> ModelCard:
     main(["export", "--ckpt_path", str(checkpoint), "--output", str(output)])
@@ -26,7 +28,6 @@ def exported(tiny_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> P
     return output
 
 
-@pytest.mark.slow
 def test_the_fields_are_hugging_faces_and_hold_the_runs_figures(exported: Path, tiny_run: RunFolder) -> None:
     card = ModelCard.load(exported.with_name("animals.onnx.md"))
     assert card.data.pipeline_tag == "image-classification"
@@ -63,7 +64,6 @@ def test_class_names_are_shown_as_they_are(exported: Path, tiny_run: RunFolder) 
     assert r"in this order: \$a\_b\$, two lines, \<b\>\*." in model_card(exported, predictor, tiny_run, "no image", 0.0)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["animals.onnx", "animals.pt2"])
 def test_the_lines_that_it_gives_for_use_run(
     name: str,
@@ -92,7 +92,6 @@ def test_the_lines_that_it_gives_for_use_run(
     assert all(float(item) == pytest.approx(prediction.novelty, abs=0.05) for item in novelty)
 
 
-@pytest.mark.slow
 def test_without_the_run_folder_it_says_that_the_figures_are_not_known(tiny_run: RunFolder, tmp_path: Path) -> None:
     lone = shutil.copy(tiny_run.best_checkpoint, tmp_path / "best.ckpt")
     card = export(lone, tmp_path / "lone.pt2")

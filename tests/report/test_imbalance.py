@@ -61,6 +61,7 @@ def test_accuracy_leads_where_the_largest_class_has_five_times_the_smallest(tmp_
     assert page.html.index('-mistakes"') < page.html.index('-classes"')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("trained", "best"), [([60, 30, 10], "Fine-tuned VGG19"), ([30, 30, 10], "The head on VGG19")])
 def test_the_best_model_is_that_of_the_figure_that_leads(tmp_path: Path, trained: list[int], best: str) -> None:
     uneven_run(tmp_path / "head", [20, 4, 2], trained)

@@ -122,6 +122,7 @@ class Page(HTMLParser):
         return row
 
 
+@pytest.mark.slow
 def test_report_of_a_run_says_the_result_in_words_and_in_a_table(tmp_path: Path) -> None:
     run = finished_run(tmp_path / "run", 27)
     page = Page(write_report(run.path))
@@ -148,6 +149,7 @@ def test_article_stands_beside_results_on_its_own_images_only(tmp_path: Path) ->
     assert "The article's model of this kind classified 80 % of 140 images correctly." in page.text
 
 
+@pytest.mark.slow
 def test_classes_are_sorted_by_trouble_and_those_without_images_come_last(tmp_path: Path) -> None:
     names = ["ant", "bee", "cat", "dog"]
     labels, predictions = np.array([0, 0, 1, 1, 2, 2]), np.array([0, 0, 1, 2, 0, 0])
@@ -163,6 +165,7 @@ def test_classes_are_sorted_by_trouble_and_those_without_images_come_last(tmp_pa
     ]
 
 
+@pytest.mark.slow
 def test_confusion_matrix_and_most_confused_pairs_count_images(tmp_path: Path) -> None:
     page = Page(write_report(finished_run(tmp_path / "run", 24, images=range(31)).path))
     assert page.row("cat", "dog") == ["cat", "dog", "3 of 11"]
@@ -178,6 +181,7 @@ def test_hundreds_of_classes_are_shown_as_an_image(tmp_path: Path) -> None:
     assert len(page.html) < 2_000_000
 
 
+@pytest.mark.slow
 def test_mistakes_are_shown_most_confident_first_with_image_and_map(tmp_path: Path) -> None:
     run = finished_run(tmp_path / "run", 10)
     add_mistakes(run)
@@ -263,6 +267,7 @@ def test_models_that_are_equally_good_are_called_so(tmp_path: Path) -> None:
     assert "The head on VGG19 and fine-tuned VGG19 classify the same images correctly." in page.text
 
 
+@pytest.mark.slow
 def test_tie_above_a_worse_model_is_called_so(tmp_path: Path) -> None:
     for model, correct in (("BenchmarkCNN", 5), ("FeatureHead", 28), ("FineTuned", 28)):
         finished_run(tmp_path / model, correct, model=model)
@@ -285,6 +290,7 @@ def table(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
+@pytest.mark.slow
 def test_over_folds_a_model_is_better_where_both_tests_say_so(tmp_path: Path) -> None:
     finished_folds(tmp_path, {"head": [20, 19, 21], "finetune": [30, 29, 30]})
     page = Page(write_report(tmp_path))
@@ -312,6 +318,7 @@ def test_over_folds_a_model_is_better_where_both_tests_say_so(tmp_path: Path) ->
     )
 
 
+@pytest.mark.slow
 def test_a_difference_that_one_fold_makes_is_no_claim(tmp_path: Path) -> None:
     finished_folds(tmp_path, {"head": [20, 28, 28], "finetune": [30, 28, 28]})
     page = Page(write_report(tmp_path))
@@ -363,6 +370,7 @@ def test_diverged_run_has_a_report(tmp_path: Path) -> None:
     assert "its probabilities are not finite numbers" in Page(write_report(tmp_path)).text
 
 
+@pytest.mark.slow
 def test_same_run_gives_the_same_page(tmp_path: Path) -> None:
     run = finished_run(tmp_path, temperature=0.7)
     assert write_report(run.path).read_bytes() == write_report(run.path).read_bytes()

@@ -25,6 +25,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return RunFolder(folder / "compared/benchmark")
 
 
+@pytest.mark.slow
 def test_undefined_figures_are_null_and_a_dash_in_the_table(run: RunFolder) -> None:
     test = run.read_metrics()["test"]
     assert test["n"] == 1
