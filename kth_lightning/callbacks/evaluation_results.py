@@ -78,7 +78,7 @@ class EvaluationResults(L.Callback):
         temperature = self.checkpoint["hyper_parameters"].get("temperature", 1.0)
         figures = write_judgement(trainer, self.folder, index, labels, logits, temperature)
         probabilities = logits.double().softmax(1).numpy()
-        groups = [self.data.catalogue.images[item].group for item in index.tolist()]
+        groups = self.data.catalogue.groups(index.tolist())
         metrics = {
             "model": type(model).__name__,
             "test": figures,
@@ -113,7 +113,7 @@ class EvaluationResults(L.Callback):
         trained = torch.isin(keys, self.seen["train"])
         chosen = torch.isin(keys, self.seen["val"]) & ~trained
         new = ~(trained | chosen).numpy()
-        groups = [self.data.catalogue.images[item].group for item in index[new]]
+        groups = self.data.catalogue.groups(index[new].tolist())
         return {
             "trained": int(trained.sum()),
             "chosen": int(chosen.sum()),

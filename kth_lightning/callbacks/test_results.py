@@ -57,7 +57,7 @@ class TestResults(L.Callback):
                     read_checkpoint(self.run.best_checkpoint),
                     labels.numpy(),
                     logits.double().softmax(1).numpy(),
-                    [data.catalogue.images[item].group for item in index.tolist()],
+                    data.catalogue.groups(index.tolist()),
                 ),
                 "temperature": temperature,
                 "epochs": len(seconds),

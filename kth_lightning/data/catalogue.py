@@ -96,6 +96,10 @@ class Catalogue:
         """List the class names in alphabetical order; an image's target is its class's place here."""
         return sorted({image.label for image in self.images})
 
+    def groups(self, index: Iterable[int]) -> list[str]:
+        """Return the names of the groups of images at these positions, empty where an image has none."""
+        return [self.images[position].group for position in index]
+
     @cached_property
     def content_keys(self) -> NDArray[np.int64]:
         """Return a number for every image that depends on its content alone, int64 [N]."""

@@ -77,12 +77,9 @@ def judge_curve(scores: CurveScores) -> dict[str, Any]:
     total = counts.sum(axis=1, keepdims=True)
     wrong = Means(scores.images, scores.wrong.mean(1), counts @ scores.wrong.T / total, 0.5 / len(scores.labels))
     loss = Means(scores.images, scores.losses.mean(1), counts @ scores.losses.T / total, 1e-6)
-    why = {"acc": _untold(wrong, scores), "loss": _not_falling(loss, "cross-entropy")}
-    curves = {name: None if why[name] else extrapolate(means) for name, means in (("acc", wrong), ("loss", loss))}
-    for name, means, said in (("acc", wrong, "error"), ("loss", loss, "cross-entropy")):
-        if (curve := curves[name]) and curve["predictions"][0]["value"] >= means.values[-1]:
-            curves[name], why[name] = None, f"the {said} falls otherwise than a curve that could be drawn on"
-    acc = _as_accuracy(curves["acc"]) if curves["acc"] else None
+    errors, why_no_errors = _forecast(wrong, "error", _untold(wrong, scores))
+    losses, why_no_losses = _forecast(loss, "cross-entropy", _not_falling(loss, "cross-entropy"))
+    acc = _as_accuracy(errors) if errors else None
     classes = []
     if acc:
         floor = FORMS[acc["form"]]
@@ -101,10 +98,18 @@ def judge_curve(scores: CurveScores) -> dict[str, Any]:
             for place, images in enumerate(scores.images)
         ],
         "acc": acc,
-        "loss": curves["loss"],
-        "why": why,
+        "loss": losses,
+        "why": {"acc": why_no_errors, "loss": why_no_losses},
         "classes": classes,
     }
+
+
+def _forecast(means: Means, name: str, why: str | None) -> tuple[dict[str, Any] | None, str | None]:
+    """Extrapolate a curve, or say why it tells nothing: for a reason that is known, or because it would rise again."""
+    curve = None if why else extrapolate(means)
+    if curve and curve["predictions"][0]["value"] >= means.values[-1]:
+        return None, f"the {name} falls otherwise than a curve that could be drawn on"
+    return curve, why
 
 
 def extrapolate(means: Means) -> dict[str, Any]:

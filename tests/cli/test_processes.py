@@ -19,6 +19,8 @@ from safetensors import safe_open
 from kth_lightning.cli.main import main
 from kth_lightning.io.run_folder import RunFolder
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 CPU = ["--trainer.accelerator", "cpu", "--trainer.precision", "32-true"]
 ONE = [*CPU, "--trainer.devices", "1", "--trainer.strategy", "auto"]
@@ -29,8 +31,6 @@ VIEWS = 6
 # Python reads it when it starts, in every process of a command: it writes down what is put in its place by a new name.
 WITNESS = """
 import os, sys
-
-pytestmark = pytest.mark.slow
 _seen = os.open({file!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 def _hook(event, args):
     if event == "os.rename":
