@@ -37,7 +37,7 @@ def side_by_side() -> Iterator[Executor]:
     Raises:
         InputError: The system has ended one of them.
     """
-    threads = torch.get_num_threads() // _WORKERS
+    threads = max(1, torch.get_num_threads() // _WORKERS)
     context = multiprocessing.get_context("spawn")  # forked threads of torch would not go on
     with ProcessPoolExecutor(_WORKERS, context, _begin, (threads,)) as pool:
         try:

@@ -159,9 +159,9 @@ def test_a_batch_that_the_memory_does_not_hold_is_computed_in_halves(
         found.append(losses(model, images, FeatureCache()))
         sizes.append(model.trunk.sizes)
     assert found[0] == found[1]
-    assert max(sizes[0]) == 32
-    assert sizes[1][:5] == [32, 16, 8, 4, 2]  # and goes on with two at a time
-    assert max(sizes[1][5:20]) == 2
+    assert max(sizes[0]) == 8
+    assert sizes[1][:3] == [8, 4, 2]  # and goes on with two at a time
+    assert max(sizes[1][3:20]) == 2
     assert sum(size for size in sizes[1] if size <= 3) == sum(sizes[0])
 
 
