@@ -11,11 +11,16 @@ from types import ModuleType
 
 import jsonargparse
 import pytest
+import torch
 
 import kth_lightning
 
 PACKAGE = Path(kth_lightning.__file__).parent
-READ = {"_actions": argparse.ArgumentParser, "_subcommands_action": jsonargparse.ArgumentParser}
+READ = {
+    "_actions": argparse.ArgumentParser,
+    "_subcommands_action": jsonargparse.ArgumentParser,
+    "_convolution_pointwise": torch.ops.mkldnn,
+}
 DOCUMENTED = {"_asdict", "_fields", "_replace"}
 """Public names of every named tuple, which begin so that no field is called alike."""
 

@@ -224,7 +224,7 @@ def _trunk_key(trainer: L.Trainer, model: Classifier, data: ImageData, trunk: nn
     if data.value_range:
         settings += f" {data.value_range}"
     if has_norms(trunk):
-        settings += " folded"
+        settings += " fused"
     return hashlib.sha256(settings.encode() + fingerprint(model.preprocess, trunk)).hexdigest()[:24]
 
 

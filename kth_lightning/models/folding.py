@@ -1,6 +1,7 @@
 """A frozen network as it computes fastest: fewer operators, and weights that no step has to convert."""
 
 from collections import Counter
+from collections.abc import Callable
 from copy import deepcopy
 
 import torch
@@ -9,16 +10,18 @@ from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
 from kth_lightning.models.dataflow import Step, record
+from kth_lightning.models.fusing import FusedConv2d, fuse
 
 
 class Folded:
-    """Run a frozen network with its batch normalisation folded into the convolutions before it.
+    """Run a frozen network as `fold` makes it.
 
     Under autocast, the weights are converted once instead of at every call; what comes out is the same to the bit.
     Folding rounds otherwise. The network itself stays as it is.
 
     Args:
-        network: In evaluation mode; on its device, and under the autocast of the calls, when the first call comes.
+        network: In evaluation mode; on its device, and under the autocast of the calls, when the first call comes. All
+            calls are with images of one size.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -41,25 +44,42 @@ def has_norms(network: nn.Module) -> bool:
 
 
 def fold(network: nn.Module, probe: Tensor) -> nn.Module:
-    """Return a copy whose convolutions do the batch normalisation behind them, or the network where that is not sure.
+    """Return a copy whose convolutions do what lies around them.
+
+    That is batch normalisation and, on a CPU, activation and padding. A network without batch normalisation stays as
+    it is, and so does what does not surely give the same.
 
     Args:
         network: In evaluation mode.
-        probe: What it takes, [1, ...]; which convolution feeds which normalisation is seen on it, and so is that the
+        probe: What it takes, [1, ...], of the size of all images; what follows what is seen on it, and so is that the
             copy gives the same.
     """
     if not has_norms(network):
         return network
     with torch.autocast(probe.device.type, enabled=False), torch.no_grad():
-        copy = deepcopy(network)
-        steps, wanted = record(copy, copy, probe.float())
-        for convolution, norm in _pairs(steps):
-            assert isinstance(convolution.module, nn.Conv2d)
-            assert isinstance(norm.module, nn.BatchNorm2d)
-            copy.set_submodule(convolution.name, fuse_conv_bn_eval(convolution.module, norm.module))
-            copy.set_submodule(norm.name, _behind(norm.module))
-        given = copy(probe.float())
+        folded = _changed(network, _without_norms, probe.float())
+        return folded if probe.device.type != "cpu" else _changed(folded, fuse, probe.float())
+
+
+def _changed(network: nn.Module, change: Callable[[nn.Module, Tensor], None], probe: Tensor) -> nn.Module:
+    """Return a changed copy, or the network itself where that does not give the same."""
+    copy = deepcopy(network)
+    wanted = network(probe)
+    try:
+        change(copy, probe)
+        given = copy(probe)
+    except (RuntimeError, AttributeError):  # what torch can do is another on another machine
+        return network
     return copy if torch.allclose(given, wanted, rtol=0, atol=1e-4 * float(wanted.abs().max())) else network
+
+
+def _without_norms(network: nn.Module, probe: Tensor) -> None:
+    steps, _ = record(network, network, probe)
+    for convolution, norm in _pairs(steps):
+        assert isinstance(convolution.module, nn.Conv2d)
+        assert isinstance(norm.module, nn.BatchNorm2d)
+        network.set_submodule(convolution.name, fuse_conv_bn_eval(convolution.module, norm.module))
+        network.set_submodule(norm.name, _behind(norm.module))
 
 
 def _pairs(steps: list[Step]) -> list[tuple[Step, Step]]:
@@ -87,6 +107,6 @@ def _converted(network: nn.Module, probe: Tensor) -> nn.Module:
         return network
     copy = deepcopy(network)
     for module in copy.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        if isinstance(module, nn.Conv2d | nn.Linear | FusedConv2d):
             module.to(torch.get_autocast_dtype(device))
     return copy if torch.equal(copy(probe), network(probe)) else network
