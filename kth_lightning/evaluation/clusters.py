@@ -89,14 +89,18 @@ def cluster_interval(
     number = int(clusters.max()) + 1
     if number < 2:
         return None
-    order = np.argsort(clusters, kind="stable")
-    members = np.split(order, np.cumsum(np.bincount(clusters, minlength=number))[:-1])
+    order, sizes = np.argsort(clusters, kind="stable"), np.bincount(clusters, minlength=number)
+    members = np.split(order, np.cumsum(sizes)[:-1])
     if number < FEW:
         return _students(figure, members)
     rng = np.random.default_rng(0)
-    drawn = np.array(
-        [figure(np.concatenate([members[pick] for pick in rng.integers(0, number, number)])) for _ in range(RESAMPLES)]
-    )
+    even = order.reshape(number, -1) if np.ptp(sizes) == 0 else None  # as with seeds: drawn at once
+
+    def draw() -> npt.NDArray[np.intp]:
+        picks = rng.integers(0, number, number)
+        return np.concatenate([members[pick] for pick in picks]) if even is None else even[picks].ravel()
+
+    drawn = np.array([figure(draw()) for _ in range(RESAMPLES)])
     drawn = drawn[np.isfinite(drawn)]
     if len(drawn) == 0 or np.ptp(drawn) == 0:
         return None

@@ -42,7 +42,7 @@ BOTH_NOTE = (
     "± folds (n): standard deviation over n folds, of each one's mean over the seeds; ± seeds (n): over n seeds,\n"
     "of each one's mean over the folds; both under the mean of all runs"
 )
-FOLDS_NOTE = "; the interval is that of all folds' predictions together"
+INTERVAL_NOTE = "; the interval is for further\nimages, from all these runs' predictions together"
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,14 @@ def table(parts: Sequence[Part], reference: bool) -> str:
 def write_table(parts: Sequence[Part], folder: Path, reference: bool) -> str:
     """Write table.md and table.json into a folder and return the Markdown.
 
-    The JSON is a list with an entry a model: "model", "runs", "n" (test images, of all folds together), for each
+    The JSON is a list with an entry a model: "model", "runs", "n" (different test images of all runs), for each
     score "value", "sd", "low" and "high", for each cost "value" and "sd", and so for "loss_calibrated", the
     cross-entropy after temperature scaling; "classes", where no image is tested twice, are the figures of each class,
     as `class_figures` gives them; "inputs", a run each, tells its images ("data", "test") and what it started from
     ("leakage"); "folds" and "seeds" count the different test sets and the trainings on each; with `reference` also
     "article", and where images have masks "localisation". Over several runs "value" is the mean and "sd" the standard
-    deviation; the bounds are those of the pooled predictions where no image is tested twice (folds), else null (seeds).
+    deviation; the bounds are those of the pooled predictions, for further images: an image that is tested several times
+    (seeds) counts as one.
     Where there are folds and seeds, "sd_folds" is the standard deviation over the folds, of each fold's mean over the
     seeds, and "sd_seeds" that over the seeds, of each seed's mean over the folds.
 
@@ -150,8 +151,6 @@ def _checked(run: RunFolder) -> dict[str, Any]:
 def _pooled(runs: Sequence[RunFolder]) -> dict[str, Any]:
     predictions = [run.read_predictions() for run in runs]
     names = [name for run, item in zip(runs, predictions, strict=True) for name in image_names(run, item)]
-    if len(set(names)) < len(names):
-        return {}
     for run, item in zip(runs, predictions, strict=True):
         if item.class_names != predictions[0].class_names:
             raise InputError(
@@ -160,6 +159,10 @@ def _pooled(runs: Sequence[RunFolder]) -> dict[str, Any]:
     labels = np.concatenate([item.labels for item in predictions])
     probabilities = np.concatenate([item.probabilities for item in predictions])
     groups = [group for item in predictions for group in item.groups]
+    if len(set(names)) < len(names):  # seeds: what they make of one image are no trials of their own
+        together = [group or name for group, name in zip(groups, names, strict=True)]
+        found = summarise_groups(labels, probabilities, together)
+        return {"n": len(set(names))} | {name: found[name] for name in SCORES}
     classes = class_figures(labels, probabilities.argmax(axis=1), predictions[0].class_names, groups)
     return summarise_groups(labels, probabilities, groups) | {"classes": classes}
 
@@ -243,7 +246,7 @@ def table_notes(entries: Sequence[dict[str, Any]]) -> list[str]:
     if several := [entry for entry in entries if entry["runs"] > 1]:
         pooled = any(entry["acc"]["low"] is not None for entry in several)
         apart = any("sd_folds" in entry["acc"] for entry in several)
-        notes.append((BOTH_NOTE if apart else RUNS_NOTE) + (FOLDS_NOTE if pooled else "") + ".")
+        notes.append((BOTH_NOTE if apart else RUNS_NOTE) + (INTERVAL_NOTE if pooled else "") + ".")
     scaled = [(entry["model"], entry["loss_calibrated"]["value"]) for entry in entries]
     if known := [f"{model} {value:.3g}" for model, value in scaled if value is not None]:
         notes.append(f"cross-entropy after temperature scaling, fitted on validation: {', '.join(known)}")

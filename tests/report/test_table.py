@@ -69,14 +69,19 @@ def test_folds_are_averaged_and_their_predictions_pooled(tmp_path: Path):
     (entry,) = json.loads((tmp_path / "table.json").read_text())
     assert entry["n"] == 60
     assert entry["kappa"]["low"] < entry["kappa"]["value"] < entry["kappa"]["high"]
-    assert "all folds" in markdown
+    assert "all these runs" in markdown
 
 
-def test_seeds_are_averaged_without_an_interval(tmp_path: Path):
-    runs = [finished_run(tmp_path / f"seed-{seed}", images(0, 30), 24 + seed) for seed in range(3)]
-    markdown = table([Part("head", runs)], reference=False)
-    assert cells(markdown, "head")[3] == "83.3 %"
-    assert cells(markdown, "± sd (3)")[3] == "3.3 %"
+def test_seeds_make_no_more_images_of_those_that_were_tested(tmp_path: Path):
+    runs = [finished_run(tmp_path / f"seed-{seed}", images(0, 60), 49 + seed) for seed in range(3)]
+    markdown = write_table([Part("head", runs)], tmp_path, reference=False)
+    (entry,) = json.loads((tmp_path / "table.json").read_text())
+    assert entry["n"] == 60
+    assert entry["acc"]["value"] == pytest.approx(50 / 60)
+    of_sixty = accuracy_interval(50, 60)
+    assert (entry["acc"]["low"], entry["acc"]["high"]) == pytest.approx(of_sixty, abs=0.02)
+    assert cells(markdown, "head")[3].startswith("83.3 % (7")
+    assert cells(markdown, "± sd (3)")[3] == "1.7 %"
     assert "folds" not in markdown
 
 
