@@ -44,7 +44,15 @@ def recipe(base: str, size: int, backbone: str | None = None, **data: Any) -> di
     return content
 
 
-CLEAN = {"augmentation": "none", "views": 1}
+def in_batches(content: dict[str, Any], size: int) -> dict[str, Any]:
+    """Return a recipe that goes as far in an epoch by batches of another size: as many epochs are averaged."""
+    scale = size / content["data"]["batch_size"]
+    content["data"]["batch_size"] = size
+    content["model"]["init_args"]["optimizer"]["init_args"]["lr"] *= scale
+    content["ema_decay"] = 1 - (1 - content["ema_decay"]) * scale
+    return content
+
+
 RECIPES = {
     "lite0-224": recipe("best", 224, "tf_efficientnet_lite0"),
     "lite0-288": recipe("best", 288, "tf_efficientnet_lite0"),
@@ -54,13 +62,14 @@ RECIPES = {
     "lite2-352": recipe("best", 352, "tf_efficientnet_lite2"),
     "lite2-352-squash": recipe("best", 352, "tf_efficientnet_lite2", resize="squash"),
     "lite2-352-no-mirror": recipe("best", 352, "tf_efficientnet_lite2", tta_flip=False),
-    "lite2-352-batch-40": recipe("best", 352, "tf_efficientnet_lite2", batch_size=40),
+    "lite2-352-batch-20": in_batches(recipe("best", 352), 20),
+    "lite2-352-batch-160": in_batches(recipe("best", 352), 160),
     "lite2-352-3-views": recipe("best", 352, "tf_efficientnet_lite2", augmentation="standard", views=3),
     "lite2-448": recipe("best", 448, "tf_efficientnet_lite2"),
-    "vgg19-224": recipe("head", 224, **CLEAN),
-    "vgg19-288": recipe("head", 288, **CLEAN),
-    "vgg19-352": recipe("head", 352, **CLEAN),
-    "vgg19-352-batch-40": recipe("head", 352, **CLEAN, batch_size=40),
+    "vgg19-224": recipe("head", 224),
+    "vgg19-288": recipe("head", 288),
+    "vgg19-352": recipe("head", 352),
+    "vgg19-288-batch-20": in_batches(recipe("head", 288), 20),
     "vgg19-352-3-views": recipe("head", 352, augmentation="standard", views=3),
 }
 
@@ -92,6 +101,7 @@ def main() -> int:
     parser.add_argument("--recipes", nargs="+", choices=list(RECIPES), default=list(RECIPES), help="which (all)")
     parser.add_argument("--folds", type=int, default=5, help="of the cross-validation (5)")
     parser.add_argument("--seeds", type=int, default=3, help="of the split (3)")
+    parser.add_argument("--val_size", type=int, help="validation images of a fold; the more, the fewer train")
     parser.add_argument("--precision", default="bf16-mixed", help="of the features, as of --trainer.precision")
     parser.add_argument("--time", action="store_true", help="measure the cost too; leave the machine alone meanwhile")
     options = parser.parse_args()
@@ -105,6 +115,7 @@ def _measured(options: argparse.Namespace, name: str) -> Measured:
     known = options.folder / f"{name}.json"
     trials: dict[str, list[float]] = json.loads(known.read_text(encoding="utf-8")) if known.exists() else {}
     where = {"archive": options.archive, "root": options.root, "num_folds": options.folds}
+    where |= {} if options.val_size is None else {"val_size": options.val_size}
     wanted = {
         f"seed {seed} fold {fold} of {options.folds}": {"split_seed": seed, "fold": fold}
         for seed in range(options.seeds)
