@@ -3,18 +3,21 @@
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
+from torch import nn
 
 from kth_lightning.data.box import FileOrCrop
 from kth_lightning.data.images import DEFAULT_OPTIONS, MIN_SIDE, ReadOptions, UnreadableImage, read_rgb
 from kth_lightning.explain.cam import activation_maps
 from kth_lightning.models import Classifier
 from kth_lightning.models.embedding import embed_features
+from kth_lightning.models.folding import fold_trunk
 
 LONGEST = 1024
 """Longest side in pixels of the images kept beside their maps."""
@@ -62,6 +65,8 @@ def explain(
     Raises:
         InputError: The network has no maps.
     """
+    if model.class_activation() is not None:
+        model = fold_trunk(model)  # without gradients, which Grad-CAM needs
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(files), _BATCH):
             read = list(pool.map(lambda file: _read(file, model, options), files[start : start + _BATCH]))
@@ -71,9 +76,11 @@ def explain(
                 pixels = np.stack([item[1] for item in read if not isinstance(item, UnreadableImage)])
                 images = torch.from_numpy(pixels).to(model.device).permute(0, 3, 1, 2)
                 wanted = None if classes is None else torch.tensor([[classes[start + position]] for position in usable])
-                logits, maps = activation_maps(model, images, "predicted" if wanted is None else wanted)
+                with _outputs_of(model.trunk) as seen:
+                    logits, maps = activation_maps(model, images, "predicted" if wanted is None else wanted)
+                features = [given for given in seen if len(given) == len(images)] or [model.preprocess(images)]
                 with torch.no_grad():
-                    vectors = embed_features(model, model.features(images))
+                    vectors = embed_features(model, features[0])
                 found = (logits.float().cpu(), maps[:, 0].nan_to_num().cpu(), vectors.cpu())
                 mapped = dict(zip(usable, zip(*found, strict=True), strict=True))
             for position, item in enumerate(read):
@@ -81,6 +88,22 @@ def explain(
                     yield item
                 else:
                     yield Explanation(item[0], *(tensor.numpy() for tensor in mapped[position]))
+
+
+@contextmanager
+def _outputs_of(trunk: nn.Module | None) -> Iterator[list[torch.Tensor]]:
+    """Keep what a trunk gives: first of the images, or of one of them, and then perhaps of mirror images."""
+    seen: list[torch.Tensor] = []
+    hooks = (
+        []
+        if trunk is None
+        else [trunk.register_forward_hook(lambda module, inputs, given: seen.append(given.detach()))]
+    )
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _read(

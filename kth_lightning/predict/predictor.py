@@ -4,7 +4,6 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from copy import deepcopy
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -25,7 +24,7 @@ from kth_lightning.io.bounded_map import bounded_map
 from kth_lightning.models import Classifier
 from kth_lightning.models.checkpoint import load_classifier, read_checkpoint
 from kth_lightning.models.embedding import with_embedding
-from kth_lightning.models.folding import fold, has_norms
+from kth_lightning.models.folding import fold_trunk
 from kth_lightning.predict.doubt import UNKNOWN, Doubt
 
 ImageInput = str | Path | Crop | Image.Image | np.ndarray | Tensor
@@ -141,7 +140,7 @@ class Predictor:
         self.doubt = Doubt(checkpoint, self.class_names, self.temperature, min_accuracy, min_probability, coverage)
         # A thread a device, and always the same one: each new thread would have torch start a pool of its own.
         self._models = [
-            (_folded(model), novelty and novelty.to(model.device), ThreadPoolExecutor(1))
+            (fold_trunk(model), novelty and novelty.to(model.device), ThreadPoolExecutor(1))
             for model, novelty in zip(models, (Novelty.of(checkpoint) for _ in models), strict=True)
         ]
         self._readers = ThreadPoolExecutor(os.cpu_count())
@@ -230,16 +229,6 @@ class Predictor:
             top = tuple((self.class_names[position], value) for position, value in zip(*row, strict=True))
             label, probability = top[0]
             yield Prediction(UNKNOWN if withheld else label, probability, top, novelty=share, set=classes)
-
-
-def _folded(model: Classifier) -> Classifier:
-    """Return a classifier whose trunk computes the same, apart from rounding, in less time."""
-    if model.trunk is None or not has_norms(model.trunk):
-        return model
-    copy, side = deepcopy(model), model.image_size
-    ramp = torch.linspace(0, 255, 3 * side * side, device=model.device).view(1, 3, side, side)
-    copy.trunk = fold(model.trunk, model.preprocess(ramp))
-    return copy
 
 
 def _rgb(image: Image.Image | npt.NDArray[np.uint8] | Tensor, options: ReadOptions) -> Image.Image:

@@ -6,8 +6,10 @@ import torch
 from timm.layers import BatchNormAct2d, Conv2dSame
 from torch import Tensor, nn
 
+from kth_lightning.explain.cam import activation_maps
+from kth_lightning.models import FeatureHead
 from kth_lightning.models.backbone import build_backbone
-from kth_lightning.models.folding import Folded, fold
+from kth_lightning.models.folding import Folded, fold, fold_trunk
 from kth_lightning.models.weights import find_weights
 
 
@@ -74,6 +76,18 @@ def test_what_else_takes_a_convolutions_output_keeps_it() -> None:
     torch.manual_seed(0)
     network, images = _with_statistics(Beside()), torch.randn(2, 3, 8, 8)
     assert torch.equal(fold(network, images[:1])(images), network(images))
+
+
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "resnet18"])
+def test_a_classifier_of_a_folded_trunk_explains_itself_as_before(name: str) -> None:
+    torch.manual_seed(0)
+    model = FeatureHead(num_classes=3, backbone=name, weights="none", image_size=64, tta_flip=True)
+    _with_statistics(model)
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    folded = fold_trunk(model)
+    assert _norms(folded) < _norms(model)
+    for given, wanted in zip(activation_maps(folded, images), activation_maps(model, images), strict=True):
+        torch.testing.assert_close(given, wanted, rtol=0, atol=1e-4 * float(wanted.abs().max()))
 
 
 class _Twice(nn.Module):
