@@ -2,7 +2,8 @@
 
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
@@ -37,6 +38,16 @@ def _harmless(show: Callable[..., None]) -> Callable[..., None]:
             show(*args)
 
     return harmless
+
+
+@contextmanager
+def _without_mirror(model: Classifier) -> Iterator[None]:
+    """Have a network run once, where it looks at mirror images too."""
+    mirrored, model.tta_flip = model.tta_flip, False
+    try:
+        yield
+    finally:
+        model.tta_flip = mirrored
 
 
 class TensorBoardViews(L.Callback):
@@ -86,7 +97,7 @@ class TensorBoardViews(L.Callback):
     def _show_graph(self, trainer: L.Trainer, model: Classifier) -> None:
         data = image_data(trainer)
         image = data.images(spread(data.split.indices("train"), 1), torch.tensor([CLEAN]), model.device)
-        with warnings.catch_warnings(), as_in_evaluation(trainer, model):
+        with warnings.catch_warnings(), as_in_evaluation(trainer, model), _without_mirror(model):
             # Tracing warns of all that it will fix, and is deprecated; TensorBoard's graph has no other way.
             warnings.simplefilter("ignore")
             traced = torch.jit.trace(model, image, check_trace=False)  # TensorBoard's own trace runs the network again
