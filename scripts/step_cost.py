@@ -33,7 +33,7 @@ from kth_lightning.models import Classifier
 SMALL = ("--data.image_size", "64")
 CASES = {
     "benchmark": ["--config", "configs/benchmark.yaml", *SMALL],
-    "head, stored": ["--config", "configs/head.yaml", *SMALL, *RANDOM],
+    "head, stored": ["--config", "configs/head.yaml", *SMALL, *RANDOM, "--data.batch_size", "20"],
     "block 5, afresh": ["--config", "configs/finetune.yaml", *SMALL, *RANDOM, "--data.views", "null"],
     "block 5, stored": ["--config", "configs/finetune.yaml", *SMALL, *RANDOM, "--data.views", "1"],
 }
