@@ -14,6 +14,7 @@ frontier where none that costs less has a lower one.
 
 import argparse
 import csv
+import hashlib
 import json
 import subprocess
 import sys
@@ -111,8 +112,14 @@ def main() -> int:
     return 0
 
 
+def _file(options: argparse.Namespace, name: str) -> Path:
+    """Name the file of a recipe's results after all that they depend on beside the images."""
+    settings = json.dumps([RECIPES[name], options.val_size, options.precision], sort_keys=True)
+    return Path(options.folder) / f"{name}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}.json"
+
+
 def _measured(options: argparse.Namespace, name: str) -> Measured:
-    known = options.folder / f"{name}.json"
+    known = _file(options, name)
     trials: dict[str, list[float]] = json.loads(known.read_text(encoding="utf-8")) if known.exists() else {}
     where = {"archive": options.archive, "root": options.root, "num_folds": options.folds}
     where |= {} if options.val_size is None else {"val_size": options.val_size}
@@ -133,13 +140,15 @@ def _measured(options: argparse.Namespace, name: str) -> Measured:
 
 def _seconds(options: argparse.Namespace, name: str) -> float | None:
     """Return what one fold takes the command from bare images, imports and report included."""
-    known = options.folder / f"{name}.seconds.json"
+    known = _file(options, name).with_suffix(".seconds.json")
     if options.time and not known.exists():
         with tempfile.TemporaryDirectory() as empty:
             file = Path(empty) / f"{name}.yaml"
             file.write_text(yaml.safe_dump(RECIPES[name], sort_keys=False), encoding="utf-8")
             images = ["--data.archive", options.archive] if options.archive else ["--data.root", options.root]
             split = ["--data.num_folds", str(options.folds), "--data.fold", "0", "--data.cache_dir", f"{empty}/cache"]
+            split += ["--trainer.precision", options.precision]
+            split += [] if options.val_size is None else ["--data.val_size", str(options.val_size)]
             begin = time.perf_counter()
             _run("fit", "--config", str(file), *images, *split, "--run_dir", f"{empty}/run")
             write_atomically(json.dumps(time.perf_counter() - begin), known)

@@ -57,16 +57,34 @@ def summarise_groups(
     clusters = cluster_numbers(groups)
     if clusters is None:
         return summarise(labels, probabilities)
+    figures = per_group(groups, probabilities.argmax(axis=1) == labels)
+    found = summarise_clusters(labels, probabilities, clusters)
+    return found | {"groups": {"n": int(clusters.max()) + 1, "figures": figures}}
+
+
+def summarise_clusters(
+    labels: npt.NDArray[np.int64],
+    probabilities: npt.NDArray[np.floating],
+    clusters: npt.NDArray[np.int64],
+    repeats: float = 1,
+) -> dict[str, Any]:
+    """Measure predictions as `summarise` does, with intervals for further groups.
+
+    Args:
+        labels: Indices of the true classes, shape [N], N at least 1.
+        probabilities: Shape [N, C].
+        clusters: Number of each image's group, int64 [N].
+        repeats: How many times each image is among them.
+    """
     predictions, losses = probabilities.argmax(axis=1), cross_entropies(labels, probabilities)
     right = predictions == labels
-    low, high = clustered_accuracy_interval(right, clusters)
+    low, high = clustered_accuracy_interval(right, clusters, repeats)
     return {
         "n": len(labels),
         "loss": clustered_estimate(lambda picks: losses[picks].mean(), clusters),
         "acc": {"value": float(right.mean()), "low": low, "high": high},
         "kappa": clustered_estimate(lambda picks: kappa(labels[picks], predictions[picks]), clusters),
         "recall": clustered_estimate(lambda picks: macro_recall(labels[picks], predictions[picks]), clusters),
-        "groups": {"n": int(clusters.max()) + 1, "figures": per_group(groups, right)},
     }
 
 
@@ -122,17 +140,22 @@ def _students(
     return float(value - reach), float(value + reach)
 
 
-def clustered_accuracy_interval(right: npt.NDArray[np.bool_], clusters: npt.NDArray[np.int64]) -> tuple[float, float]:
+def clustered_accuracy_interval(
+    right: npt.NDArray[np.bool_], clusters: npt.NDArray[np.int64], repeats: float = 1
+) -> tuple[float, float]:
     """Return the 95 % interval of an accuracy on images of further groups, as `clustered_share_interval` gives it.
 
     Args:
         right: Whether each image is classified rightly, bool [N].
         clusters: Number of each image's group, int64 [N].
+        repeats: How many times each image is among them.
     """
-    return clustered_share_interval(np.bincount(clusters, right).astype(np.int64), np.bincount(clusters))
+    return clustered_share_interval(np.bincount(clusters, right).astype(np.int64), np.bincount(clusters), repeats)
 
 
-def clustered_share_interval(parts: npt.NDArray[np.int64], wholes: npt.NDArray[np.int64]) -> tuple[float, float]:
+def clustered_share_interval(
+    parts: npt.NDArray[np.int64], wholes: npt.NDArray[np.int64], repeats: float = 1
+) -> tuple[float, float]:
     """Return the 95 % interval of a share of images, for images of further groups.
 
     It is never narrower than Wilson's, which takes images for independent. Where all groups agree, which says nothing
@@ -141,12 +164,13 @@ def clustered_share_interval(parts: npt.NDArray[np.int64], wholes: npt.NDArray[n
     Args:
         parts: How many images of each group are in the share, int64 [G].
         wholes: Of how many of that group, int64 [G], at least one in all; groups of none say nothing.
+        repeats: How many times each image counts in both.
     """
     parts, wholes = parts[wholes > 0], wholes[wholes > 0]
     number, part, whole = len(wholes), int(parts.sum()), int(wholes.sum())
     if number < 2:
         return 0.0, 1.0
-    low, high = accuracy_interval(part, whole)
+    low, high = accuracy_interval(round(part / repeats), round(whole / repeats))
     drawn = cluster_interval(lambda picks: float(parts[picks].sum() / wholes[picks].sum()), np.arange(number))
     if drawn is None:
         drawn = accuracy_interval(round(part / whole * number), number)

@@ -43,8 +43,8 @@ def share(part: int, whole: int, groups: Tally | None = None, columns: tuple[int
     if groups is None:
         low, high = accuracy_interval(part, whole)
     else:
-        counts = _counts(groups)
-        low, high = clustered_share_interval(*(counts[:, column] for column in columns))
+        parts, wholes = (_counts(groups)[:, column] for column in columns)
+        low, high = clustered_share_interval(parts, wholes)
     return {"value": part / whole, "low": low, "high": high}
 
 

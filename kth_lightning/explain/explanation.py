@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,8 @@ LONGEST = 1024
 """Longest side in pixels of the images kept beside their maps."""
 
 _BATCH = 16
+_WORTH_FOLDING = 40
+"""Images below which folding a trunk takes longer than it spares."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def explain(
     Raises:
         InputError: The network has no maps.
     """
-    if model.class_activation() is not None:
+    if len(files) >= _WORTH_FOLDING and model.class_activation() is not None:
         model = fold_trunk(model)  # without gradients, which Grad-CAM needs
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(files), _BATCH):
@@ -76,11 +79,11 @@ def explain(
                 pixels = np.stack([item[1] for item in read if not isinstance(item, UnreadableImage)])
                 images = torch.from_numpy(pixels).to(model.device).permute(0, 3, 1, 2)
                 wanted = None if classes is None else torch.tensor([[classes[start + position]] for position in usable])
-                with _outputs_of(model.trunk) as seen:
+                with _features_of(model) as seen:
                     logits, maps = activation_maps(model, images, "predicted" if wanted is None else wanted)
-                features = [given for given in seen if len(given) == len(images)] or [model.preprocess(images)]
+                whole = [given for given in seen if len(given) == len(images)]
                 with torch.no_grad():
-                    vectors = embed_features(model, features[0])
+                    vectors = embed_features(model, whole[0] if whole else model.features(images))
                 found = (logits.float().cpu(), maps[:, 0].nan_to_num().cpu(), vectors.cpu())
                 mapped = dict(zip(usable, zip(*found, strict=True), strict=True))
             for position, item in enumerate(read):
@@ -91,14 +94,16 @@ def explain(
 
 
 @contextmanager
-def _outputs_of(trunk: nn.Module | None) -> Iterator[list[torch.Tensor]]:
-    """Keep what a trunk gives: first of the images, or of one of them, and then perhaps of mirror images."""
+def _features_of(model: Classifier) -> Iterator[list[torch.Tensor]]:
+    """Keep what the trunk gives: first of the images, or of one of them, and then perhaps of mirror images."""
     seen: list[torch.Tensor] = []
-    hooks = (
-        []
-        if trunk is None
-        else [trunk.register_forward_hook(lambda module, inputs, given: seen.append(given.detach()))]
-    )
+
+    def keep(module: nn.Module, inputs: Any, given: Any) -> None:
+        if isinstance(given, torch.Tensor):
+            seen.append(given.detach())
+
+    plain = type(model).features is Classifier.features
+    hooks = [model.trunk.register_forward_hook(keep)] if plain and model.trunk is not None else []
     try:
         yield seen
     finally:

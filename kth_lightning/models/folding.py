@@ -44,14 +44,24 @@ def fold_trunk(model: Classifier) -> Classifier:
     if model.trunk is None or not has_norms(model.trunk):
         return model
     with torch.inference_mode(False), torch.no_grad():
-        copy, side = deepcopy(model), model.image_size
+        copy, size = deepcopy(model), (1, 3, model.image_size, model.image_size)
         assert copy.trunk is not None
-        ramp = torch.linspace(0, 255, 3 * side * side, device=model.device).view(1, 3, side, side)
-        for name, module in fold(model.trunk, model.preprocess(ramp)).named_modules():
+        image = torch.randint(0, 256, size, generator=torch.Generator().manual_seed(0)).to(model.device)
+        folded = fold(model.trunk, model.preprocess(image))
+        if folded is model.trunk:
+            return model
+        for name, module in folded.named_modules():
             # What stays as it is stays the copy's own, which knows it by other names too, such as that of its average.
-            if name and (isinstance(module, nn.Conv2d) or type(module) is not type(copy.trunk.get_submodule(name))):
+            if name and _is_changed(module, copy.trunk.get_submodule(name)):
                 copy.trunk.set_submodule(name, module)
-        return copy
+        return copy if _agree(copy, model, image) else model
+
+
+def _is_changed(module: nn.Module, before: nn.Module) -> bool:
+    if not isinstance(module, nn.Conv2d):
+        return type(module) is not type(before)
+    ours, theirs = module.state_dict(), before.state_dict()
+    return ours.keys() != theirs.keys() or any(not torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def has_norms(network: nn.Module) -> bool:
@@ -70,23 +80,39 @@ def fold(network: nn.Module, probe: Tensor) -> nn.Module:
         probe: What it takes, [1, ...], of the size of all images; what follows what is seen on it, and so is that the
             copy gives the same.
     """
-    if not has_norms(network):
+    numbers = (item for item in network.parameters() if item.is_floating_point())
+    if not has_norms(network) or any(item.dtype != torch.float32 for item in numbers):
         return network
     with torch.autocast(probe.device.type, enabled=False), torch.no_grad():
         folded = _changed(network, _without_norms, probe.float())
-        return folded if probe.device.type != "cpu" else _changed(folded, fuse, probe.float())
+        if probe.device.type != "cpu":
+            return folded
+        fused = _changed(folded, fuse, probe.float())
+    try:
+        fused(probe)  # under the autocast of the calls, whose dtype not every processor's oneDNN has
+    except RuntimeError:
+        return folded
+    return fused
 
 
 def _changed(network: nn.Module, change: Callable[[nn.Module, Tensor], None], probe: Tensor) -> nn.Module:
     """Return a changed copy, or the network itself where that does not give the same."""
     copy = deepcopy(network)
-    wanted = network(probe)
+    noise = torch.randn(probe.shape, generator=torch.Generator().manual_seed(0)).to(probe.device)
     try:
         change(copy, probe)
-        given = copy(probe)
-    except (RuntimeError, AttributeError):  # what torch can do is another on another machine
+    except Exception:  # what hooks of a network do with other modules than they know, or torch on another machine
         return network
-    return copy if torch.allclose(given, wanted, rtol=0, atol=1e-4 * float(wanted.abs().max())) else network
+    return copy if all(_agree(copy, network, images) for images in (probe, noise, 10 * noise)) else network
+
+
+def _agree(copy: nn.Module, network: nn.Module, images: Tensor) -> bool:
+    wanted = network(images)
+    try:
+        given = copy(images)
+    except Exception:
+        return False
+    return torch.allclose(given, wanted, rtol=0, atol=1e-4 * float(wanted.abs().max()))
 
 
 def _without_norms(network: nn.Module, probe: Tensor) -> None:

@@ -34,7 +34,9 @@ class FusedConv2d(nn.Module):
     def __init__(self, convolution: nn.Conv2d, taken: Tensor, activation: nn.Module | None) -> None:
         super().__init__()
         weight, padding = convolution.weight, convolution.padding
+        self._size: torch.Size | None = None
         if isinstance(convolution, Conv2dSame):
+            self._size = taken.shape[-2:]
             sides = zip(taken.shape[-2:], convolution.stride, convolution.kernel_size, strict=True)
             rows, columns = (
                 max((-(-side // stride) - 1) * stride + kernel - side, 0) for side, stride, kernel in sides
@@ -47,6 +49,8 @@ class FusedConv2d(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map [B, C, H, W] to [B, C', H', W'], in autocast's dtype where that is on; there is no gradient."""
+        if self._size not in (None, images.shape[-2:]):
+            raise RuntimeError(f"padded for maps of {tuple(self._size or ())}, not of {tuple(images.shape[-2:])}")
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else self.weight.dtype
         bias = None if self.bias is None else self.bias.to(dtype)
         # A private operator: in eager mode no public one activates too. What `fold` makes of it is tried first.
@@ -95,9 +99,11 @@ def _untouched(network: nn.Module, probe: Tensor, pairs: list[tuple[Step, Step]]
                 kept.append(pair)
 
         hooks += [pair[0].module.register_forward_hook(keep), pair[1].module.register_forward_pre_hook(compare)]
-    network(probe)
-    for hook in hooks:
-        hook.remove()
+    try:
+        network(probe)
+    finally:
+        for hook in hooks:
+            hook.remove()
     return kept
 
 

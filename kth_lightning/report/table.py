@@ -12,7 +12,7 @@ import tabulate
 
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.class_figures import class_figures
-from kth_lightning.evaluation.clusters import summarise_groups
+from kth_lightning.evaluation.clusters import cluster_numbers, summarise_clusters, summarise_groups
 from kth_lightning.evaluation.statistics import accuracy_interval
 from kth_lightning.io.atomic_file import write_atomically
 from kth_lightning.io.run_folder import LOCALISATION, RunFolder
@@ -160,9 +160,10 @@ def _pooled(runs: Sequence[RunFolder]) -> dict[str, Any]:
     probabilities = np.concatenate([item.probabilities for item in predictions])
     groups = [group for item in predictions for group in item.groups]
     if len(set(names)) < len(names):  # seeds: what they make of one image are no trials of their own
-        together = [group or name for group, name in zip(groups, names, strict=True)]
-        found = summarise_groups(labels, probabilities, together)
-        return {"n": len(set(names))} | {name: found[name] for name in SCORES}
+        clusters = cluster_numbers([group or name for group, name in zip(groups, names, strict=True)])
+        assert clusters is not None
+        number = len(set(names))
+        return summarise_clusters(labels, probabilities, clusters, len(names) / number) | {"n": number}
     classes = class_figures(labels, probabilities.argmax(axis=1), predictions[0].class_names, groups)
     return summarise_groups(labels, probabilities, groups) | {"classes": classes}
 

@@ -1,5 +1,7 @@
 """Frozen networks with their batch normalisation folded: the same figures, from fewer layers."""
 
+from typing import Any
+
 import pytest
 import timm
 import torch
@@ -7,9 +9,10 @@ from timm.layers import BatchNormAct2d, Conv2dSame
 from torch import Tensor, nn
 
 from kth_lightning.explain.cam import activation_maps
-from kth_lightning.models import FeatureHead
+from kth_lightning.models import Classifier, FeatureHead
 from kth_lightning.models.backbone import build_backbone
 from kth_lightning.models.folding import Folded, fold, fold_trunk
+from kth_lightning.models.fusing import FusedConv2d
 from kth_lightning.models.weights import find_weights
 
 
@@ -47,6 +50,7 @@ def test_a_folded_network_gives_what_it_gave(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "size"), [("tf_efficientnet_lite0", 64), ("tf_efficientnet_lite0", 75), ("resnet18", 64)]
 )
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
 @pytest.mark.parametrize("kind", [nn.ReLU, nn.ReLU6, nn.SiLU, nn.Hardswish])
 def test_on_a_cpu_convolutions_activate_and_pad(name: str, size: int, kind: type[nn.Module]) -> None:
     torch.manual_seed(0)
@@ -67,15 +71,61 @@ def test_what_else_takes_a_convolutions_output_keeps_it() -> None:
     class Beside(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.convolution, self.act, self.norm = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(3)
+            self.convolution, self.norm, self.act = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()
 
         def forward(self, images: Tensor) -> Tensor:
-            maps: Tensor = self.convolution(self.norm(images))
+            maps: Tensor = self.norm(self.convolution(images))
             return self.act(maps) + maps
 
     torch.manual_seed(0)
     network, images = _with_statistics(Beside()), torch.randn(2, 3, 8, 8)
-    assert torch.equal(fold(network, images[:1])(images), network(images))
+    nn.init.constant_(network.norm.bias, 5)  # so that the activation changes nothing of a plain image
+    folded = fold(network, torch.zeros(1, 3, 8, 8))
+    torch.testing.assert_close(folded(10 * images), network(10 * images), rtol=0, atol=1e-4)
+
+
+def test_a_processor_whose_oneDNN_lacks_bf16_computes_as_it_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    network = _with_statistics(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten()))
+    images, fused = torch.randn(4, 3, 8, 8), torch.ops.mkldnn._convolution_pointwise
+
+    def only_float(images: Tensor, *others: Any) -> Tensor:
+        if images.dtype != torch.float32:
+            raise RuntimeError("mkldnn_convolution: bf16 path needs the cpu support")
+        result: Tensor = fused(images, *others)
+        return result
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_convolution_pointwise", only_float)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(Folded(network)(images), network(images), rtol=0, atol=0.05)
+    assert any(isinstance(module, FusedConv2d) for module in fold(network, images[:1]).modules())
+
+
+def test_networks_of_other_numbers_than_float32_stay_as_they_are() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()).eval().double()
+    assert fold(network, torch.randn(1, 3, 8, 8)) is network
+
+
+class _Shared(Classifier):
+    """Use a block at the end of the trunk and in the tail again, on maps of another size."""
+
+    def __init__(self, num_classes: int, **kwargs: Any) -> None:
+        super().__init__(num_classes, **kwargs)
+        self.block = nn.Sequential(Conv2dSame(8, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU())
+        self.trunk = nn.Sequential(nn.Conv2d(3, 8, 1), self.block)
+        self.dense = nn.Linear(8, num_classes)
+
+    def tail(self, features: Tensor) -> Tensor:
+        logits: Tensor = self.dense(self.block(features).mean((2, 3)))
+        return logits
+
+
+def test_a_block_that_the_tail_has_too_still_pads_for_it() -> None:
+    torch.manual_seed(0)
+    model = _Shared(3, image_size=34).eval()
+    _with_statistics(model)
+    images = torch.randint(0, 256, (2, 3, 34, 34), dtype=torch.uint8)
+    torch.testing.assert_close(fold_trunk(model)(images), model(images), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "resnet18"])

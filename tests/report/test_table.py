@@ -85,6 +85,15 @@ def test_seeds_make_no_more_images_of_those_that_were_tested(tmp_path: Path):
     assert "folds" not in markdown
 
 
+def test_one_mistake_that_all_seeds_make_is_one_mistake(tmp_path: Path):
+    runs = [finished_run(tmp_path / f"seed-{seed}", images(0, 60), 59) for seed in range(3)]
+    write_table([Part("head", runs)], tmp_path, reference=False)
+    (entry,) = json.loads((tmp_path / "table.json").read_text())
+    low, high = accuracy_interval(59, 60)
+    assert entry["acc"]["low"] <= low
+    assert entry["acc"]["high"] >= high
+
+
 def test_table_fits_a_terminal_of_120_columns(tmp_path: Path):
     costs = {"parameters_trained": 143_667_240, "seconds_total": 36_000.0, "seconds_per_epoch": 1234.5, "epochs": 500}
     runs = [finished_run(tmp_path / str(k), images(30 * k, 30 * k + 30), 30, **costs) for k in range(10)]
