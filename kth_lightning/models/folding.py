@@ -103,16 +103,17 @@ def _changed(network: nn.Module, change: Callable[[nn.Module, Tensor], None], pr
         change(copy, probe)
     except Exception:  # what hooks of a network do with other modules than they know, or torch on another machine
         return network
-    return copy if all(_agree(copy, network, images) for images in (probe, noise, 10 * noise)) else network
+    return copy if _agree(copy, network, torch.cat([probe, noise, 10 * noise])) else network
 
 
 def _agree(copy: nn.Module, network: nn.Module, images: Tensor) -> bool:
+    """Tell whether two networks give the same for each image, apart from rounding."""
     wanted = network(images)
     try:
-        given = copy(images)
+        far = (copy(images) - wanted).abs().flatten(1).amax(1)
     except Exception:
         return False
-    return torch.allclose(given, wanted, rtol=0, atol=1e-4 * float(wanted.abs().max()))
+    return bool((far <= 1e-4 * wanted.abs().flatten(1).amax(1)).all())
 
 
 def _without_norms(network: nn.Module, probe: Tensor) -> None:
