@@ -59,7 +59,7 @@ def test_maps_stored_with_a_head_spare_fine_tuning_the_trunk(data: Callable[...,
     found, seen = [], []
 
     def count(trunk: torch.nn.Module, inputs: tuple[torch.Tensor], maps: torch.Tensor) -> None:
-        if len(maps) > 1:  # one image shows how the trunk can be folded
+        if len(maps) > 3:  # up to three images show how the trunk can be folded
             seen.append(len(maps))
 
     for position, (kind, store) in enumerate(

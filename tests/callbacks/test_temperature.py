@@ -44,6 +44,8 @@ def fit(noise: Path, run_dir: Path) -> list[str]:
         "64",
         "--data.val_size",
         "16",
+        "--data.batch_size",
+        "20",
         "--model.optimizer.lr",
         "0.003",
         "--trainer.max_epochs",

@@ -25,7 +25,8 @@ def test_compare_trains_the_three_on_one_split_and_writes_the_table(
     images: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     cache = tmp_path / "cache"
-    args = compare(images, tmp_path, *THREE, "--trainer.devices", "1", "--data.cache_dir", str(cache))
+    views = ("--data.augmentation", "standard", "--data.views", "2")  # the same ones for the head and for block 5
+    args = compare(images, tmp_path, *THREE, *views, "--trainer.devices", "1", "--data.cache_dir", str(cache))
     main(args)
     printed = capsys.readouterr().out
     table = (tmp_path / "table.md").read_text()

@@ -34,7 +34,7 @@ def test_fit_of_a_folder_alone_takes_the_best_recipe_and_says_what_came_of_it(
     run = RunFolder(Path("runs/my run"))
     config = yaml.safe_load(run.config.read_text())
     assert config["model"]["init_args"]["backbone"] == "tf_efficientnet_lite2"
-    assert (config["data"]["tta_flip"], config["ema_decay"]) == (True, 0.99)
+    assert (config["data"]["tta_flip"], config["ema_decay"]) == (True, 0.96)
     (recipe,) = (line for line in errors.splitlines() if line.startswith("recipe:"))
     assert Path(recipe.partition("(")[2].partition(")")[0]).name == "best.yaml"
 
