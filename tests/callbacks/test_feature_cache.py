@@ -71,7 +71,7 @@ def test_maps_stored_with_a_head_spare_fine_tuning_the_trunk(data: Callable[...,
         settings = {"augmentation": "standard", "views": 2, "tta_flip": True}
         found.append(losses(model, data(cache_dir=str(tmp_path / str(min(position, 1))), **settings), store))
         if position < 2:
-            assert sum(seen) == 42 * 2 + 18 * 2
+            assert sum(seen) == 42 * 2 + 16 * 2  # and two of each other part, as few as show how the trunk is folded
             seen.clear()
     assert found[1] == pytest.approx(found[0], rel=1e-5)
     assert not seen

@@ -39,18 +39,9 @@ def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def fit(noise: Path, run_dir: Path) -> list[str]:
     args = ["fit", "--config", str(ROOT / "configs/head.yaml"), "--data.root", str(noise), "--run_dir", str(run_dir)]
-    args += [
-        "--data.image_size",
-        "64",
-        "--data.val_size",
-        "16",
-        "--data.batch_size",
-        "20",
-        "--model.optimizer.lr",
-        "0.003",
-        "--trainer.max_epochs",
-        "3",
-    ]
+    args += ["--data.image_size", "64", "--data.val_size", "16", "--data.augmentation", "standard", "--data.views", "3"]
+    args += ["--data.batch_size", "20", "--model.optimizer.lr", "0.003", "--ema_decay", "0.99"]
+    args += ["--trainer.max_epochs", "3"]
     return [*args, "--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.precision", "32-true"]
 
 
