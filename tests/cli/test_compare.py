@@ -25,8 +25,13 @@ def test_compare_trains_the_three_on_one_split_and_writes_the_table(
     images: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     cache = tmp_path / "cache"
-    views = ("--data.augmentation", "standard", "--data.views", "2")  # the same ones for the head and for block 5
-    args = compare(images, tmp_path, *THREE, *views, "--trainer.devices", "1", "--data.cache_dir", str(cache))
+    models = ["benchmark"]
+    for name in ("head", "finetune"):
+        recipe = yaml.safe_load((ROOT / f"configs/{name}.yaml").read_text(encoding="utf-8"))
+        recipe["data"] = {"augmentation": "standard", "views": 2, "tta_flip": True}  # the same for both, as maps are
+        models.append(str(tmp_path / f"{name}.yaml"))
+        Path(models[-1]).write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    args = compare(images, tmp_path, "--models", *models, "--trainer.devices", "1", "--data.cache_dir", str(cache))
     main(args)
     printed = capsys.readouterr().out
     table = (tmp_path / "table.md").read_text()
