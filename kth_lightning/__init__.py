@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from kth_lightning.callbacks.compiled_tail import CompiledTail as CompiledTail
     from kth_lightning.cli.curve_objects import learning_curve as learning_curve
     from kth_lightning.cli.fit_objects import fit as fit
     from kth_lightning.data.augmentation.augmentation import Augmentation as Augmentation
@@ -37,6 +38,7 @@ _PUBLIC = {
     "Box": "data.box",
     "Candidate": "data.sources.source",
     "Classifier": "models.base",
+    "CompiledTail": "callbacks.compiled_tail",
     "Crop": "data.box",
     "Cosine": "models.schedule",
     "FeatureHead": "models.head",

@@ -81,7 +81,8 @@ class Dropout(nn.Dropout):
     def forward(self, features: Tensor) -> Tensor:
         """Drop features of any shape in training."""
         dropped, entries = round(self.p * _STEPS), features.numel()
-        if not self.training or not 0 < dropped < _STEPS or features.device.type != "cpu":
+        fast = features.device.type == "cpu" and not torch.compiler.is_compiling()  # which could not follow `random_`
+        if not self.training or not 0 < dropped < _STEPS or not fast:
             return super().forward(features)
         bits = torch.empty(-(-entries // 4), dtype=torch.int64).random_(-(2**63), None)
         strides = torch.empty_like(features, device="meta").stride()  # dense, in the order of the features'

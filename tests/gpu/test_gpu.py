@@ -69,6 +69,19 @@ def test_a_gpu_trains_to_the_figures_of_the_cpu(
 
 
 @pytest.mark.parametrize("model", MODELS)
+def test_captured_graphs_train_to_the_same_figures(model: str, images: Path, tmp_path: Path) -> None:
+    """Both compute in float32, in kernels of their own."""
+    flags = [*MODELS[model], *NOTHING_DRAWN, *(NO_BLOCK_DROPOUT if model == "benchmark" else [])]
+    flags += ["--data.root", str(images), "--trainer.accelerator", "gpu", "--trainer.precision", "32-true", *SMALL]
+    main(["fit", *flags, "--run_dir", str(tmp_path / "plain")])
+    graphs = ["--trainer.callbacks", "kth_lightning.CompiledTail", "--trainer.callbacks.mode", "reduce-overhead"]
+    main(["fit", *flags, *graphs, "--run_dir", str(tmp_path / "graphs")])
+    plain, captured = (RunFolder(tmp_path / name).read_metrics() for name in ("plain", "graphs"))
+    assert captured["test"]["loss"]["value"] == pytest.approx(plain["test"]["loss"]["value"], rel=1e-3)
+    assert captured["val"]["loss"] == pytest.approx(plain["val"]["loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize("model", MODELS)
 def test_no_step_waits_for_the_gpu(model: str, images: Path, tmp_path: Path) -> None:
     flags = [*MODELS[model], "--data.root", str(images), "--trainer.accelerator", "gpu", *SMALL]
     flags += ["--trainer.precision", "bf16-mixed", "--trainer.callbacks+", "no_waiting.NoWaiting"]
