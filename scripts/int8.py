@@ -56,32 +56,19 @@ def _depthwise(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
     return [node for node in nodes if any(item.name == "group" and item.i > 1 for item in node.attribute)]
 
 
-METHODS = CalibrationMethod
-WAYS: dict[str, tuple[Layers, CalibrationMethod, bool]] = {
-    "all layers": (_none, METHODS.MinMax, True),
-    "dense layers in float": (_last, METHODS.MinMax, True),
-    "first and dense layers in float": (_first_and_last, METHODS.MinMax, True),
-    "depthwise layers in float": (_depthwise, METHODS.MinMax, True),
-    "all layers, 8-bit weights": (_none, METHODS.MinMax, False),
-    "all layers, ranges by percentile": (_none, METHODS.Percentile, True),
-    "all layers, ranges by entropy": (_none, METHODS.Entropy, True),
+WAYS: dict[str, tuple[Layers, bool]] = {
+    "all layers": (_none, True),
+    "dense layers in float": (_last, True),
+    "first and dense layers in float": (_first_and_last, True),
+    "depthwise layers in float": (_depthwise, True),
+    "all layers, 8-bit weights": (_none, False),
 }
-"""What stays in float, how ranges are found, and whether weights have 7 bits; simplest first."""
-
-_AT_ONCE = 2
-"""Images whose activations are held at once, for histograms of them."""
+"""What stays in float, and whether weights have 7 bits; simplest first."""
 
 
 class _Images(CalibrationDataReader):
     def __init__(self, images: list[npt.NDArray[np.uint8]]) -> None:
-        self.images = images
-        self.set_range(0, len(images))
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def set_range(self, start_index: int, end_index: int) -> None:
-        self.left = iter(self.images[start_index:end_index])
+        self.left = iter(images)
 
     def get_next(self) -> dict[str, npt.NDArray[np.uint8]] | None:
         image = next(self.left, None)
@@ -119,10 +106,10 @@ def _measure(
     positions = positions[:: -(-len(positions) // most)]
     options = data.catalogue.read_options
     images = [np.asarray(read_rgb(data.catalogue.pixels(position), options=options)) for position in positions]
-    ranges = _Images(images[: len(images) // 2 * 2 : 2][: len(images) // 2 // _AT_ONCE * _AT_ONCE])
-    labels, tested = data.labels[positions].numpy()[1::2], images[1::2]
+    calibrating, labels, tested = images[::2], data.labels[positions].numpy()[1::2], images[1::2]
     with TemporaryDirectory() as folder, quiet_exporters():
-        exported, fused, int8 = (Path(folder) / name for name in ("float.onnx", "fused.onnx", "int8.onnx"))
+        files = ("float.onnx", "fused.onnx", "int8.onnx", "ranges.json")
+        exported, fused, int8, ranges = (Path(folder) / name for name in files)
         write_exported(predictor, exported)
         fuse_onnx(exported, fused)
         if "float32" not in found:
@@ -131,24 +118,22 @@ def _measure(
         graph = onnx.load(fused)
         names = set(network_layers(graph))
         nodes = [node for node in graph.graph.node if node.name in names]
-        for way, (layers, method, reduced) in WAYS.items():
+        for way, (layers, reduced) in WAYS.items():
             left = {node.name for node in layers(nodes)}
             if way in found or (not left and layers is not _none):
                 continue
-            ranges.set_range(0, len(ranges))
             quantize_static(
                 fused,
                 int8,
-                ranges,
+                _Images(calibrating),
                 op_types_to_quantize=[*STEPS],
                 nodes_to_quantize=[node.name for node in nodes if node.name not in left],
                 per_channel=True,
                 reduce_range=reduced,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
-                calibrate_method=method,
-                extra_options={} if method == METHODS.MinMax else {"CalibStridedMinMax": _AT_ONCE},
-                calibration_cache_path=Path(folder) / f"{method.name}.json",
+                calibrate_method=CalibrationMethod.MinMax,
+                calibration_cache_path=ranges,
             )
             yield way, _figures(labels, list(_answers(int8, tested)), before)
 
@@ -180,7 +165,7 @@ def _choose(models: list[dict[str, Any]]) -> str:
         way: np.concatenate([model["ways"].get(way, model["ways"]["all layers"])["losses"] for model in models])
         for way in ways
     }
-    portable = [way for way in ways if WAYS[way][2]]
+    portable = [way for way in ways if WAYS[way][1]]
     best = min(portable, key=lambda way: losses[way].mean())
     rows, chosen = [], ""
     for way in ["float32", *ways]:
