@@ -37,6 +37,7 @@ NOTHING_DRAWN = [
     "--model.optimizer.lr",
     "0.01",
 ]
+GRAPHS = ["--trainer.callbacks", "kth_lightning.CompiledTail", "--trainer.callbacks.mode", "reduce-overhead"]
 NO_BLOCK_DROPOUT = ["--model.block_dropout", "[0,0,0,0,0]"]
 
 
@@ -69,16 +70,29 @@ def test_a_gpu_trains_to_the_figures_of_the_cpu(
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_captured_graphs_train_to_the_same_figures(model: str, images: Path, tmp_path: Path) -> None:
+def test_captured_graphs_train_to_the_same_figures(
+    model: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Both compute in float32, in kernels of their own."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     flags = [*MODELS[model], *NOTHING_DRAWN, *(NO_BLOCK_DROPOUT if model == "benchmark" else [])]
     flags += ["--data.root", str(images), "--trainer.accelerator", "gpu", "--trainer.precision", "32-true", *SMALL]
+    flags += ["--ema_decay", ".9", "--model.metrics", "{f1: torchmetrics.classification.MulticlassF1Score}"]
     main(["fit", *flags, "--run_dir", str(tmp_path / "plain")])
-    graphs = ["--trainer.callbacks", "kth_lightning.CompiledTail", "--trainer.callbacks.mode", "reduce-overhead"]
-    main(["fit", *flags, *graphs, "--run_dir", str(tmp_path / "graphs")])
+    main(["fit", *flags, *GRAPHS, "--run_dir", str(tmp_path / "graphs")])
     plain, captured = (RunFolder(tmp_path / name).read_metrics() for name in ("plain", "graphs"))
     assert captured["test"]["loss"]["value"] == pytest.approx(plain["test"]["loss"]["value"], rel=1e-3)
     assert captured["val"]["loss"] == pytest.approx(plain["val"]["loss"], rel=1e-3)
+    assert captured["test"]["f1"]["value"] == pytest.approx(plain["test"]["f1"]["value"], abs=1e-3)
+
+
+def test_captured_graphs_refuse_to_accumulate_gradients(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    flags = [*MODELS["benchmark"], "--data.root", str(images), "--trainer.accelerator", "gpu", *SMALL, *GRAPHS]
+    with pytest.raises(SystemExit, match="2"):
+        main(["fit", *flags, "--trainer.accumulate_grad_batches", "2", "--run_dir", str(tmp_path)])
+    assert "does not go with --trainer.accumulate_grad_batches 2; give mode default" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("model", MODELS)
