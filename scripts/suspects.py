@@ -175,7 +175,7 @@ def train(folder: Path, data: Data, flipped: Labels, folds: list[str]) -> dict[s
 
 
 def right(found: OutOfFold, truth: Labels) -> int:
-    """Count the images that are named rightly."""
+    """Count the images that are classified correctly."""
     indices = [found.class_names.index(truth[path]) for path in found.paths]
     return int((found.probabilities.argmax(axis=1) == indices).sum())
 

@@ -146,7 +146,7 @@ def clustered_accuracy_interval(
     """Return the 95 % interval of an accuracy on images of further groups, as `clustered_share_interval` gives it.
 
     Args:
-        right: Whether each image is classified rightly, bool [N].
+        right: Whether each image is classified correctly, bool [N].
         clusters: Number of each image's group, int64 [N].
         repeats: How many times each image is among them.
     """
@@ -182,7 +182,7 @@ def per_group(groups: Sequence[str], right: npt.NDArray[np.bool_]) -> list[dict[
 
     Args:
         groups: Name of each image's group, empty where it has none; N of them.
-        right: Whether each image is classified rightly, bool [N].
+        right: Whether each image is classified correctly, bool [N].
 
     Returns:
         For each "group", "n", "correct" and "acc", with Wilson's bounds for further images of that group.

@@ -19,7 +19,7 @@ class CurveScores:
 
     Attributes:
         images: Mean number of training images a class of each share, rising, shape [S].
-        wrong: Whether each image was named wrongly, shape [S, N].
+        wrong: Whether each image was misclassified, shape [S, N].
         losses: Its cross-entropy, shape [S, N].
         labels: Indices of the true classes, shape [N].
         folds: Number of each image's fold, shape [N].

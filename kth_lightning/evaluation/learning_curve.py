@@ -161,7 +161,7 @@ def _accuracy(scores: CurveScores, wrong: Means, place: int) -> dict[str, float]
 def _untold(wrong: Means, scores: CurveScores) -> str | None:
     number = int(scores.wrong[-1].sum())
     if number < _FEWEST_WRONG:
-        return f"with all images {number} of {len(scores.labels)} are named wrongly, too few to tell how that falls"
+        return f"with all images {number} of {len(scores.labels)} are misclassified, too few to tell how that falls"
     return _not_falling(wrong, "error")
 
 

@@ -21,7 +21,7 @@ class Threshold:
     Attributes:
         probability: The label is `unknown` below it.
         kept: Number of validation images at or above it.
-        right: How many of these are named rightly.
+        right: How many of these are classified correctly.
         total: Number of validation images.
     """
 
@@ -32,7 +32,7 @@ class Threshold:
 
 
 def fewest_images(accuracy: float) -> int:
-    """Return how many validation images, all named rightly, show this accuracy with 95 % confidence."""
+    """Return how many validation images, all classified correctly, show this accuracy with 95 % confidence."""
     return max(1, math.ceil(math.log(ALPHA) / math.log(accuracy) - 1e-9))
 
 
@@ -118,7 +118,7 @@ def risk_coverage(
 
     Args:
         confidences: Of each test image, shape [N], N at least 1.
-        right: Whether it is named rightly, shape [N].
+        right: Whether it is classified correctly, shape [N].
         clusters: Number of its group, int64 [N]: the interval is then for images of further groups.
     """
     order = np.argsort(-confidences, kind="stable")

@@ -98,7 +98,7 @@ class PairedTest:
     """Hold what McNemar's exact test says of two models on the same images.
 
     Attributes:
-        first_only: How many images the first alone names rightly.
+        first_only: How many images the first alone classifies correctly.
         second_only: How many the second alone does.
         p: The chance of counts at least this uneven if neither were better.
     """
@@ -109,7 +109,7 @@ class PairedTest:
 
 
 def mcnemar(first_right: npt.NDArray[np.bool_], second_right: npt.NDArray[np.bool_]) -> PairedTest:
-    """Compare two models by the images that one alone names rightly: McNemar's test, exact and two-sided.
+    """Compare two models by the images that one alone classifies correctly: McNemar's test, exact and two-sided.
 
     Args:
         first_right: Whether the first is right on each image, shape [N].

@@ -37,7 +37,7 @@ class ValidationScores:
 
     @property
     def right(self) -> npt.NDArray[np.bool_]:
-        """Tell which images are named rightly, [N]."""
+        """Tell which images are classified correctly, [N]."""
         return self.probabilities.argmax(axis=1) == self.labels
 
 

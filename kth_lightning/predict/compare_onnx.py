@@ -32,7 +32,7 @@ class FileFigures:
 
     Attributes:
         bytes: Its size.
-        acc: Share of the images that it names rightly, with its 95 % interval.
+        acc: Share of the images that it classifies correctly, with its 95 % interval.
         loss: Mean cross-entropy in nats.
         ece: Expected calibration error.
         ms_one_thread: Median time of an image in milliseconds, resizing included, with one thread.
@@ -58,7 +58,7 @@ class OnnxComparison:
         cores: Of the machine that took the times.
         first: Figures of the first file.
         second: Figures of the second.
-        both_right: Number of images that both name rightly.
+        both_right: Number of images that both classify correctly.
         only_first_right: That the first alone does.
         only_second_right: That the second alone does.
         neither_right: That neither does.

@@ -101,8 +101,8 @@ def _threshold(scores: ValidationScores, accuracy: float) -> selective.Threshold
     if total < needed:
         raise InputError(
             f"--min_accuracy {accuracy:g}: to show it with 95 % confidence takes {needed} validation images at least, "
-            f"all of them named rightly, and the checkpoint has {total}; train with more of them (--data.val_size)"
-            + (f", or {less}" if less else "")
+            f"all of them classified correctly, and the checkpoint has {total}; train with more of them "
+            "(--data.val_size)" + (f", or {less}" if less else "")
         )
     raise InputError(
         f"--min_accuracy {accuracy:g}: the {total} validation images do not show it at any threshold, since too many "

@@ -32,7 +32,7 @@ class Difference:
         indices: Of the two models.
         names: Of the two models, as in the table.
         images: McNemar's test, or with groups that of whole groups; where seeds test an image several times, by the
-            images that one names rightly with more of its seeds.
+            images that one classifies correctly with more of its seeds.
         folds: Number of different test sets.
         seeds: Number of trainings on each.
         over_folds: The corrected resampled t-test of the accuracy; None with a single test set.
@@ -118,7 +118,7 @@ def _accuracies(model: ModelRuns) -> dict[frozenset[str], list[float]]:
 
 
 def _times_right(model: ModelRuns) -> dict[str, int]:
-    """Count for each test image how many of the runs name it rightly."""
+    """Count for each test image how many of the runs classify it correctly."""
     counts: dict[str, int] = defaultdict(int)
     for name, right in zip(model.names, model.right.tolist(), strict=True):
         counts[name] += right

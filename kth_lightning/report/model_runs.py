@@ -88,7 +88,7 @@ class ModelRuns:
 
     @property
     def right(self) -> npt.NDArray[np.bool_]:
-        """Tell which images are named rightly, shape [N]."""
+        """Tell which images are classified correctly, shape [N]."""
         return self.probabilities.argmax(axis=1) == self.labels
 
     @property

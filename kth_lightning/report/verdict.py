@@ -24,7 +24,7 @@ def titles_of(models: Sequence[ModelRuns]) -> list[str]:
 
 
 def score(model: ModelRuns, entry: Mapping[str, Any], uneven: bool = False) -> str:
-    """Say how many test images a model names rightly; where classes are uneven, how many of each on the average."""
+    """Say how many test images a model classifies correctly; of uneven classes, how many of each on the average."""
     if uneven:
         spread = f" ± {100 * entry['recall']['sd']:.1f}" if model.repeated else ""
         return f"an average of {100 * entry['recall']['value']:.1f}{spread} % of each class's test images"
@@ -87,13 +87,13 @@ def lead(
     if uneven:
         acc = entries[best]["acc"]
         interval = "" if acc["low"] is None else f" (95 % interval {100 * acc['low']:.1f} to {100 * acc['high']:.1f} %)"
-        sentences.append(f"In all it names {100 * acc['value']:.1f} % of the test images rightly{interval}.")
+        sentences.append(f"In all it classifies {100 * acc['value']:.1f} % of the test images correctly{interval}.")
     mine = [item for item in differences if best in item.indices]
     # One that is right more often in all is not always so in the runs' mean, which names the best.
     ahead = [item for item in mine if item.indices[item.better] == best]
     for verdict, claim in (
         ("better", "has a significantly higher accuracy than" if uneven else "is significantly better than"),
-        ("more right", "names significantly more of these images rightly than"),
+        ("more right", "classifies significantly more of these images correctly than"),
     ):
         if beaten := [titles[sum(item.indices) - best] for item in ahead if item.verdict == verdict]:
             sentences.append(f"{capital(name)} {claim} {_listed(beaten)}.")
@@ -132,7 +132,7 @@ def sentence(difference: Difference, titles: Sequence[str]) -> str:
     if difference.verdict == "better":
         return f"{capital(better)} is better than {worse}: such a difference is unlikely by chance."
     if difference.verdict == "more right":
-        return f"{capital(better)} names more of these images rightly than {worse}, which is unlikely by chance."
+        return f"{capital(better)} classifies more of these images correctly than {worse}, which is unlikely by chance."
     if difference.images.first_only + difference.images.second_only == 0:
         return f"{capital(names[0])} and {names[1]} classify the same images correctly."
     return f"These images do not show a difference between {names[0]} and {names[1]}: it may be chance."

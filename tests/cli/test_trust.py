@@ -28,7 +28,7 @@ def middle(tiny_run: RunFolder, images: Path) -> float:
 
 @pytest.fixture(scope="module")
 def doubtful(tiny_run: RunFolder, middle: float, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a checkpoint whose validation images were named rightly above that probability, and wrongly at it."""
+    """Give a checkpoint whose validation images were classified correctly above that probability, and wrongly at it."""
     content = torch.load(tiny_run.best_checkpoint, weights_only=True)
     values = np.concatenate([np.linspace(middle, 0.9999, 151)[1:], np.full(50, middle)])
     content["validation"] = {"label": torch.tensor([0] * 150 + [1] * 50), "logits": probability_logits(values)}

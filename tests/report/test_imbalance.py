@@ -43,7 +43,7 @@ def test_macro_recall_and_classes_lead_where_classes_are_uneven(tmp_path: Path) 
     for sentence in (
         "counts every class alike, since the classes are uneven: 10 (emu) to 51 (cat) training images a class.",
         f"The 95 % interval of its macro recall on images like these is {interval}.",
-        "In all it names 83.3 % of the test images rightly (95 % interval 66.4 to 92.7 %).",
+        "In all it classifies 83.3 % of the test images correctly (95 % interval 66.4 to 92.7 %).",
     ):
         assert sentence in page.text
     assert page.row("model", "macro recall (95 % CI)", "accuracy (95 % CI)")

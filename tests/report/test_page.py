@@ -242,7 +242,7 @@ def test_comparison_tells_whether_differences_are_more_than_chance(tmp_path: Pat
         finished_run(tmp_path / folder, correct, model=model, source="kth")
     page = Page(write_report(tmp_path))
     assert "<h1>Fine-tuned VGG19 does best and classifies 29 of 30 test images correctly</h1>" in page.html
-    assert "It names significantly more of these images rightly than the benchmark CNN." in page.text
+    assert "It classifies significantly more of these images correctly than the benchmark CNN." in page.text
     assert " better than" not in page.text.replace("that one recipe is better than another", "")
     assert (
         "It cannot show that one recipe is better than another, since other training images or another seed"
@@ -273,7 +273,9 @@ def test_tie_above_a_worse_model_is_called_so(tmp_path: Path) -> None:
         finished_run(tmp_path / model, correct, model=model)
     page = Page(write_report(tmp_path))
     assert "The head on VGG19 and fine-tuned VGG19 do best: each classifies 28 of 30 test images correctly" in page.text
-    assert "The head on VGG19 names significantly more of these images rightly than the benchmark CNN." in page.text
+    assert (
+        "The head on VGG19 classifies significantly more of these images correctly than the benchmark CNN." in page.text
+    )
 
 
 def finished_folds(folder: Path, correct: dict[str, list[int]], seeds: int = 1) -> None:
@@ -335,7 +337,7 @@ def test_folds_and_seeds_are_told_apart(tmp_path: Path) -> None:
     assert "98.3 ± 1.8 %" in page.text
     assert [row[1] for row in page.rows if row[0].startswith("± folds (3)")] == ["3.3 %", "1.7 %"]
     assert [row[1] for row in page.rows if row[0].startswith("± seeds (2)")] == ["4.7 %", "0.8 %"]
-    # Of each fold's images those count that one of the two names rightly with more of its seeds.
+    # Of each fold's images those count that one of the two classifies correctly with more of its seeds.
     assert page.row("head, finetune")[:3] == ["head, finetune", "0", "29"]
     assert [item["verdict"] for item in table(tmp_path / "differences.csv")] == ["better"]
     assert "One seed" not in page.text
@@ -349,7 +351,7 @@ def test_seeds_on_one_split_tell_of_its_images_alone(tmp_path: Path) -> None:
     page = Page(write_report(tmp_path))
     assert "classifies 90.0 ± 4.7 % of the test images correctly" in page.text
     assert page.row("head, finetune") == ["head, finetune", "0", "8", "0.0078"]
-    assert "names more of these images rightly" in page.text
+    assert "classifies more of these images correctly" in page.text
     assert "One split: this tells how these trained models differ" in page.text
 
 
