@@ -105,9 +105,9 @@ class DivergenceMonitor(Checkpoint):
         chance, accuracy = np.bincount(labels).max() / len(labels), figures.get("val/acc", 1.0)
         if figures["train/acc"] > _LEARNT and _no_better(accuracy, len(labels), chance):
             self._warn(
-                f"the training images are learnt ({figures['train/acc']:.0%}) and of the validation images no more "
-                f"are right than by naming the most frequent class ({accuracy:.0%}): are the labels of both "
-                "right, and are both of one kind?"
+                f"the training images are learnt ({figures['train/acc']:.0%}), but the validation accuracy "
+                f"({accuracy:.0%}) is no better than always naming the most frequent class: are the labels of both "
+                "right, and do both show the same kind of images?"
             )
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

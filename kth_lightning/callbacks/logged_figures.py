@@ -77,7 +77,7 @@ def _settings(config: dict[str, Any]) -> dict[str, Any]:
     settings |= {name: data[name] for name in ("batch_size", "image_size", "split_seed", "fold")}
     settings |= {
         "augmentation": data["augmentation"]["class_path"] if own else data["augmentation"],
-        "views": str(data["views"] or "each epoch its own"),
+        "views": "new in every epoch" if data["views"] is None else str(data["views"]),
         "balance": data["balance"],
         "seed": config["seed_everything"],
         "precision": config["trainer"]["precision"],

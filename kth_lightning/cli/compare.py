@@ -74,7 +74,7 @@ def compare(argv: list[str]) -> None:
             _launch([step for plan in plans for step in plan.steps], options, folder)
         parts = _carry_out(plans[0], options)
         if options.also_random_split:
-            print("\nThe same on a random split, which knows no groups:\n")
+            print("\nThe same on a random split, which ignores groups:\n")
             _carry_out(plans[1], options)
             print("\n" + "\n".join(write_random_split(folder, [figures(part, reference=False) for part in parts])))
     if source == "sample":
@@ -171,7 +171,7 @@ def _parser() -> Parser:
         "--also_random_split",
         type=bool,
         default=False,
-        help="Train and test everything once more on a split that knows no groups, and say by how much that flatters.",
+        help="Train and test everything again on a random split that ignores groups, and say how much better it looks.",
     )
     parser.add_argument(
         "--launcher",
@@ -213,7 +213,7 @@ def _default_folder(settings: dict[str, Any], data: Namespace) -> Path:
         for other in runs_alike("compare", settings):
             parts = begun_runs(other.path)
             if parts and not find_difference(parts[0], data):
-                print_rank_zero(f"taking {other.path}: the same settings, and the same images in another place")
+                print_rank_zero(f"using {other.path}: the same settings, and the same images in another place")
                 return other.path
     return folder
 

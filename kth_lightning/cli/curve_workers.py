@@ -48,8 +48,8 @@ def side_by_side() -> Iterator[Executor]:
                 process.kill()  # Lightning would go on to the end of its epoch; what is written is whole
             if isinstance(error, BrokenProcessPool):
                 raise InputError(
-                    "a process that trained was ended by the system, as it does where memory runs out; the same "
-                    "command goes on from here"
+                    "a training process was killed by the system, probably for lack of memory; repeat the "
+                    "command to continue"
                 ) from None
             raise
 

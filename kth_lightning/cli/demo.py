@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -37,6 +38,7 @@ def demo_command(argv: list[str]) -> None:
         raise InputError(f"--port {options.port}: give a number from 1 to 65535, or leave it out")
     if find_spec("gradio") is None:
         raise InputError("demo needs a package that is not installed: pip install 'kth-lightning[demo]'")
+    _require_host(options.host)
     device, kind = choose_devices(options.accelerator, 1), import_model_class(options.model_class)
     predictor = Predictor(options.ckpt_path, device, options.calibrated, max_pixels=_MAX_PIXELS, model_class=kind)
     with tempfile.TemporaryDirectory(prefix="kth-lightning-demo-") as uploads:
@@ -64,6 +66,13 @@ def demo_command(argv: list[str]) -> None:
         print(f"the demo is at {address} (Ctrl-C ends it)", flush=True)
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that uploads go with the page, however it ends
         page.block_thread()
+
+
+def _require_host(host: str) -> None:
+    try:
+        socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        raise InputError(f"--host {host} is no address of this machine ({error.strerror}); leave it out") from None
 
 
 def _parser() -> Parser:
@@ -94,8 +103,8 @@ def _page(predictor: Predictor, uploads: Path) -> tuple[Any, dict[str, Any]]:
 
     def answer(files: Sequence[str] | None) -> tuple[None, str]:
         paths = [Path(file) for file in files or ()]
-        remarks = [f"the first {_FILES} of {len(paths)} images"] if len(paths) > _FILES else []
-        remarks += ["the classifier was trained on boxes cut out of images: give it such"] if predictor.boxed else []
+        remarks = [f"only the first {_FILES} of {len(paths)} images"] if len(paths) > _FILES else []
+        remarks += ["the classifier was trained on boxes cut out of images; drop such boxes"] if predictor.boxed else []
         try:
             return None, answer_cards(predictor, paths[:_FILES], remark="; ".join(remarks))
         finally:

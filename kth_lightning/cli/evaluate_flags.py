@@ -98,8 +98,8 @@ class EvaluationFlags:
             "--images",
             type=Literal["whole", "split"] | None,
             default=None,
-            help="Evaluate every image, or those that the source prescribes for this (whole), or the part of a split "
-            "that the data settings draw (split). By default split with --config, and whole without.",
+            help="whole: evaluate all images, or those that the source prescribes for this. split: evaluate the part "
+            "of a split that the data settings draw. Default: split with --config, whole without.",
         )
         parser.add_argument(
             "--model_class",
@@ -177,7 +177,7 @@ def _of_run(ckpt_path: str, run: RunFolder, own: dict[str, Any]) -> dict[str, An
     """
     if not own or not run.splits.is_file():
         raise InputError(
-            f"--data.root is missing, and {ckpt_path} lies in no run folder that tells the images of its run; name the "
+            f"--data.root is missing, and {ckpt_path} is in no run folder that lists the images of its run; give the "
             "images to evaluate it on"
         )
     data = (own.get("data") or {}) | {"splits": str(run.splits), "num_folds": None, "fold": 0}

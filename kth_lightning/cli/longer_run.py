@@ -41,8 +41,8 @@ def continue_from(shorter: Begun, run: RunFolder, asked: Mapping[str, Any]) -> N
     shorter.require(asked, "--continue_from", but="trainer.max_epochs")
     if read_checkpoint(old.last_checkpoint)["lr_schedulers"]:
         raise InputError(
-            f"--continue_from {old.path}: its learning rate follows its length, so a run of another length is another "
-            "one from the first epoch; leave the flag out"
+            f"--continue_from {old.path}: its learning rate depends on its length, so a longer run differs from "
+            "the first epoch on; leave the flag out"
         )
     with locked(old.path):
         run.checkpoints.mkdir(parents=True, exist_ok=True)

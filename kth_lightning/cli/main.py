@@ -113,7 +113,7 @@ def _run(args: list[str] | None) -> None:
     except InputError as error:
         _stop(str(error))
     except KeyboardInterrupt:
-        _stop("interrupted; the same command goes on from here", status=130)
+        _stop("interrupted; repeat the command, which resumes where it can", status=130)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -128,7 +128,10 @@ def _run(args: list[str] | None) -> None:
             )
         if not _is_of_memory(error):
             raise
-        _stop("the memory is exhausted; give a smaller --data.batch_size (predict: --batch_size) or --data.image_size")
+        _stop(
+            "the memory is exhausted; give a smaller --data.batch_size (predict: --batch_size) or, in training, "
+            "--data.image_size"
+        )
 
 
 def _command(name: str) -> Callable[[list[str]], object]:

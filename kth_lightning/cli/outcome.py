@@ -54,7 +54,7 @@ def group_lines(figures: Mapping[str, Any]) -> list[str]:
         return []
     worst = groups["figures"][0]
     return [
-        f"groups: {groups['n']}, over which the interval is taken; the worst is {worst['group']} "
+        f"groups: {groups['n']} (the interval is over groups); the worst is {worst['group']} "
         f"({_test_images(worst['n'])}, {100 * worst['acc']['value']:.1f} % right)"
     ]
 

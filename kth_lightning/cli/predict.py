@@ -104,7 +104,7 @@ def choose_devices(accelerator: str, count: int | Literal["auto"]) -> list[torch
     wanted = max(available, 1) if count == "auto" else count
     if not 1 <= wanted <= available:
         raise InputError(
-            f"--devices: {wanted} GPUs were asked for and PyTorch sees {available}; give --accelerator cpu"
+            f"--devices: {wanted} GPUs are asked for, PyTorch sees {available}; give fewer, or --accelerator cpu alone"
         )
     kind = torch.accelerator.current_accelerator()
     assert kind is not None
@@ -165,7 +165,7 @@ def _parser() -> Parser:
         "--min_box_confidence",
         type=float,
         default=MIN_CONFIDENCE,
-        help="From which one of MegaDetector's detections counts.",
+        help="Lowest confidence at which a MegaDetector detection counts.",
     )
     parser.add_argument(
         "--without_box",
@@ -182,8 +182,8 @@ def _parser() -> Parser:
         "--min_accuracy",
         type=float | None,
         default=None,
-        help="Write the label `unknown` where a prediction is not sure enough, such that this share of the labels "
-        "that are given, such as .97, is right with 95 percent confidence; the threshold comes from the validation "
+        help="Write the label `unknown` where a prediction is too uncertain, so that of the other labels this share, "
+        "such as .97, is right with 95 percent confidence; the threshold comes from the checkpoint's validation "
         "images.",
     )
     parser.add_argument(
@@ -196,7 +196,7 @@ def _parser() -> Parser:
         "--coverage",
         type=float | None,
         default=None,
-        help="Add the column set: classes of which the true one is one for this share of the images, such as .95.",
+        help="Add the column set: classes that include the true one for this share of the images, such as .95.",
     )
     add_read_arguments(parser)
     parser.add_argument("--batch_size", type=int, default=32, help="Batch size on each device.")

@@ -60,7 +60,7 @@ def with_default_recipe(argv: Sequence[str]) -> list[str]:
     if flags & {"--config", "-c", "-h", "--help"} or any(flag.split(".")[0] == "--model" for flag in flags):
         return list(argv)
     file = _folder() / f"{DEFAULT}.yaml"
-    print_rank_zero(f"recipe: {DEFAULT} ({file}); --config FILE takes another")
+    print_rank_zero(f"recipe: {DEFAULT} ({file}); --config FILE uses another")
     return [argv[0], "--config", str(file), *argv[1:]]
 
 

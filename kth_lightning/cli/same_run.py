@@ -108,8 +108,8 @@ class Begun:
         if differ == ["trainer.max_epochs"]:
             raise InputError(
                 f"--run_dir {path} holds a run of --trainer.max_epochs {self.settings.get(differ[0])}, and "
-                f"{asked.get(differ[0])} were asked for: a run keeps the length that it began with; give another "
-                f"--run_dir, where training starts anew or, with --continue_from {path}, where this run ended if its "
+                f"{asked.get(differ[0])} were asked for: a run keeps its length; give another --run_dir to train "
+                f"anew, and with it --continue_from {path} to begin where this run ended, if its "
                 "learning rate is constant"
             )
         if differ:
@@ -259,7 +259,7 @@ def is_finished(run: RunFolder) -> bool:
     except (KeyError, TypeError, ValueError):
         raise InputError(f"{run.metrics} is damaged; delete it and repeat the command, which tests anew") from None
     if split != split_hashes(read_split(run.splits))["split"]:
-        raise InputError(f"{run.splits} is not the split that {run.metrics} tells of; put it back, or {_ANEW}")
+        raise InputError(f"{run.splits} is not the split of {run.metrics}; put it back, or {_ANEW}")
     if not run.report.exists():
         write_report(run.path)
     print_rank_zero(f"{run.path} is finished; delete it to train it again")

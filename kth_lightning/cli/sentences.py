@@ -46,7 +46,7 @@ def sentence_of(message: str, flags: Sequence[str]) -> str:
         said = "the model" if owner in ("", "model") else f"the class of --{owner}"
         if said == "the model" and name in ("lr", "momentum", "weight_decay"):
             return f"the model has no setting {name!r}; did you mean --model.optimizer.{name}?"
-        return f"{said} has no setting {name!r}; --print_config behind the command shows all of them"
+        return f"{said} has no setting {name!r}; add --print_config to the command to see all"
     if key and (match := re.search(r"arguments are required: ([\w, ]+)", message)):
         missing = ", ".join(f"--{key}.init_args.{name.strip()}" for name in match[1].split(","))
         return f"--{key}: its class needs more settings: {missing}"

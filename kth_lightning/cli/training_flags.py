@@ -107,8 +107,8 @@ class TrainingFlags(LightningCLI):
             "--store_maps_before",
             type=int,
             default=0,
-            help="For a FeatureHead: also store the feature maps that enter the last stages of the backbone, this "
-            "many of them, so that a later run that trains those stages is faster. This run is not changed by it.",
+            help="For a FeatureHead: also store the feature maps that enter this many last stages of the backbone, "
+            "so that a later run that trains those stages is faster. It does not change this run.",
         )
         for name in LINKS:
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")

@@ -29,7 +29,7 @@ def choose_folder(config: Namespace, given: dict[str, Any], recorded: bool, make
     if recorded and not run.config.exists():
         for other in runs_alike(config.model.class_path, given):
             if other.splits.exists() and not find_difference(other, config.data, make):
-                print_rank_zero(f"taking {other.path}: the same settings, and the same images in another place")
+                print_rank_zero(f"using {other.path}: the same settings, and the same images in another place")
                 return other
     return run
 

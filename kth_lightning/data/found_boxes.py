@@ -91,13 +91,13 @@ class ImageBoxes:
         if len(self.missing) == asked:
             theirs = next(iter(self.source.boxes), "no image at all")
             raise InputError(
-                f"{self.source.name}: none of the {asked} images stands in it: it has {theirs!r}, and the first image "
-                f"is {str(self.missing[0])!r}; its paths start from the folder of the images or from its own, so put "
-                "it where the detector was started"
+                f"{self.source.name}: none of the {asked} images is in it: it lists {theirs!r}, and the first image "
+                f"is {str(self.missing[0])!r}; its paths are relative to the images' folder or to its own, so move "
+                "it to the folder where the detector was started"
             )
         text = f"{self.source.name}: {self.used} boxes of {self.images} images"
         fate = "taken whole" if without_box == "whole" else "left out"
-        for files, lack in ((self.without, "have none"), (self.missing, "do not stand in it")):
+        for files, lack in ((self.without, "have none"), (self.missing, "are not listed in it")):
             if files:
                 text += f"; {len(files)} {lack} and are {fate}, such as {files[0].name}"
         if self.source.others:

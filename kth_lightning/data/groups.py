@@ -78,13 +78,13 @@ def group_images(catalogue: Catalogue, group_by: str | None, ignored: bool) -> t
     boxes = Counter(image.path for image in catalogue.images if image.box)
     if lacking == len(groups) and (several := sum(number > 1 for number in boxes.values())):
         remarks.append(
-            f"{several} files have several boxes, and no image has a group: intervals take each box as one of its own; "
+            f"{several} files have several boxes, and no image has a group: intervals treat all boxes as independent; "
             "say which site or burst an image is of (the table's column group, or --data.group_by)"
         )
     if lacking and lacking < len(groups):
         example = catalogue.images[groups.index("")].path
         remarks.append(
-            f"{lacking} of {len(groups)} images have no group, such as {example}; each counts as one of its own"
+            f"{lacking} of {len(groups)} images have no group, such as {example}; each is a group of its own"
         )
     return _with_groups(catalogue, groups), remarks
 

@@ -237,7 +237,7 @@ def _require_room(image: ImageFile.ImageFile, size: tuple[int, int], most: int) 
         pixels += size[0] * size[1] * 3 // 4
     if pixels > most:
         raise UnreadableImage(
-            f"too large: {size[0]}x{size[1]} pixels, of which {pixels:,} would be held at once and {most:,} may; "
+            f"too large: {size[0]}x{size[1]} pixels; {pixels:,} would be in memory at once, and {most:,} may be; "
             "raise --data.max_pixels (of predict and explain: --max_pixels)"
         )
 

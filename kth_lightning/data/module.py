@@ -65,17 +65,17 @@ class ImageData(KeepsSettings, LightningDataModule):
             box.
         boxes: Boxes of the images, each of them an example with the image's label: MegaDetector's JSON, whose animals
             count, or a CSV or Parquet file with the columns path and box.
-        min_box_confidence: From which one of MegaDetector's detections counts.
+        min_box_confidence: Lowest confidence at which a MegaDetector detection counts.
         without_box: What becomes of an image without a box: "whole" takes all of it, "leave_out" leaves it out.
         sample_size: For "sample": number of images to draw.
         sample_sites: For "sample": number of places at which they are drawn, each with a background, a light, a camera
             and a mixture of animals of its own; 0 for none.
-        group_by: What belongs together, and is never parted by a split or a fold, where the source says nothing of it:
+        group_by: What belongs together, and always stays in one part and fold, if the source names no groups:
             "parent:1" (images whose folder has the same name; "parent:2", the folder above, and so on),
             "regex:PATTERN" (the same match in the path, or in the pattern's parentheses) or "burst:60" (images of a
             folder with at most 60 seconds from one to the next, by EXIF's DateTimeOriginal).
-        ignore_groups: Split as if there were no groups, for figures that flatter.
-        corrections: A suspects.csv of `compare` in whose column `decision` was written what to do about labels: keep,
+        ignore_groups: Split as if there were no groups; the figures are then too good.
+        corrections: A suspects.csv of `compare` with your decisions on labels in its column `decision`: keep,
             relabel (as the column `suggested` says) or drop.
         cache_dir: Folder for what is computed once and used again; your user's cache folder where it is left out.
         image_size: Side in pixels of the square images that models see.
@@ -84,7 +84,7 @@ class ImageData(KeepsSettings, LightningDataModule):
             bars of ImageNet's mean colour) or "crop" (its middle in its own shape, as much as fills the square).
         value_range: The values that become black and white in images deeper than 8 bits, such as [0, 4095]; the lowest
             and highest of all images where it is left out.
-        max_pixels: The most pixels that are decoded of one image, JPEG at the reduced scale that is enough; a larger
+        max_pixels: Most pixels to decode of one image, of a JPEG at the reduced scale that is enough; a larger
             one is left out.
         batch_size: Images per step, over all devices together.
         val_size: Number (180) or share (0.15) of images for validation; 180 for "kth" and 0.15 otherwise by default.

@@ -138,7 +138,7 @@ def _quota(counts: Counter[str], wanted: int, flag: str, parts: Sequence[Part]) 
     small = sorted((count, label) for label, count in counts.items() if count <= kept)
     if small:
         count, label = small[0]
-        others = f", and so have {len(small) - 1} other classes too few" if len(small) > 1 else ""
+        others = f"; {len(small) - 1} other classes also have too few" if len(small) > 1 else ""
         raise InputError(
             f"class {label!r} has {_images(count)} to draw from and needs {len(parts)}, one each for "
             f"{_listed([_PURPOSES[part] for part in parts])}{others}; add images, or leave the class out"
@@ -227,8 +227,8 @@ def _check_groups(catalogue: Catalogue) -> None:
     for image in catalogue.images:
         if image.group and (first := parts.setdefault(image.group, image)).subset != image.subset:
             raise InputError(
-                f"the group {image.group!r} is parted: {first.path} is for {first.subset or 'no certain part'}, "
-                f"{image.path} for {image.subset or 'no certain part'}; give all its images one split, or no group"
+                f"the group {image.group!r} has several splits: {first.path} has {first.subset or 'none'}, "
+                f"{image.path} has {image.subset or 'none'}; give all its images the same split, or no group"
             )
 
 

@@ -19,11 +19,11 @@ def describe_split(catalogue: Catalogue, split: Split) -> str:
         names = [name for name in classes if not counts[part][name]]
         lack += f"; no {_PURPOSES[part]} image shows {', '.join(names)}" if names else ""
     if parted := parted_groups(catalogue, split):
-        lack += f"; --data.splits parts {len(parted)} groups of the source, such as {parted[0]!r}"
+        lack += f"; --data.splits divides {len(parted)} groups of the source, such as {parted[0]!r}"
     if uneven := uneven_classes(catalogue, split):
         label, part, count, even = uneven[0]
         lack += (
-            f"; whole groups keep {len({item[0] for item in uneven})} of {len(classes)} classes from even shares, "
+            f"; as groups stay whole, {len({item[0] for item in uneven})} of {len(classes)} classes are uneven, "
             f"{label} the most: {count} {_PURPOSES[part]} images, where {even:.1f} would be even"
         )
     return (

@@ -108,7 +108,7 @@ def _forecast(means: Means, name: str, why: str | None) -> tuple[dict[str, Any] 
     """Extrapolate a curve, or say why it tells nothing: for a reason that is known, or because it would rise again."""
     curve = None if why else extrapolate(means)
     if curve and curve["predictions"][0]["value"] >= means.values[-1]:
-        return None, f"the {name} falls otherwise than a curve that could be drawn on"
+        return None, f"the {name} does not follow a curve that can be extended"
     return curve, why
 
 
@@ -161,7 +161,7 @@ def _accuracy(scores: CurveScores, wrong: Means, place: int) -> dict[str, float]
 def _untold(wrong: Means, scores: CurveScores) -> str | None:
     number = int(scores.wrong[-1].sum())
     if number < _FEWEST_WRONG:
-        return f"with all images {number} of {len(scores.labels)} are misclassified, too few to tell how that falls"
+        return f"with all images {number} of {len(scores.labels)} are misclassified, too few for a forecast"
     return _not_falling(wrong, "error")
 
 

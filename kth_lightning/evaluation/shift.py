@@ -108,12 +108,12 @@ def shift_sentence(shifts: Sequence[Shift]) -> str:
     moved = [_of(shift) for shift in shifts if shift.shifted]
     stayed = [shift.name for shift in shifts if not shift.shifted]
     if not moved:
-        return f"no shift was found of {', '.join(stayed)}"
-    return f"shifted: {'; '.join(moved)}" + (f"; no shift was found of {', '.join(stayed)}" if stayed else "")
+        return f"no shift was found in {', '.join(stayed)}"
+    return f"shifted: {'; '.join(moved)}" + (f"; no shift was found in {', '.join(stayed)}" if stayed else "")
 
 
 def _of(shift: Shift) -> str:
     p = "p < 0.001" if shift.p < 0.001 else f"p {shift.p:.2g}"
     if shift.then is None:
-        return f"{shift.name} ({100 * shift.distance:.0f} % of it lies in other classes, {p})"
+        return f"{shift.name} ({100 * shift.distance:.0f} % of it moved between classes, {p})"
     return f"{shift.name} (median {shift.then:.3g} before and {shift.now:.3g} now, {p})"

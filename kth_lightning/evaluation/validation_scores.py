@@ -68,11 +68,11 @@ def validation_scores(checkpoint: Mapping[str, Any], temperature: float, flag: s
     kept = checkpoint.get("validation")
     if kept is None:
         raise InputError(
-            f"{flag}: the checkpoint does not hold what it said of its validation images: versions from 0.3.0 on keep "
-            f"it: {TRAIN_AGAIN}"
+            f"{flag}: the checkpoint has no predictions for its validation images: versions from 0.3.0 on keep "
+            f"them: {TRAIN_AGAIN}"
         )
     if not _are_scores(kept):
-        raise InputError(f"{flag}: what the checkpoint holds of its validation images is damaged; give another")
+        raise InputError(f"{flag}: the checkpoint's predictions for its validation images are damaged; give another")
     logits = kept["logits"].double().numpy()
     return ValidationScores(kept["label"].numpy(), softmax(logits / temperature, axis=1))
 

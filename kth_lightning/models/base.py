@@ -40,12 +40,12 @@ class Classifier(KeepsSettings, LightningModule):
         class_weights: Factor of each class in the training loss; None weighs every image alike.
         image_size: Side of the square images; kept for prediction.
         interpolation: How images are resized; kept for prediction.
-        resize: How an image becomes a square, as of `ImageData`; kept for prediction.
+        resize: How an image becomes a square, as in `ImageData`; kept for prediction.
         value_range: The values that became black and white in images deeper than 8 bits; kept for prediction.
         tta_flip: Average an image's logits with those of its mirror image, except in training.
-        optimizer: Any of torch.optim's, or of one's own. The default is the article's: RMSprop with rho .9.
-        lr_scheduler: `Cosine`, any of torch.optim.lr_scheduler's, or of one's own; None for a constant learning rate.
-            `Cosine`, OneCycleLR and CyclicLR go by the step, others by the epoch; where a schedule has an open argument
+        optimizer: An optimiser of torch.optim, or your own. The default is the article's: RMSprop with rho .9.
+        lr_scheduler: `Cosine`, a schedule of torch.optim.lr_scheduler, or your own; None for a constant learning rate.
+            `Cosine`, OneCycleLR and CyclicLR step per batch, others per epoch; where a schedule has an open argument
             `total_steps`, the run fills it in.
         loss: Module that takes logits [B, num_classes] and labels [B] and gives one training loss a row; None for
             cross-entropy.

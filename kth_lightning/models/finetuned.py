@@ -26,7 +26,7 @@ class FineTuned(PretrainedClassifier):
         weights_sha256: Hash that the file of weights must have; written into config.yaml.
         preprocessing: "backbone" as the weights expect, "blog" red, green, blue / 255 whatever they expect.
         dropout: Share of values that are dropped in training before the dense layer.
-        optimizer: Any of torch.optim's, or of one's own; its learning rate is that of the head.
+        optimizer: An optimiser of torch.optim, or your own; its learning rate is that of the head.
         **kwargs: See `Classifier`.
     """
 

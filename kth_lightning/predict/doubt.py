@@ -61,18 +61,18 @@ class Doubt:
             chosen = _threshold(scores, min_accuracy)
             self.threshold = chosen.probability
             self.notes.append(
-                f"labels are given from a probability of {chosen.probability:.6g} on: {chosen.kept} of the "
-                f"{chosen.total} validation images, of which {chosen.right} are right, and so with 95 % confidence at "
-                f"least {100 * min_accuracy:g} % of all such images"
+                f"labels are written from a probability of {chosen.probability:.6g} up, as for {chosen.kept} of the "
+                f"{chosen.total} validation images; {chosen.right} of these are right, so that with 95 % confidence at "
+                f"least {100 * min_accuracy:g} % of such labels are right"
             )
         if coverage is not None:
             scores = validation_scores(checkpoint, temperature, "--coverage")
             self.limits = _limits(scores, coverage)
             alone = prediction_sets.classes_alone(scores.labels, len(class_names), coverage)
             self.notes.append(
-                f"sets are to hold the true class of {100 * coverage:g} % of all images, by {len(scores.labels)} "
-                f"validation images; {alone} of the {len(class_names)} classes have enough of these to be held to it "
-                "by themselves"
+                f"sets should hold the true class of {100 * coverage:g} % of all images, from {len(scores.labels)} "
+                f"validation images; {alone} of the {len(class_names)} classes have enough of them for that promise to "
+                "hold for the class alone"
             )
 
     def withheld(self, probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:

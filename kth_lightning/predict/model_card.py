@@ -121,7 +121,7 @@ def model_card(
         file=exported.name,
         summary=f"A {type(model).__name__}{f' on {backbone}' if backbone else ''} that tells "
         f"{len(predictor.class_names)} classes of images apart, made with kth_lightning {__version__}."
-        + (" It was trained on boxes that were cut out of images: give it such." if predictor.boxed else ""),
+        + (" It was trained on boxes cut out of images: give it such boxes." if predictor.boxed else ""),
         torch=torch.__version__.partition("+")[0],
         side=model.image_size,
         resize=_RESIZES[model.resize],

@@ -24,7 +24,7 @@ def prediction_sentences(outcome: Mapping[str, Any]) -> list[str]:
             told = "; ".join(f"with {_TIMES[row['times']]} as many: {write(row)}" for row in curve["predictions"])
             sentences.append(f"{lead}; {told}")
         else:
-            sentences.append(f"{lead}; what more would give cannot be told: {outcome['why'][name]}")
+            sentences.append(f"{lead}; what more would give cannot be estimated: {outcome['why'][name]}")
     return sentences
 
 
@@ -42,8 +42,8 @@ def check_sentence(outcome: Mapping[str, Any], name: str) -> str:
 
     others = "".join(f" (a {other}: {short(item['told'])})" for other, item in checks.items() if other != form)
     return (
-        f"{_NAMES[name]}: up to half of the images told {shown} for all of them, which gave {short(check['came'])}; "
-        f"drawn as a {form}, the form that was less far off{others}"
+        f"{_NAMES[name]}: up to half of the images predicted {shown} for all, {short(check['came'])} was measured; "
+        f"it is a {form}, the form that came closer{others}"
     )
 
 
@@ -51,15 +51,15 @@ def class_sentence(outcome: Mapping[str, Any]) -> str:
     """Name the class that twice as many images would help most, and those that may gain as much."""
     classes = outcome["classes"]
     if not classes:
-        return "which class would gain most cannot be told"
+        return "which class would gain most cannot be estimated"
     first, alike = classes[0], [row["name"] for row in classes if row["alike"]]
     if len(alike) == len(classes) - 1:
-        return "no class is told apart from the others in what it would gain"
+        return "no class would clearly gain more than the others"
     points = [f"{100 * first[name]:+.1f}" for name in ("gain", "low", "high")]
     gain = f"{first['name']} ({points[0]} points of recall, {points[1]} to {points[2]})"
     if not alike:
         return f"the class that gains most: {gain}"
-    return f"the class that gains most: {gain}, not told apart from {_listed(alike)}"
+    return f"the class that gains most: {gain}, not clearly more than {_listed(alike)}"
 
 
 def a_class(images: float) -> str:

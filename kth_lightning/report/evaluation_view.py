@@ -64,14 +64,14 @@ def _own_test(own: Mapping[str, Any] | str) -> list[str]:
     return [
         f"the run's own test: {accuracy_text(own)}; here it is {says} (95 % interval of the difference {low:+.1f} to "
         f"{high:+.1f} points), {sure}",
-        f"beside the run's own test images: {shift_sentence(_shifts(own))}{_not_kept(own)}",
+        f"compared with the run's own test images: {shift_sentence(_shifts(own))}{_not_kept(own)}",
     ]
 
 
 def _not_kept(own: Mapping[str, Any]) -> str:
     known = {row["name"] for row in own["shifts"]}
     lacking = [name for name in STATISTICS if name not in known]
-    return f"; the run does not tell {', '.join(lacking)} of its test images" if lacking else ""
+    return f"; the run does not record {', '.join(lacking)} of its test images" if lacking else ""
 
 
 def _shifts(own: Mapping[str, Any]) -> list[Shift]:
@@ -84,8 +84,8 @@ def _seen(seen: Mapping[str, Any] | None) -> list[str]:
         return ["the checkpoint does not say which images it was trained on"]
     if not seen["trained"] and not seen["chosen"]:
         return ["seen in training: none of the images"]
-    alone = f"; of the others it names {accuracy_text(seen['new'])}" if seen["new"] else "; no other image is left"
-    return [f"seen in training: {seen['trained']} trained on, {seen['chosen']} chosen by{alone}"]
+    alone = f"; accuracy on the others: {accuracy_text(seen['new'])}" if seen["new"] else "; no other image is left"
+    return [f"seen in training: {seen['trained']} trained on, {seen['chosen']} used to choose the epoch{alone}"]
 
 
 def _classes(classes: Mapping[str, Any]) -> list[str]:

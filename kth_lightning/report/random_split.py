@@ -53,7 +53,7 @@ def write_random_split(folder: Path, entries: Sequence[Mapping[str, Any]]) -> li
 def random_split_sentences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Say of each model what a random split would have said, and what the next group gets."""
     return [
-        f"{row['model']}: a random split would have said {_percent(row['acc_random_split'])}, the next group gets "
+        f"{row['model']}: accuracy on a random split {_percent(row['acc_random_split'])}, on new groups "
         f"{_percent(row['acc'])}"
         for row in rows
     ]

@@ -38,7 +38,7 @@ def heading(
 ) -> str:
     """Say which model does best, and how well: by accuracy, or where classes are uneven by macro recall."""
     if not same_test_images(entries):
-        return "These figures are not of the same test images, and cannot be compared"
+        return "These figures are for different test images and cannot be compared"
     best = _best(entries, uneven)
     names = capital(_listed([titles[position] for position in best]))
     result = score(models[best[0]], entries[best[0]], uneven)
@@ -147,14 +147,14 @@ def limits(differences: Sequence[Difference]) -> str:
         return ""
     if folds > 1:
         return (
-            "One seed: how far another one would move these figures is part of their spread over the folds, and not "
-            "told apart from it (compare --seeds 3 does that)."
+            "One seed: the effect of another seed is part of the spread over the folds, and is not measured "
+            "separately (compare --seeds 3 does that)."
         )
     what = "other training images" if seeds > 1 else "other training images or another seed"
     how = "One split" if seeds > 1 else "One split and one seed"
     return (
-        f"{how}: this tells how these trained models differ on images like these. It cannot show that one recipe is "
-        f"better than another, since {what} may turn the difference round (compare --folds 5 --seeds 3 tells)."
+        f"{how}: this shows how these trained models differ on images like these. It cannot show that one recipe is "
+        f"better than another, since {what} may reverse the difference (compare --folds 5 --seeds 3 shows)."
     )
 
 

@@ -112,7 +112,7 @@ def _require_own(run: RunFolder, file: Path, data: ImageData) -> None:
     if images is None or not all(torch.equal(images[part].sort()[0], own[part].sort()[0]) for part in own):
         trained = int(torch.isin(own["test"], images["train"]).sum()) if images else "an unknown number"
         raise InputError(
-            f"{file} was not made from the images and the split that {run.splits} tells ({trained} of the "
+            f"{file} was not made from the images and the split that {run.splits} lists ({trained} of the "
             "test images were trained on): one of the two was changed; put it back, or give another --run_dir"
         )
 

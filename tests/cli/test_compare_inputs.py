@@ -162,7 +162,7 @@ def test_figures_of_different_test_images_are_never_shown_without_a_word(
     page = (folder / "report.html").read_text()
     caution = "CAUTION: these models were NOT tested on the same images (benchmark 10, head 5)"
     assert caution in page
-    assert "These figures are not of the same test images, and cannot be compared" in page
+    assert "These figures are for different test images and cannot be compared" in page
     assert "does best" not in page
     assert "McNemar" not in page
     assert "Accuracy against training time" not in page
@@ -184,7 +184,7 @@ def test_the_same_command_means_the_same_folder_wherever_the_images_lie(
     assert folders("pictures") == [first]
     said = capsys.readouterr().err
     assert said.count("is finished") == 2
-    assert f"taking {first}: the same settings, and the same images in another place" in said
+    assert f"using {first}: the same settings, and the same images in another place" in said
 
 
 @pytest.fixture

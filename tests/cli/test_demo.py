@@ -103,6 +103,8 @@ def test_what_cannot_be_used_gets_one_sentence(
     command = ["demo", "--ckpt_path", tiny_run.best_checkpoint]
     assert "--max_mb 0: give a number from 1 to 1000" in refusal(*command, "--max_mb", "0")
     assert "--port 70000" in refusal(*command, "--port", "70000")
+    assert "--host nowhere.invalid is no address of this machine" in refusal(*command, "--host", "nowhere.invalid")
+    assert "--host 192.0.2.1 is no address of this machine" in refusal(*command, "--host", "192.0.2.1")
     monkeypatch.setattr("kth_lightning.cli.demo.find_spec", lambda name: None)
     assert "pip install 'kth-lightning[demo]'" in refusal(*command)
 

@@ -133,7 +133,7 @@ def test_what_is_printed_says_all_of_it(
         f"% of {KNOWN} images (95 % interval",
         "the run's own test: ",
         "shifted: ",
-        f"seen in training: {SEEN} trained on, 0 chosen by; of the others it names",
+        f"seen in training: {SEEN} trained on, 0 used to choose the epoch; accuracy on the others:",
         f"classes that the checkpoint does not know: {UNKNOWN} images",
         "classes without an image here: class1",
         f"report: {evaluation.report}",
@@ -213,7 +213,7 @@ def test_a_run_without_image_statistics_says_so(tiny_run: RunFolder, new: Path, 
     run.image_statistics.unlink()
     folder = evaluate("test", run, tmp_path / "folder", "--data.root", new)
     assert [row["name"] for row in folder.read_metrics()["evaluation"]["own_test"]["shifts"]] == ["class mix"]
-    assert "the run does not tell brightness, sharpness, megapixels" in folder.report.read_text()
+    assert "the run does not record brightness, sharpness, megapixels" in folder.report.read_text()
 
 
 def test_what_cannot_be_evaluated_is_refused_in_one_sentence(

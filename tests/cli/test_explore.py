@@ -82,7 +82,7 @@ def test_the_page_says_what_the_audit_found(explored: Path) -> None:
     assert re.search(r"<b>broken\.jpg\s*unreadable: its bytes are in no image format", audit)
     assert re.search(r"1 group of identical.*1 has images of several classes", audit, re.DOTALL)
     assert re.search(r"\$x\$ / cats & dogs, the same file, in different classes", audit)
-    assert re.search(r"1 image is of an odd size", audit)
+    assert re.search(r"1 image is of an unusual size", audit)
     assert re.search(r"\$x\$, 320 × 40", audit)
 
 

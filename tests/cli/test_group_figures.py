@@ -119,7 +119,7 @@ def test_what_a_random_split_would_have_said_stands_in_a_line(comparison: Path) 
     (row,) = json.loads((comparison / "random_split.json").read_text())
     accuracies = [RunFolder(comparison / part).read_metrics()["test"]["acc"] for part in ("tiny", "random-split/tiny")]
     assert [row["acc"], row["acc_random_split"]] == accuracies
-    said = f"a random split would have said {100 * accuracies[1]['value']:.1f} % ("
+    said = f"accuracy on a random split {100 * accuracies[1]['value']:.1f} % ("
     assert said in (comparison / "report.html").read_text()
 
 
@@ -130,7 +130,7 @@ def test_further_places_are_tested_with_groups_too(
     checkpoint = comparison / "tiny/checkpoints/best.ckpt"
     flags = ["--data.root", str(new), *PLACES, "--trainer.accelerator", "cpu"]
     main(["test", "--ckpt_path", str(checkpoint), *flags, "--run_dir", str(tmp_path / "folder")])
-    assert "groups: 3, over which the interval is taken; the worst is site2" in capsys.readouterr().out
+    assert "groups: 3 (the interval is over groups); the worst is site2" in capsys.readouterr().out
     metrics = RunFolder(tmp_path / "folder").read_metrics()
     assert len(metrics["test"]["groups"]["figures"]) == 3
 

@@ -81,7 +81,7 @@ def test_ctrl_c_leaves_a_run_that_goes_on(images: Path, tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "the same command goes on from here" in errors
+    assert "repeat the command, which resumes where it can" in errors
     assert "Traceback" not in errors
     assert not (tmp_path / "run/metrics.json").exists()
 

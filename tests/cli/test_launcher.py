@@ -132,7 +132,7 @@ def test_ctrl_c_ends_what_was_started(command: Callable[..., list[str]], tmp_pat
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 130
     assert "stopped: seed-0/tiny, seed-1/tiny" in said
-    assert said.rstrip().endswith("error: interrupted; the same command goes on from here")
+    assert said.rstrip().endswith("error: interrupted; repeat the command, which resumes where it can")
     assert "Traceback" not in said
     sizes = [file.stat().st_size for file in histories]
     time.sleep(2)

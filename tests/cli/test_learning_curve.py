@@ -178,7 +178,7 @@ def test_trainings_side_by_side_come_to_the_same_figures(
 
 @pytest.mark.slow
 def test_a_process_that_the_system_ends_is_one_sentence_and_leaves_none_behind() -> None:
-    with pytest.raises(InputError, match="was ended by the system"), curve_workers.side_by_side() as pool:
+    with pytest.raises(InputError, match="was killed by the system"), curve_workers.side_by_side() as pool:
         pool.submit(os._exit, 1).result()
     assert not multiprocessing.active_children()
 

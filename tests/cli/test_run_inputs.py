@@ -304,7 +304,7 @@ def test_a_longer_run_begins_where_a_shorter_one_ended_and_is_the_same_as_from_t
     args = fit(
         images, tmp_path / "other", "--model.lr_scheduler", "Cosine", "--continue_from", str(tmp_path / "cosine")
     )
-    assert "its learning rate follows its length" in refusal(*args)
+    assert "its learning rate depends on its length" in refusal(*args)
     assert "there is no run" in refusal(*fit(images, tmp_path / "other", "--continue_from", str(tmp_path / "none")))
     grow(images)
     line = refusal(*fit(images, tmp_path / "other", "--continue_from", str(straight.path)))
@@ -359,7 +359,7 @@ def test_the_same_command_means_the_same_folder_however_it_is_typed(
         assert "is finished" in capsys.readouterr().err
     (project / "images").rename(project / "pictures")
     assert runs("--data.root", "pictures") == [first]
-    assert f"taking {first}: the same settings, and the same images in another place" in capsys.readouterr().err
+    assert f"using {first}: the same settings, and the same images in another place" in capsys.readouterr().err
     project.rename(tmp_path / "moved")
     monkeypatch.chdir(tmp_path / "moved")
     assert runs("--data.root", "pictures") == [first]

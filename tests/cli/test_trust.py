@@ -54,7 +54,7 @@ def test_labels_that_are_not_sure_enough_are_unknown(
     plain = predict(doubtful, images, tmp_path / "plain.csv")
     table = predict(doubtful, images, tmp_path / "sure.csv", "--min_accuracy", 0.97)
     printed = capsys.readouterr().out
-    assert "150 of the 200 validation images, of which 150 are right" in printed
+    assert "150 of the 200 validation images; 150 of these are right" in printed
     unknown = [row["label"] == "unknown" for row in table]
     assert 20 < sum(unknown) < 40
     assert f"60 of 60 images classified, {sum(unknown)} of them unknown" in printed

@@ -65,7 +65,7 @@ def test_animals_of_megadetector_are_examples_with_the_label_of_their_folder(pho
     assert [image.label for image in found.catalogue.images[:3]] == ["fox"] * 3
     (remark,) = [line for line in found.prepared.remarks if "--data.boxes" in line]
     assert remark.endswith(
-        "md.json: 4 boxes of 3 images; 3 have none and are taken whole, such as 2.png; 2 do not stand in it and are "
+        "md.json: 4 boxes of 3 images; 3 have none and are taken whole, such as 2.png; 2 are not listed in it and are "
         "taken whole, such as 2.png; passed over: 2 person"
     )
 
@@ -121,7 +121,7 @@ def test_what_is_no_file_of_boxes_gets_one_sentence(photos: Path, content: str, 
 
 def test_a_file_about_other_images_is_refused_and_so_are_boxes_twice(photos: Path) -> None:
     other = megadetector(photos.parent / "md.json", IMAGES[-1:])
-    with pytest.raises(InputError, match=r"none of the 8 images stands in it: it has 'elsewhere/9.png', and the first"):
+    with pytest.raises(InputError, match=r"none of the 8 images is in it: it lists 'elsewhere/9.png', and the first"):
         assert data(photos, other).catalogue
     table = photos.parent / "table.csv"
     table.write_text("path,label,box\nphotos/fox/0.png,fox,0 0 1 .5\nphotos/hare/0.png,hare,\n")

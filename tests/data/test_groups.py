@@ -57,7 +57,7 @@ def test_groups_come_from_paths(group_by: str, expected: list[str]) -> None:
 
 def test_images_without_a_group_are_counted_in_a_sentence() -> None:
     _, (remark,) = group_images(catalogue(*PATHS), "regex:north", ignored=False)
-    assert remark == "2 of 4 images have no group, such as cat/south/b.jpg; each counts as one of its own"
+    assert remark == "2 of 4 images have no group, such as cat/south/b.jpg; each is a group of its own"
 
 
 def test_a_burst_is_what_follows_within_seconds_in_a_folder() -> None:
@@ -162,9 +162,9 @@ def test_what_groups_keep_from_being_even_is_said() -> None:
     grouped = Catalogue(Path("/"), tuple(ImageRecord(**_with(image, n)) for n, image in enumerate(images)))
     uneven = Split((*["train"] * 15, *["test"] * 5, *["train"] * 10, *["val"] * 5, *["test"] * 5))
     said = describe_split(grouped, uneven)
-    assert "whole groups keep 2 of 2 classes from even shares, cat the most: 15 training images, where 12.5" in said
+    assert "groups stay whole, 2 of 2 classes are uneven, cat the most: 15 training images, where 12.5" in said
     free = replace(grouped, images=tuple(replace(image, group="") for image in grouped.images))
-    assert "whole groups" not in describe_split(free, uneven)
+    assert "groups stay whole" not in describe_split(free, uneven)
 
 
 def test_a_group_in_two_parts_and_an_unknown_part_are_refused_in_one_sentence(
@@ -173,7 +173,7 @@ def test_a_group_in_two_parts_and_an_unknown_part_are_refused_in_one_sentence(
     rows = [[str(file), file.parts[-3], "train", file.parent.name] for file in sorted(sites.rglob("*.jpg"))]
     rows[0][2] = "test"
     table = tmp_path / "table.csv"
-    for split, said in (("test", "is parted: "), ("tst2", "write train, val or test")):
+    for split, said in (("test", "has several splits: "), ("tst2", "write train, val or test")):
         rows[0][2] = split
         table.write_text("\n".join(["path,label,split,group", *(",".join(row) for row in rows)]))
         assert said in refusal("fit", "--model", "BenchmarkCNN", "--data.table", table, "--run_dir", tmp_path / "run")

@@ -225,7 +225,7 @@ def test_a_group_across_classes_stays_whole() -> None:
         ([50, 50], 0.6, 0.6, r"--data\.val_size 60: of 40 images .* give 38 at most"),
         ([50, 1], 10, 10, r"class 'c01' has 1 image to .* needs 3, one each for training, validation and testing; add"),
         ([50, 2], 10, 10, r"class 'c01' has 2 images to draw from and needs 3"),
-        ([1, 1, 1], 0.15, 0.15, r"class 'c00' has 1 image to .* needs 3, .* and so have 2 other classes too few; add"),
+        ([1, 1, 1], 0.15, 0.15, r"class 'c00' has 1 image to .* needs 3, .*; 2 other classes also have too few; add"),
     ],
 )
 def test_sizes_that_do_not_fit_the_data_name_the_flag(counts: list[int], val: float, test: float, message: str) -> None:

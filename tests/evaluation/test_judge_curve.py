@@ -56,7 +56,7 @@ def test_no_figure_is_told_where_there_is_none() -> None:
     perfect = scores((0.0, 0.0, 1.0), 0)
     outcome = judge_curve(perfect)
     assert outcome["acc"] is None
-    assert "too few to tell" in outcome["why"]["acc"]
+    assert "too few for a forecast" in outcome["why"]["acc"]
     assert outcome["classes"] == []
     few = replace(scores((0.0, 0.7, 0.5), 0), images=SIZES + 600)
     assert "0 sizes" in judge_curve(few)["why"]["loss"]

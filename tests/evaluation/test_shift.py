@@ -41,7 +41,7 @@ def test_what_has_shifted_is_named_with_its_medians() -> None:
     assert 0.35 < mix.distance < 0.65
     said = shift_sentence(shifts)
     assert said.startswith("shifted: class mix (")
-    assert said.endswith("; no shift was found of size")
+    assert said.endswith("; no shift was found in size")
 
 
 def test_single_images_show_no_shift() -> None:

@@ -68,8 +68,8 @@ def test_a_group_on_both_sides_of_a_prescribed_split_is_refused(
     text = table.read_text(encoding="utf-8-sig").replace("test;visit 9", "test;visit 0")
     table.write_text(text, encoding="utf-8")
     line = refusal(*tiny_fit(tmp_path / "run", "--data.table", table))
-    assert "the group 'visit 0' is parted: " in line
-    assert "give all its images one split, or no group" in line
+    assert "the group 'visit 0' has several splits: " in line
+    assert "give all its images the same split, or no group" in line
     assert not (tmp_path / "run").exists()
 
 
@@ -80,7 +80,7 @@ def test_a_split_that_was_given_and_parts_groups_is_said(images: Path, tmp_path:
     rows = [f"{images}/class{label}/{number:03}.png,class{label},visit" for label in range(3) for number in range(20)]
     table.write_text("path,label,group\n" + "\n".join(rows))
     data = ImageData(table=str(table), image_size=32, splits=str(tmp_path / "splits.csv"))
-    assert data.describe().endswith("; --data.splits parts 1 groups of the source, such as 'visit'")
+    assert data.describe().endswith("; --data.splits divides 1 groups of the source, such as 'visit'")
 
 
 def test_groups_too_few_to_share_out_are_said(

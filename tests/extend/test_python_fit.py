@@ -151,7 +151,7 @@ def test_images_that_were_added_are_refused_in_the_commands_sentence_or_left_out
         ({"optimizer": torch.optim.Adam}, {}, "another --model.init_args.optimizer.class_path"),
         ({"optimizer": lambda params: torch.optim.SGD(params, lr=0.1)}, {}, "another --model.init_args.optimizer"),
         ({"loss": nn.CrossEntropyLoss(reduction="none")}, {}, "another --model.init_args.loss"),
-        ({}, {"max_epochs": 3}, "a run keeps the length"),
+        ({}, {"max_epochs": 3}, "a run keeps its length"),
         ({}, {"gradient_clip_val": 1.0}, "another --trainer.gradient_clip_val"),
         ({}, {"patience": 0}, "--patience 0"),
         ({}, {"max_epoch": 2}, "max_epoch"),

@@ -305,7 +305,7 @@ def test_over_folds_a_model_is_better_where_both_tests_say_so(tmp_path: Path) ->
     assert row == ["head, finetune", "0", "29", "< 0.001", "-32.2 (-39.8 to -24.7)", "0.003"]
     assert "12 of 30 mistakes in 90 images" in page.text
     assert "± sd (3)" in page.text
-    assert "One seed: how far another one would move" in page.text
+    assert "One seed: the effect of another seed" in page.text
     (item,) = table(tmp_path / "differences.csv")
     assert [item[name] for name in ("first", "second", "folds", "seeds", "verdict")] == [
         "head",
@@ -352,7 +352,7 @@ def test_seeds_on_one_split_tell_of_its_images_alone(tmp_path: Path) -> None:
     assert "classifies 90.0 ± 4.7 % of the test images correctly" in page.text
     assert page.row("head, finetune") == ["head, finetune", "0", "8", "0.0078"]
     assert "classifies more of these images correctly" in page.text
-    assert "One split: this tells how these trained models differ" in page.text
+    assert "One split: this shows how these trained models differ" in page.text
 
 
 def test_unfinished_part_of_a_comparison_is_left_out_by_name(tmp_path: Path) -> None:

@@ -127,5 +127,5 @@ def test_ctrl_c_ends_the_command_in_one_line_with_status_130(tmp_path: Path) -> 
         process.send_signal(signal.SIGINT)
         printed, errors = process.communicate(timeout=60)
     assert (process.returncode, printed) == (130, "")
-    assert errors.splitlines()[-1] == "error: interrupted; the same command goes on from here"
+    assert errors.splitlines()[-1] == "error: interrupted; repeat the command, which resumes where it can"
     assert "Traceback" not in errors

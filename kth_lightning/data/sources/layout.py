@@ -136,7 +136,7 @@ class _Finder:
             return self.layout
         names = ", ".join(sorted(top.name for top in holders)[:5])
         raise InputError(
-            f"{self.flag}: {base} can be read in two ways, for {names} hold folders of the same names "
+            f"{self.flag}: {base} can be read in two ways, since {names} contain folders with the same names "
             f"({', '.join(shared[:5])}); give --data.class_level 1 if {holders[0].name} is a class, 2 if {shared[0]} is"
         )
 
@@ -158,8 +158,8 @@ class _Finder:
         if strangers:
             part, stranger = named[0].name, strangers[0]
             raise InputError(
-                f"{self.flag}: {stranger} stands beside {part}, which holds folders as a part of a split does, and is "
-                f"none itself; move it out of {base}, name it train, val or test, or give --data.class_level 1 if "
+                f"{self.flag}: {stranger} lies beside {part}, which looks like a part of a split, and does not "
+                f"look like one; move it out of {base}, name it train, val or test, or give --data.class_level 1 if "
                 f"{part} and {stranger.name} are classes"
             )
         return self._split(parts, base)
