@@ -106,7 +106,7 @@ def test_wishes_that_cannot_be_had_are_refused_with_what_they_need(
     assert "do not show it at any threshold" in refused(tmp_path / "wrong.ckpt", "--min_accuracy", 0.97)
     content["validation"]["label"] = torch.full((200,), 7)
     torch.save(content, tmp_path / "damaged.ckpt")
-    assert "is damaged" in refused(tmp_path / "damaged.ckpt", "--coverage", 0.9)
+    assert "are damaged" in refused(tmp_path / "damaged.ckpt", "--coverage", 0.9)
     del content["validation"]
     torch.save(content, tmp_path / "old.ckpt")
     for flag in ("--min_accuracy", "--coverage"):

@@ -74,8 +74,8 @@ def test_nothing_is_told_of_a_curve_that_would_rise_again() -> None:
     outcome = judge_curve(late)
     assert outcome["acc"] is None
     assert outcome["loss"] is None
-    assert "error falls otherwise" in outcome["why"]["acc"]
-    assert "cross-entropy falls otherwise" in outcome["why"]["loss"]
+    assert "does not follow a curve" in outcome["why"]["acc"]
+    assert "cross-entropy does not follow a curve" in outcome["why"]["loss"]
 
 
 def test_the_class_that_gains_most_is_found_and_equal_ones_are_not_told_apart() -> None:

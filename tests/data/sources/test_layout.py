@@ -95,8 +95,8 @@ def test_a_layout_is_understood_and_said(
 REFUSED = {
     "years in classes": (["*/2023/a.jpg", "*/2024/a.jpg"], "give --data.class_level 1 if cat is a class, 2 if 2023 is"),
     "sites": (["a/*/a.jpg", "b/*/a.jpg", "c/cat/a.jpg"], "give --data.class_level 1 if a is a class, 2 if cat is"),
-    "a third folder": (["train/*/a.jpg", "val/*/a.jpg", "extra/*/a.jpg"], "extra stands beside train, which"),
-    "images beside a part": (["train/*/a.jpg", "more/cat/a.jpg"], "more stands beside train, which"),
+    "a third folder": (["train/*/a.jpg", "val/*/a.jpg", "extra/*/a.jpg"], "extra lies beside train, which"),
+    "images beside a part": (["train/*/a.jpg", "more/cat/a.jpg"], "more lies beside train, which"),
     "spaces": (["cat/a.jpg", "cat /a.jpg"], "'cat' (U+0063 U+0061 U+0074) and 'cat ' (U+0063 U+0061 U+0074 U+0020)"),
     "case": (["train/Cat/a.jpg", "train/dog/a.jpg", "val/cat/a.jpg"], "'Cat' (U+0043 U+0061 U+0074) and 'cat' (U+0063"),
     "forms of Unicode in one part": ([f"{NFC}/a.jpg", f"{NFD}/a.jpg"], "(U+0065 U+0301 U+0063 U+006F U+006C U+0065)"),
