@@ -106,8 +106,8 @@ class DivergenceMonitor(Checkpoint):
         if figures["train/acc"] > _LEARNT and _no_better(accuracy, len(labels), chance):
             self._warn(
                 f"the training images are learnt ({figures['train/acc']:.0%}), but the validation accuracy "
-                f"({accuracy:.0%}) is no better than always naming the most frequent class: are the labels of both "
-                "right, and do both show the same kind of images?"
+                f"({accuracy:.0%}) is not clearly better than always naming the most frequent class: are the labels "
+                "of both right, and do both show the same kind of images?"
             )
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -158,4 +158,6 @@ def _rate(trainer: L.Trainer) -> float:
 
 
 def _no_better(accuracy: float, number: int, chance: float) -> bool:
+    if accuracy == 1:  # of few images, which prove nothing
+        return False
     return chance < 1 and binomtest(round(accuracy * number), number, chance, alternative="greater").pvalue > 0.05

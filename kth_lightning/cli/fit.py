@@ -30,6 +30,7 @@ from kth_lightning.cli.same_run import is_finished, make_images, require_images,
 from kth_lightning.cli.settings import check_cores, check_links, check_settings, check_validation
 from kth_lightning.cli.training_flags import TrainingFlags
 from kth_lightning.cli.which_run import choose_folder, read_begun
+from kth_lightning.cli.whole_boxes import see_boxes_whole
 from kth_lightning.data.module import ImageData
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.seen_images import Origin, seen_images
@@ -71,6 +72,8 @@ class TrainingCLI(TrainingFlags):
         if not self.predictions_only:  # which is a part of a command that has its own
             self.held.enter_context(stages("reading images", "resizing images", "features", "training", "testing"))
         check_settings(config)
+        if not self.objects:
+            see_boxes_whole(config.data, make_images)
         self.averaging = [TailAveraging(config.ema_decay)] if config.ema_decay is not None else []
         given = flat_settings(self._settings(config))
         self.recorded = not config.trainer.fast_dev_run

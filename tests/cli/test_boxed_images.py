@@ -2,6 +2,7 @@
 
 import csv
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(folder: Path) -> RunFolder:
     flags = ["--config", str(folder / "tiny.yaml"), "--data.table", str(folder / "table.csv"), "--data.test_size", "12"]
-    main(["fit", *flags, "--trainer.accelerator", "cpu", "--run_dir", str(folder / "run")])
+    with warnings.catch_warnings():
+        # The few validation images, all classified correctly, are no reason for it.
+        warnings.filterwarnings("error", message="the training images are learnt")
+        main(["fit", *flags, "--trainer.accelerator", "cpu", "--run_dir", str(folder / "run")])
     return RunFolder(folder / "run")
 
 
@@ -74,6 +78,21 @@ def test_each_box_is_classified_by_what_it_shows(run: RunFolder) -> None:
 
 
 @pytest.mark.slow
+def test_a_recipe_that_crops_shows_boxes_whole_and_images_cropped(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    rows = [f"{number}.png,{'red' if number % 2 else 'green'}\n" for number in range(PHOTOS)]
+    (folder / "whole.csv").write_text("path,label\n" + "".join(rows))
+    for table, resize in (("table", "letterbox"), ("whole", "crop")):
+        run = RunFolder(tmp_path / table)
+        flags = ["--config", str(folder / "tiny.yaml"), "--data.resize", "crop", "--trainer.max_epochs", "1"]
+        main(["fit", *flags, "--data.table", str(folder / f"{table}.csv"), "--run_dir", str(run.path)])
+        said = "boxes are seen whole, between bars (--data.resize letterbox)" in capsys.readouterr().err
+        assert said == (resize == "letterbox")
+        assert yaml.safe_load(run.config.read_text())["data"]["resize"] == resize
+        assert read_checkpoint(run.best_checkpoint)["hyper_parameters"]["resize"] == resize
+
+
 def test_a_box_with_a_wrong_label_is_found_shown_and_corrected_alone(folder: Path) -> None:
     comparison = folder / "comparison"
     flags = ["--models", str(folder / "tiny.yaml"), "--data.table", str(folder / "table.csv"), "--folds", "2"]
