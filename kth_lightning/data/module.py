@@ -81,8 +81,8 @@ class ImageData(KeepsSettings, LightningDataModule):
         image_size: Side in pixels of the square images that models see.
         interpolation: How images are resized: "bilinear", "bicubic" or "nearest".
         resize: How an image becomes a square: "squash" (stretched to it), "letterbox" (whole, in its own shape, between
-            bars of ImageNet's mean colour) or "crop" (its middle in its own shape, as much as fills the square; the commands
-            see boxes by "letterbox" instead).
+            bars of ImageNet's mean colour) or "crop" (its middle in its own shape, as much as fills the square; of
+            boxes the commands make "letterbox").
         value_range: The values that become black and white in images deeper than 8 bits, such as [0, 4095]; the lowest
             and highest of all images where it is left out.
         max_pixels: Most pixels to decode of one image, of a JPEG at the reduced scale that is enough; a larger
