@@ -197,15 +197,19 @@ def _write(folder: Path, measured: list[Measured]) -> None:
 def _draw(file: Path, rows: list[dict[str, Any]]) -> None:
     figure = Figure(figsize=(7.2, 4.4), layout="constrained")
     axes = figure.subplots()
-    for row in rows:
-        kept = row["frontier"]
-        axes.plot(row["seconds"], row["val_loss"], "o", color="tab:blue" if kept else "0.6")
-        axes.annotate(row["recipe"], (row["seconds"], row["val_loss"]), (5, 3), textcoords="offset points", fontsize=8)
+    for place, row in enumerate(sorted(rows, key=lambda row: row["val_loss"])):
+        point, kept = (row["seconds"], row["val_loss"]), row["frontier"]
+        axes.plot(*point, "o", color="tab:blue" if kept else "0.6")
+        axes.annotate(row["recipe"], point, (5, (3, -9)[place % 2]), textcoords="offset points", fontsize=8)
     front = sorted((row["seconds"], row["val_loss"]) for row in rows if row["frontier"])
     axes.plot(*zip(*front, strict=True), color="tab:blue", linewidth=1)
     axes.set(
         xscale="log", yscale="log", xlabel="seconds from bare images to the report", ylabel="validation cross-entropy"
     )
+    axes.margins(x=0.2)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("{x:g}")
     save(figure, file)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator, PercentFormatter
 
 from kth_lightning.report.charts import BLUE, ORANGE, plain
 
@@ -52,6 +52,7 @@ def _draw(axes: Axes, name: str, outcome: Mapping[str, Any], rows: Sequence[Mapp
         axes.yaxis.set_major_formatter(PercentFormatter(1))
     else:
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))  # a curve may span less than a power of ten
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
     plain(axes)
