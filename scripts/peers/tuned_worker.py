@@ -47,7 +47,7 @@ def has_bf16(device: torch.device) -> bool:
     """Tell whether a device multiplies in bf16 by itself."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    has = torch.cpu.get_capabilities()
+    has = getattr(torch.cpu, "get_capabilities", dict)()  # newer than the lowest PyTorch that may be here
     return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
 
 

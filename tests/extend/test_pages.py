@@ -131,7 +131,8 @@ def test_a_command_of_a_page_is_understood(
 def test_the_tutorial_goes_from_a_folder_to_predictions(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    shutil.copytree(images, tmp_path / "photos")
+    for folder in ("photos", "new_photos"):
+        shutil.copytree(images, tmp_path / folder)
     (tmp_path / "tiny.yaml").write_text(TINY, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     for line in commands("tutorial.md"):
