@@ -43,9 +43,9 @@ def side_by_side() -> Iterator[Executor]:
         try:
             yield pool
         except BaseException as error:
-            pool.shutdown(wait=False, cancel_futures=True)
             for process in multiprocessing.active_children():
                 process.kill()  # Lightning would go on to the end of its epoch; what is written is whole
+            pool.shutdown(cancel_futures=True)  # waits until they have ended
             if isinstance(error, BrokenProcessPool):
                 raise InputError(
                     "a training process was killed by the system, probably for lack of memory; repeat the "
