@@ -64,6 +64,7 @@ class FeatureCache(L.Callback):
         self.maps_before = maps_before
         self._cut: tuple[nn.Module, nn.Module] | None = None
         self._opened: dict[nn.Module, Store] = {}
+        self._folded: dict[nn.Module, Folded] = {}
         self._unwritten: set[tuple[nn.Module, Part]] = set()
         self._asked: dict[Part, Store | None] = {}
 
@@ -97,15 +98,26 @@ class FeatureCache(L.Callback):
                     "that changes with what it draws"
                 )
             return None
-        compute = _from_images(data, model, model.trunk)
+        compute = self._from_images(data, model, model.trunk)
         if self.maps_before:
             if not isinstance(model, FeatureHead):
                 raise InputError("--store_maps_before goes with a FeatureHead; leave it out")
             self._cut = before, behind = self._cut or model.cut_trunk(self.maps_before)
-            maps = self._filled(trainer, model, before, part, views, _from_images(data, model, before))
+            maps = self._filled(trainer, model, before, part, views, self._from_images(data, model, before))
             if maps is not None:
-                compute = _from_maps(maps, behind)
+                compute = self._from_maps(maps, behind)
         return self._filled(trainer, model, model.trunk, part, views, compute)
+
+    def _from_images(self, data: ImageData, model: Classifier, trunk: nn.Module) -> _Computed:
+        folded = self._folded.setdefault(trunk, Folded(trunk))  # once a run: whether it gives the same is tried
+        return _Computed(
+            lambda index, view: data.pixels.fetch(index),
+            lambda pixels, index, view: folded(model.preprocess(data.in_views(pixels, index, view))),
+        )
+
+    def _from_maps(self, maps: Store, behind: nn.Module) -> _Computed:
+        folded = self._folded.setdefault(behind, Folded(behind))
+        return _Computed(maps.fetch, lambda rows, index, view: folded(rows))
 
     def _filled(
         self,
@@ -142,19 +154,6 @@ class FeatureCache(L.Callback):
             rank_zero_warn(f"training goes on without {what}, which could not be written{reason}")
         self._unwritten.add((trunk, part))
         return None
-
-
-def _from_images(data: ImageData, model: Classifier, trunk: nn.Module) -> _Computed:
-    folded = Folded(trunk)
-    return _Computed(
-        lambda index, view: data.pixels.fetch(index),
-        lambda pixels, index, view: folded(model.preprocess(data.in_views(pixels, index, view))),
-    )
-
-
-def _from_maps(maps: Store, behind: nn.Module) -> _Computed:
-    folded = Folded(behind)
-    return _Computed(maps.fetch, lambda rows, index, view: folded(rows))
 
 
 def _fill(

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import norm
 
 from kth_lightning.evaluation.curve_scores import CurveScores
 from kth_lightning.evaluation.power_law import fit_power_laws
@@ -40,7 +39,12 @@ class ClassGain:
 
 
 def class_gains(
-    scores: CurveScores, counts: npt.NDArray[np.float64], exponent: float, floor: bool, times: float
+    scores: CurveScores,
+    counts: npt.NDArray[np.float64],
+    exponent: float,
+    floor: bool,
+    times: float,
+    factors: npt.NDArray[np.float64],
 ) -> list[ClassGain]:
     """Estimate what `times` as many images of every class would give each, the largest gain first.
 
@@ -53,6 +57,7 @@ def class_gains(
         exponent: Of the curve over all classes.
         floor: Whether that has one.
         times: How many times as many images.
+        factors: By which the gain of all images together varies with the exponent and the form of the curve, in draws.
     """
     classes = len(scores.class_names)
     of_class = np.eye(classes)[scores.labels]
@@ -70,15 +75,16 @@ def class_gains(
     estimates = gains(np.ones(len(scores.labels)))
     errors = np.maximum(np.std([gains(row) for row in counts[:_RESAMPLES]], axis=0), lost / (images + 2))
     mean, deviations = _shrunk(estimates, errors)
-    drawn = np.random.default_rng(0).normal(mean, deviations, (_DRAWS, classes))
+    rng = np.random.default_rng(0)
+    drawn = rng.normal(mean, deviations, (_DRAWS, classes)) * rng.choice(factors, (_DRAWS, 1))
     chances = np.bincount(drawn.argmax(axis=1), minlength=classes) / _DRAWS
-    reach = norm.ppf(0.975) * deviations
+    low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
     best = mean.argmax()
     recall = 1 - scores.wrong[-1] @ of_class / images
     return [
         ClassGain(
             scores.class_names[place], int(images[place]), float(recall[place]), float(mean[place]),
-            float(mean[place] - reach[place]), float(mean[place] + reach[place]), float(chances[place]),
+            float(min(low[place], mean[place])), float(max(high[place], mean[place])), float(chances[place]),
             bool(place != best and (drawn[:, place] >= drawn[:, best]).mean() > _ALIKE),
         )
         for place in np.argsort(-mean, kind="stable")

@@ -17,6 +17,7 @@ from kth_lightning.evaluation.statistics import (
     kappa,
     macro_recall,
     summarise,
+    vary,
 )
 
 FEW = 10
@@ -81,10 +82,10 @@ def summarise_clusters(
     low, high = clustered_accuracy_interval(right, clusters, repeats)
     return {
         "n": len(labels),
-        "loss": clustered_estimate(lambda picks: losses[picks].mean(), clusters),
+        "loss": clustered_estimate(lambda picks: losses[picks].mean(), clusters, (0, math.inf)),
         "acc": {"value": float(right.mean()), "low": low, "high": high},
-        "kappa": clustered_estimate(lambda picks: kappa(labels[picks], predictions[picks]), clusters),
-        "recall": clustered_estimate(lambda picks: macro_recall(labels[picks], predictions[picks]), clusters),
+        "kappa": clustered_estimate(lambda picks: kappa(labels[picks], predictions[picks]), clusters, (-1, 1)),
+        "recall": clustered_estimate(lambda picks: macro_recall(labels[picks], predictions[picks]), clusters, (0, 1)),
     }
 
 
@@ -120,7 +121,7 @@ def cluster_interval(
 
     drawn = np.array([figure(draw()) for _ in range(RESAMPLES)])
     drawn = drawn[np.isfinite(drawn)]
-    if len(drawn) == 0 or np.ptp(drawn) == 0:
+    if not vary(drawn):
         return None
     tail = norm.cdf(math.sqrt(number / (number - 1)) * t.ppf((1 - _CONFIDENCE) / 2, number - 1))
     low, high = np.quantile(drawn, [tail, 1 - tail])
@@ -133,7 +134,7 @@ def _students(
     number, everything = len(members), np.concatenate(members)
     value = figure(everything)
     without = np.array([figure(np.concatenate([*members[:place], *members[place + 1 :]])) for place in range(number)])
-    if not np.isfinite(without).all() or np.ptp(without) == 0:
+    if not np.isfinite(without).all() or not vary(without):
         return None
     error = math.sqrt((number - 1) / number * ((without - without.mean()) ** 2).sum())
     reach = float(t.ppf((1 + _CONFIDENCE) / 2, number - 1)) * error
@@ -226,10 +227,23 @@ def clustered_paired_test(
     return PairedTest(int((first_right & ~second_right).sum()), int((second_right & ~first_right).sum()), min(p, 1.0))
 
 
-def clustered_estimate(figure: Callable[[npt.NDArray[np.intp]], float], clusters: npt.NDArray[np.int64]) -> Estimate:
-    """Give a figure its value on all images, and its interval on images of further groups."""
+def clustered_estimate(
+    figure: Callable[[npt.NDArray[np.intp]], float],
+    clusters: npt.NDArray[np.int64],
+    limits: tuple[float, float] = (-math.inf, math.inf),
+) -> Estimate:
+    """Give a figure its value on all images, and its interval on images of further groups.
+
+    Args:
+        figure: From indices of images to its value on them.
+        clusters: Number of each image's group, int64 [N].
+        limits: What its value is never below and above.
+    """
     value = float(figure(np.arange(len(clusters))))
     if not math.isfinite(value):
         return {"value": None, "low": None, "high": None}
-    low, high = cluster_interval(figure, clusters) or (None, None)
-    return {"value": value, "low": low, "high": high}
+    bounds = cluster_interval(figure, clusters)
+    if bounds is None:
+        return {"value": value, "low": None, "high": None}
+    low, high = np.clip(bounds, *limits)
+    return {"value": value, "low": float(low), "high": float(high)}

@@ -1,7 +1,9 @@
 """What more training images would give, from trainings on shares of them."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -56,10 +58,30 @@ class Means:
         laws = self.fit(floor)(images)
         return laws[0], laws[1:]
 
+    @property
+    def errors(self) -> Array:
+        """Return the standard error of each value, shape [S]."""
+        return np.maximum(self.drawn.std(axis=0), self.least)
+
     def fit(self, floor: bool) -> PowerLaws:
         """Fit a power law to the mean, and then to each resample's, 1 + R of them."""
-        errors = np.maximum(self.drawn.std(axis=0), self.least)
-        return fit_power_laws(self.images, np.vstack([self.values, self.drawn]), errors, floor)
+        return fit_power_laws(self.images, np.vstack([self.values, self.drawn]), self.errors, floor)
+
+    def gains(self, form: str, forms: Iterable[str], times: float) -> tuple[float, Array]:
+        """Return the exponent of a form, and what `times` as many images would give, over what it tells of that.
+
+        The quotients [forms x R] are those with the exponent of each resample in each of `forms`, on the mean itself.
+        """
+        laws = {name: self.fit(FORMS[name]) for name in forms}
+
+        @cache
+        def gain(name: str, exponent: float) -> float:
+            fixed = fit_power_laws(self.images, self.values[None], self.errors, FORMS[name], np.array([exponent]))
+            return float(fixed.scale[0]) * (1 - times**-exponent)
+
+        exponent = float(laws[form].exponent[0])
+        drawn = [gain(name, item) for name, law in laws.items() for item in law.exponent[1:].tolist()]
+        return exponent, np.array(drawn) / gain(form, exponent)
 
 
 def judge_curve(scores: CurveScores) -> dict[str, Any]:
@@ -82,9 +104,9 @@ def judge_curve(scores: CurveScores) -> dict[str, Any]:
     acc = _as_accuracy(errors) if errors else None
     classes = []
     if acc:
-        floor = FORMS[acc["form"]]
-        exponent = float(wrong.fit(floor).exponent[0])
-        classes = [asdict(item) for item in class_gains(scores, counts, exponent, floor, TIMES[0])]
+        exponent, factors = wrong.gains(acc["form"], acc["checks"], TIMES[0])
+        gains = class_gains(scores, counts, exponent, FORMS[acc["form"]], TIMES[0], factors)
+        classes = [asdict(item) for item in gains]
     return {
         "n": len(scores.labels),
         "folds": int(scores.folds.max()) + 1,
@@ -117,7 +139,7 @@ def extrapolate(means: Means) -> dict[str, Any]:
 
     Of the two forms that one is taken that is less far off, in proportion, when it is fitted on up to half of the
     images and asked about all of them. As far as it is off there, it may be off again with each further doubling: that
-    widens the intervals, beside what resamples vary.
+    widens the intervals, beside what resamples vary in both forms, for that one was less far off may be chance.
 
     Returns:
         "form"; "checks", a form each, with "told", "low" and "high", what up to half of the images told of all of them,
@@ -129,7 +151,8 @@ def extrapolate(means: Means) -> dict[str, Any]:
     checks = {name: _check(half, means, floor) for name, floor in FORMS.items() if len(half.images) > 2 + floor}
     form = min(checks, key=lambda name: abs(checks[name]["off"]))
     along = np.geomspace(images[0], images[-1] * TIMES[-1], 60)
-    value, drawn = means.told(np.append(along, images[-1] * np.array(TIMES)), FORMS[form])
+    told = {name: means.told(np.append(along, images[-1] * np.array(TIMES)), FORMS[name]) for name in checks}
+    value, drawn = told[form][0], np.concatenate([resamples for _, resamples in told.values()])
     doubt = np.random.default_rng(1).normal(0, abs(checks[form]["off"]), len(drawn))
     predictions = []
     for place, times in enumerate(TIMES, start=-len(TIMES)):

@@ -132,5 +132,5 @@ def risk_coverage(
         confidence=confidences[order],
         coverage=places / len(order),
         mistakes=(~right[order]).cumsum(),
-        area=estimate(area, len(order)) if clusters is None else clustered_estimate(area, clusters),
+        area=estimate(area, len(order)) if clusters is None else clustered_estimate(area, clusters, (0, 1)),
     )

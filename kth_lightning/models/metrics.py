@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 
 import torch
+from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCohenKappa, MulticlassRecall
 
@@ -18,13 +19,22 @@ MetricCallable = Callable[[int], Metric]
 _OURS = ("loss", "loss_calibrated", "acc", "kappa", "recall", "lr", "seconds", "epoch")
 
 
+class MacroRecall(MulticlassRecall):
+    """Average the recall of the classes that have images; torchmetrics' own counts 0 for one that is only predicted."""
+
+    def compute(self) -> Tensor:
+        """Return the mean, of no image NaN."""
+        true = self.tp + self.fn  # type: ignore[operator]  # a list where samples are kept apart, which these are not
+        return (self.tp / true)[true > 0].mean()  # type: ignore[operator]
+
+
 def own_metrics(num_classes: int) -> MetricCollection:
     """Return accuracy, Cohen's kappa and mean recall, which pass over padding."""
     metrics = MetricCollection(
         {
             "acc": MulticlassAccuracy(num_classes, average="micro", ignore_index=PADDING),
             "kappa": MulticlassCohenKappa(num_classes, ignore_index=PADDING),
-            "recall": MulticlassRecall(num_classes, average="macro", ignore_index=PADDING),
+            "recall": MacroRecall(num_classes, average="macro", ignore_index=PADDING),
         }
     )
     for metric in metrics.values():

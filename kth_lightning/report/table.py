@@ -37,12 +37,14 @@ LOCALISATION_NOTE = (
     "activation maps: share whose highest value lies on the object (pointing game), and overlap of their high part;\n"
     "(whole image): the same for a uniform map."
 )
-RUNS_NOTE = "± sd (n): standard deviation over n runs, under their mean"
+RUNS_NOTE = (
+    "± sd (n): standard deviation over n runs, under the figure of all their predictions together, or their mean cost"
+)
 BOTH_NOTE = (
     "± folds (n): standard deviation over n folds, of each one's mean over the seeds; ± seeds (n): over n seeds,\n"
-    "of each one's mean over the folds; both under the mean of all runs"
+    "of each one's mean over the folds; both under the figure of all predictions together, or the mean cost"
 )
-INTERVAL_NOTE = "; the interval is for further\nimages, from all these runs' predictions together"
+INTERVAL_NOTE = ";\nthe interval is for further images"
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,9 @@ def write_table(parts: Sequence[Part], folder: Path, reference: bool) -> str:
     cross-entropy after temperature scaling; "classes", where no image is tested twice, are the figures of each class,
     as `class_figures` gives them; "inputs", a run each, tells its images ("data", "test") and what it started from
     ("leakage"); "folds" and "seeds" count the different test sets and the trainings on each; with `reference` also
-    "article", and where images have masks "localisation". Over several runs "value" is the mean and "sd" the standard
-    deviation; the bounds are those of the pooled predictions, for further images: an image that is tested several times
-    (seeds) counts as one.
+    "article", and where images have masks "localisation". Over several runs a score's "value" and bounds are those of
+    the pooled predictions, for further images: an image that is tested several times (seeds) counts as one. A cost's
+    "value" is the mean. "sd" is the standard deviation over the runs.
     Where there are folds and seeds, "sd_folds" is the standard deviation over the folds, of each fold's mean over the
     seeds, and "sd_seeds" that over the seeds, of each seed's mean over the folds.
 
@@ -119,7 +121,7 @@ def figures(part: Part, reference: bool) -> dict[str, Any]:
     for name, own in values.items():
         entry[name] = mean_and_sd(own) | spread.get(name, {})
         if name in SCORES:
-            entry[name] |= {end: test.get(name, {}).get(end) for end in ("low", "high")}
+            entry[name] |= {key: test[name][key] for key in ("value", "low", "high")}
     entry["loss_calibrated"] = mean_and_sd([run["test"].get("loss_calibrated") for run in metrics])
     if localisations := [run["test"]["localisation"] for run in metrics if run["test"].get("localisation")]:
         bounds = localisations[0] if len(metrics) == 1 else {}

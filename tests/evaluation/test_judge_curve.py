@@ -10,11 +10,13 @@ from kth_lightning.evaluation.power_law import fit_power_laws
 SIZES = np.array([2.0, 4, 8, 16, 32, 64])
 
 
-def scores(law: tuple[float, float, float], seed: int, difficulty: np.ndarray | None = None) -> CurveScores:
+def scores(
+    law: tuple[float, float, float], seed: int, difficulty: np.ndarray | None = None, images: int = 2000
+) -> CurveScores:
     """Draw what models say whose error is floor + scale x images^-exponent, times what is hard about a class."""
     rng = np.random.default_rng(seed)
     hard = np.ones(10) if difficulty is None else difficulty
-    labels = rng.integers(0, 10, 2000)
+    labels = rng.integers(0, 10, images)
     floor, scale, exponent = law
     chances = (floor + scale * SIZES**-exponent)[:, None] * hard[labels]
     wrong = rng.random((len(SIZES), len(labels))) < chances
@@ -43,6 +45,32 @@ def test_intervals_hold_what_twice_and_four_times_as_many_images_give() -> None:
             held[row["times"]] += row["low"] <= 1 - floor - scale * row["images"] ** -exponent <= row["high"]
             assert 0 <= row["low"] <= row["value"] <= row["high"] <= 1
     assert min(held.values()) >= 5
+
+
+def test_intervals_hold_where_a_floor_hardly_shows_yet() -> None:
+    law, held = (0.03, 0.7, 0.6), {2: 0, 4: 0}
+    for seed in range(10):
+        curve = judge_curve(scores(law, seed, images=1000))["acc"]
+        for row in curve["predictions"]:
+            floor, scale, exponent = law
+            held[row["times"]] += row["low"] <= 1 - floor - scale * row["images"] ** -exponent <= row["high"]
+    assert min(held.values()) >= 9
+
+
+def test_intervals_of_what_classes_gain_hold_it_for_hard_ones_too() -> None:
+    hard, times = np.geomspace(0.4, 2.2, 10), 2
+    hard /= hard.mean()
+    scale, exponent = 0.2, 0.6
+    gains = hard * scale * SIZES[-1] ** -exponent * (1 - times**-exponent)
+    held, told = np.zeros(10), 0
+    for seed in range(10):
+        rows = judge_curve(scores((0.02, scale, exponent), seed, hard))["classes"]  # none where no curve is told
+        told += bool(rows)
+        for row in rows:
+            held[int(row["name"])] += row["low"] <= gains[int(row["name"])] <= row["high"]
+    assert told >= 6
+    assert held[-3:].min() >= 0.8 * told
+    assert held.mean() >= 0.9 * told
 
 
 def test_the_form_is_the_one_that_half_of_the_images_tell_better() -> None:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torchmetrics.functional import classification as reference
 
+from kth_lightning.data.batch import PADDING
 from kth_lightning.evaluation.statistics import (
     accuracy_interval,
     confusion_matrix,
@@ -12,10 +13,12 @@ from kth_lightning.evaluation.statistics import (
     holm,
     kappa,
     macro_recall,
+    macro_recall_estimate,
     mcnemar,
     per_class,
     summarise,
 )
+from kth_lightning.models.metrics import own_metrics
 
 
 def drawn(images: int, classes: int, strength: float = 1.5) -> tuple[np.ndarray, np.ndarray]:
@@ -56,10 +59,29 @@ def test_values_are_those_of_torchmetrics_and_torch(classes: int):
         assert found[name]["low"] < found[name]["value"] < found[name]["high"]
 
 
-def test_macro_recall_counts_classes_as_torchmetrics_does():
+def test_a_class_without_images_costs_nothing_of_the_macro_recall():
     labels, predictions = np.array([0, 0, 1, 4]), np.array([0, 2, 1, 4])
-    expected = reference.multiclass_recall(torch.tensor(predictions), torch.tensor(labels), 6, average="macro")
-    assert macro_recall(labels, predictions) == pytest.approx(float(expected))
+    each = reference.multiclass_recall(torch.tensor(predictions), torch.tensor(labels), 6, average="none")
+    assert macro_recall(labels, predictions) == pytest.approx(float(each[[0, 1, 4]].mean())) == pytest.approx(2.5 / 3)
+    metric = own_metrics(6)["recall"]
+    metric.update(torch.tensor([*predictions, 5]), torch.tensor([*labels, PADDING]))
+    assert float(metric.compute()) == pytest.approx(2.5 / 3)
+
+
+def test_the_interval_of_a_macro_recall_holds_it_where_classes_have_few_images():
+    of_class = np.array([100, 50, 20, 5, 2, 2, 1, 1, 1, 1])
+    labels, rng, kept = np.repeat(np.arange(10), of_class), np.random.default_rng(0), 0
+    for _ in range(400):
+        predictions = np.where(rng.random(len(labels)) < 0.8, labels, 10)
+        found = macro_recall_estimate(labels, predictions)
+        assert 0 <= found["low"] <= found["value"] <= found["high"] <= 1
+        kept += found["low"] <= 0.8 <= found["high"]
+    assert kept >= 0.93 * 400
+
+
+def test_the_interval_of_one_class_is_wilsons():
+    found = macro_recall_estimate(np.zeros(20, int), np.arange(20) // 17)
+    assert (found["low"], found["high"]) == pytest.approx(accuracy_interval(17, 20))
 
 
 def test_kappa_is_1_for_agreement_and_0_for_a_constant_guess():
@@ -98,7 +120,9 @@ def test_one_image_has_values_but_no_bootstrapped_bounds():
 def test_no_error_leaves_kappa_without_bounds_and_accuracy_with_them():
     labels = np.array([0, 1, 2] * 10)
     found = summarise(labels, np.eye(3)[labels] * 0.7 + 0.1)
-    assert found["kappa"] == found["recall"] == {"value": 1.0, "low": None, "high": None}
+    assert found["kappa"] == {"value": 1.0, "low": None, "high": None}
+    assert found["recall"]["high"] == 1
+    assert found["recall"]["low"] == pytest.approx(accuracy_interval(30, 30)[0])
     assert found["acc"]["low"] == pytest.approx(accuracy_interval(30, 30)[0])
 
 
