@@ -73,8 +73,8 @@ class CurveScores:
     def resample(self, number: int = RESAMPLES) -> npt.NDArray[np.float64]:
         """Draw how often each image counts in further experiments, shape [number, N].
 
-        Folds are drawn, which stand for other trainings, and inside each the images, or whole groups. The images'
-        chance is in the folds as well, so what is drawn varies rather too much than too little.
+        Folds are drawn, which stand for other trainings, and inside each the images, or whole groups. Few folds tell
+        little of how trainings differ: with fewer than five, what is drawn varies too little where they differ much.
         """
         rng = np.random.default_rng(0)
         counts = np.zeros((number, len(self.labels)))

@@ -18,13 +18,14 @@ def fit_sets(
     """Choose for each class how much probability may stand above it in a set.
 
     Split conformal prediction: of n validation images' scores the one of rank (n + 1) * coverage, rounded up, is taken,
-    so that a new image's true class has no higher one with at least that chance (Vovk et al., 2005). The score is that
+    so that a new image's true class has no higher one with at least that chance (Vovk et al., 2005): on the average
+    over draws of the validation images, those of one draw may cover some less. The score is that
     of adaptive prediction sets without their random part (Romano et al., "Classification with Valid and Adaptive
     Coverage", 2020): the probability of all classes that are more probable. So a set always holds the most probable
     class, and its coverage may be more than was promised.
 
-    Every class with enough validation images has a limit of its own, and then the promise holds for it alone; the
-    others share one.
+    A class with enough validation images has a limit of its own, and then the promise holds for it alone; the others
+    share one, and where these together have too few images, so do the smallest of the classes with enough.
 
     Args:
         labels: Indices of the validation images' true classes, shape [N].

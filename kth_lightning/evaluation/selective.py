@@ -73,9 +73,9 @@ def choose_threshold(
     return chosen
 
 
-def highest_accuracy(confidences: npt.NDArray[np.float64], right: npt.NDArray[np.bool_]) -> float | None:
-    """Return the highest accuracy, in steps of .005, for which there is a threshold; None where there is none."""
-    wishes = np.arange(0.995, 0.1, -0.005).round(3).tolist()
+def highest_accuracy(confidences: npt.NDArray[np.float64], right: npt.NDArray[np.bool_], below: float) -> float | None:
+    """Return the highest accuracy below a wish, in steps of .005, that has a threshold; None where there is none."""
+    wishes = (wish for wish in np.arange(0.995, 0.1, -0.005).round(3).tolist() if wish < below)
     return next((wish for wish in wishes if choose_threshold(confidences, right, wish)), None)
 
 
@@ -97,7 +97,8 @@ class RiskCoverage:
         confidence: The lowest that is given, falling, shape [N].
         coverage: Share of the images whose prediction is given, shape [N].
         mistakes: How many of these are wrong, shape [N].
-        area: Of the share that is wrong under the coverage: its mean over the N places, with a 95 % interval.
+        area: Of the share that is wrong under the coverage: its mean over the N places, with a 95 % interval. Images
+            of one confidence have no order, so that mistakes count alike at all of their places.
     """
 
     confidence: npt.NDArray[np.float64]
@@ -125,7 +126,8 @@ def risk_coverage(
     places = np.arange(1, len(order) + 1)
 
     def area(picks: npt.NDArray[np.intp]) -> float:
-        wrong = ~right[picks][np.argsort(-confidences[picks], kind="stable")]
+        _, places_of, times = np.unique(-confidences[picks], return_inverse=True, return_counts=True)
+        wrong = np.repeat(np.bincount(places_of, ~right[picks]) / times, times)
         return float((wrong.cumsum() / np.arange(1, len(wrong) + 1)).mean())
 
     return RiskCoverage(

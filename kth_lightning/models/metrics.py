@@ -25,7 +25,7 @@ class MacroRecall(MulticlassRecall):
     def compute(self) -> Tensor:
         """Return the mean, of no image NaN."""
         true = self.tp + self.fn  # type: ignore[operator]  # a list where samples are kept apart, which these are not
-        return (self.tp / true)[true > 0].mean()  # type: ignore[operator]
+        return (self.tp / true)[true > 0].mean()  # type: ignore[operator, arg-type]
 
 
 def own_metrics(num_classes: int) -> MetricCollection:

@@ -71,8 +71,8 @@ class Doubt:
             alone = prediction_sets.classes_alone(scores.labels, len(class_names), coverage)
             self.notes.append(
                 f"sets should hold the true class of {100 * coverage:g} % of all images, from {len(scores.labels)} "
-                f"validation images; {alone} of the {len(class_names)} classes have enough of them for that promise to "
-                "hold for the class alone"
+                f"validation images, on average over draws of these; for {alone} of the {len(class_names)} classes, "
+                "which have enough of them, also of the class's images alone"
             )
 
     def withheld(self, probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
@@ -95,8 +95,8 @@ def _threshold(scores: ValidationScores, accuracy: float) -> selective.Threshold
     chosen = selective.choose_threshold(scores.confidences, scores.right, accuracy)
     if chosen is not None:
         return chosen
-    best, total = selective.highest_accuracy(scores.confidences, scores.right), len(scores.labels)
-    less = f"give --min_accuracy {best:g} or less" if best else ""
+    best, total = selective.highest_accuracy(scores.confidences, scores.right, accuracy), len(scores.labels)
+    less = f"give --min_accuracy {best:g}, the highest below it that they show" if best else ""
     needed = selective.fewest_images(accuracy)
     if total < needed:
         raise InputError(

@@ -18,6 +18,7 @@ from kth_lightning.data.sources.choose import source_name
 from kth_lightning.data.sources.sample import ATTRIBUTION
 from kth_lightning.data.square import CROP, LETTERBOX, SQUASH
 from kth_lightning.errors import InputError
+from kth_lightning.evaluation.leakage import Leakage
 from kth_lightning.evaluation.statistics import Estimate
 from kth_lightning.io.csv_text import read_csv
 from kth_lightning.io.flat_settings import told_settings
@@ -135,6 +136,8 @@ def model_card(
         novelty=exported.suffix == ".onnx" and predictor.novelty is not None,
         figures=_table(figures),
         n=metrics["test"]["n"] if run else 0,
+        grouped="groups" in metrics.get("test", {}),
+        leaks=_leaks(metrics.get("leakage")),
         precision=metrics.get("precision"),
         int8=int8,
         int8_table=_int8_table(int8) if int8 else "",
@@ -196,6 +199,10 @@ def _eval_result(name: str, value: float, source: str) -> EvalResult:
         metric_name=label,
         metric_value=round(value, 4),
     )
+
+
+def _leaks(leakage: Mapping[str, Any] | None) -> list[str]:
+    return Leakage(**{**leakage, "source": "the checkpoint"}).sentences if leakage else []
 
 
 def _table(figures: Mapping[str, Estimate]) -> str:

@@ -142,13 +142,15 @@ def reliability_figure(
     labels: npt.NDArray[np.int64],
     probabilities: npt.NDArray[np.floating],
     calibrated: npt.NDArray[np.floating] | None = None,
+    independent: bool = True,
 ) -> Figure:
-    """Draw accuracy against confidence, with Wilson's 95 % intervals, above how many images each confidence has.
+    """Draw accuracy against confidence, above how many images each confidence has.
 
     Args:
         labels: Indices of the true classes, shape [N].
         probabilities: Shape [N, C].
         calibrated: The same after the temperature, shape [N, C].
+        independent: Draw Wilson's 95 % intervals, which take images for independent trials.
     """
     figure = Figure(figsize=(3.6, 4.1), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
@@ -161,10 +163,11 @@ def reliability_figure(
         counts, right, confidence = reliability(labels, given)
         some = counts > 0
         shares = right[some] / counts[some]
-        bounds = np.array([accuracy_interval(*item) for item in zip(right[some], counts[some], strict=True)])
-        reach = np.abs(bounds.T - shares)
         positions = confidence[some] / counts[some]
-        upper.errorbar(positions, shares, reach, fmt="none", ecolor=colour, elinewidth=1, alpha=0.35, zorder=2)
+        if independent:
+            bounds = np.array([accuracy_interval(*item) for item in zip(right[some], counts[some], strict=True)])
+            reach = np.abs(bounds.T - shares)
+            upper.errorbar(positions, shares, reach, fmt="none", ecolor=colour, elinewidth=1, alpha=0.35, zorder=2)
         upper.scatter(
             positions,
             shares,

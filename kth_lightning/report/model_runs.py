@@ -77,6 +77,11 @@ class ModelRuns:
         return [group for item in self.predictions for group in item.groups]
 
     @property
+    def independent(self) -> bool:
+        """Tell whether each test image is a trial of its own: tested once, and of no group."""
+        return not self.repeated and not any(self.groups)
+
+    @property
     def labels(self) -> npt.NDArray[np.int64]:
         """Give the indices of the true classes, shape [N]."""
         return np.concatenate([item.labels for item in self.predictions])

@@ -204,7 +204,7 @@ def _percent(share: float | None) -> str:
 
 
 def _reliability(model: ModelRuns) -> Figure:
-    return reliability_figure(model.labels, model.probabilities, model.calibrated)
+    return reliability_figure(model.labels, model.probabilities, model.calibrated, model.independent)
 
 
 def _reliability_view(model: ModelRuns) -> Views | None:
@@ -214,8 +214,9 @@ def _reliability_view(model: ModelRuns) -> Views | None:
     confidence, accuracy = probabilities.max(axis=1).mean(), model.right.mean()
     error = expected_calibration_error(labels, probabilities)
     sentences = [
-        f"On average its confidence is {100 * confidence:.1f} % and its accuracy {100 * accuracy:.1f} %. They differ "
-        f"by {100 * error:.1f} percentage points (expected calibration error)."
+        f"On average its confidence is {100 * confidence:.1f} % and its accuracy {100 * accuracy:.1f} %. Among images "
+        f"of like confidence the two differ by {100 * error:.1f} percentage points on average (expected calibration "
+        "error)."
     ]
     if calibrated is not None:
         after = expected_calibration_error(labels, calibrated)
@@ -228,6 +229,7 @@ def _reliability_view(model: ModelRuns) -> Views | None:
         "uri": chart_uri("confidence", lambda: _reliability(model)),
         "alt": "Chart of accuracy against confidence, over the number of images of each confidence.",
         "sentences": sentences,
+        "bars": model.independent,
     }
 
 

@@ -30,7 +30,8 @@ def draw_run(model: ModelRuns) -> None:
     with attempt(f"{run.figures / 'reliability.png'} is not drawn"):
         if model.is_finite:
             save(
-                reliability_figure(model.labels, model.probabilities, model.calibrated), run.figures / "reliability.png"
+                reliability_figure(model.labels, model.probabilities, model.calibrated, model.independent),
+                run.figures / "reliability.png",
             )
     with attempt(f"{run.figures / 'risk_coverage.png'} is not drawn"):
         if model.is_finite:

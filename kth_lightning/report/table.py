@@ -44,7 +44,7 @@ BOTH_NOTE = (
     "± folds (n): standard deviation over n folds, of each one's mean over the seeds; ± seeds (n): over n seeds,\n"
     "of each one's mean over the folds; both under the figure of all predictions together, or the mean cost"
 )
-INTERVAL_NOTE = ";\nthe interval is for further images"
+INTERVAL_NOTE = ";\nthe interval is for further images, from all these runs' predictions together"
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,8 @@ def figures(part: Part, reference: bool) -> dict[str, Any]:
     entry["loss_calibrated"] = mean_and_sd([run["test"].get("loss_calibrated") for run in metrics])
     if localisations := [run["test"]["localisation"] for run in metrics if run["test"].get("localisation")]:
         bounds = localisations[0] if len(metrics) == 1 else {}
-        entry["localisation"] = {"n": sum(item["n"] for item in localisations)} | {
+        tested = sum(run["test"]["n"] for run in metrics)
+        entry["localisation"] = {"n": round(sum(item["n"] for item in localisations) * entry["n"] / tested)} | {
             name: mean_and_sd([item[name]["value"] for item in localisations])
             | {end: bounds.get(name, {}).get(end) for end in ("low", "high")}
             for name in LOCALISATION

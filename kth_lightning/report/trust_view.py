@@ -144,7 +144,7 @@ def _set_row(row: dict[str, Any], bare: bool) -> list[str]:
     if row["hits"] is None:
         return [promised, str(row["needs"]), "not shown", "–", "–", "–"]
     measured = _share(share(row["hits"], row["n"], row["groups"]), bare)
-    said = _VERDICTS[verdict(row["hits"], row["n"], row["groups"], row["promised"])]
+    said = "–" if bare else _VERDICTS[verdict(row["hits"], row["n"], row["groups"], row["promised"])]
     return [promised, str(row["needs"]), measured, said, f"{row['size']:.2f}", f"{100 * row['single']:.0f} %"]
 
 

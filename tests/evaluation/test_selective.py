@@ -53,11 +53,11 @@ def test_mistakes_among_the_surest_leave_no_threshold_and_less_can_be_had() -> N
     confidences, right = np.linspace(0.5, 1, 200), np.ones(200, bool)
     right[-3] = False  # which later tests of the sequence would allow
     assert choose_threshold(confidences, right, 0.97) is None
-    best = highest_accuracy(confidences, right)
+    best = highest_accuracy(confidences, right, 0.97)
     assert best is not None
     assert choose_threshold(confidences, right, best) is not None
     assert best < 0.97
-    assert highest_accuracy(confidences, np.zeros(200, bool)) is None
+    assert highest_accuracy(confidences, np.zeros(200, bool), 0.97) is None
 
 
 def test_images_of_one_confidence_are_kept_or_left_together() -> None:
@@ -80,3 +80,21 @@ def test_the_curve_counts_mistakes_among_the_surest() -> None:
     confidences, right = draw(np.random.default_rng(3), 300)
     area = risk_coverage(confidences, right).area
     assert area["low"] < area["value"] < area["high"] < (~right).mean()
+
+
+def test_a_wish_that_is_named_instead_is_lower_and_has_a_threshold() -> None:
+    right = np.ones(140, bool)
+    right[[44, 45, 46, 110, 119]] = False
+    confidences = np.linspace(0.99, 0.2, 140)
+    assert choose_threshold(confidences, right, 0.93)  # what may be shown of a higher wish is not always of a lower
+    assert choose_threshold(confidences, right, 0.9) is None
+    named = highest_accuracy(confidences, right, below=0.9)
+    assert named is not None
+    assert named < 0.9
+    assert choose_threshold(confidences, right, named)
+
+
+def test_the_area_does_not_depend_on_the_order_of_images_of_one_confidence() -> None:
+    confidences, right = np.ones(100), np.arange(100) >= 5
+    areas = {round(risk_coverage(confidences, item).area["value"], 12) for item in (right, right[::-1])}
+    assert areas == {0.05}

@@ -58,6 +58,20 @@ def test_the_text_tells_data_recipe_figures_with_intervals_and_limits(exported: 
     assert str(yaml.safe_load(tiny_run.config.read_text())["data"]["root"]) not in card.content
 
 
+def test_figures_of_images_that_are_not_new_are_not_called_new(tiny_run: RunFolder, tmp_path: Path) -> None:
+    def card(leakage: dict[str, object] | None) -> str:
+        run = RunFolder(tmp_path / "run")
+        shutil.copytree(tiny_run.path, run.path, dirs_exist_ok=True)
+        run.write_metrics(tiny_run.read_metrics() | {"leakage": leakage})
+        return model_card(Path("a.onnx"), Predictor(run.best_checkpoint), run, "no image", 0.0)
+
+    assert "which nothing was trained on or chosen by" in card(None)
+    told = card({"source": "/home/me/runs/before/best.ckpt", "images": 9, "trained": 4, "chosen": 0})
+    assert "nothing was trained on" not in told
+    assert "4 of the 9 test images" in told
+    assert "/home/me" not in told
+
+
 def test_class_names_are_shown_as_they_are(exported: Path, tiny_run: RunFolder) -> None:
     predictor = Predictor(tiny_run.best_checkpoint)
     predictor.class_names[:] = ["$a_b$", "two\nlines", "<b>*"]

@@ -344,6 +344,21 @@ def test_folds_and_seeds_are_told_apart(tmp_path: Path) -> None:
     assert "One split" not in page.text
 
 
+def test_images_that_seeds_tested_again_judge_no_promise(tmp_path: Path) -> None:
+    row = {"promised": 0.9, "needs": 9, "n": 100, "hits": 85, "size": 1.2, "single": 0.8, "groups": None}
+    wish = {"wanted": 0.8, "needs": 14, "threshold": 0.5, "n": 30, "kept": 28, "right": 25, "groups": None}
+    trust = {"validation_images": 60, "min_accuracy": [wish], "sets": [row]}
+    for seed in range(5):
+        finished_run(tmp_path / f"seed-{seed}" / "head", 25, trust=trust)
+    page = Page(write_report(tmp_path))
+    assert page.row("90 %")[1:4] == ["9", "85.0 %", "–"]
+    assert "The bars are 95 % intervals" not in page.text
+    finished_run(tmp_path / "alone" / "head", 25, trust=trust)
+    alone = Page(write_report(tmp_path / "alone"))
+    assert alone.row("90 %")[1:4] == ["9", "85.0 % (76.7–90.7)", "as promised"]
+    assert "The bars are 95 % intervals" in alone.text
+
+
 def test_seeds_on_one_split_tell_of_its_images_alone(tmp_path: Path) -> None:
     for seed in range(2):
         for model, correct in (("head", 20 + seed), ("finetune", 26 + 2 * seed)):

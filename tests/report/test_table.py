@@ -179,8 +179,20 @@ def test_models_whose_images_have_masks_are_compared_by_where_they_look(tmp_path
     ]
     below = write_table(parts, tmp_path, reference=False).partition("activation maps")[2]
     assert cells(below, "head") == ["head", "25", "80.0 % (70.0–90.0)", "0.400", "0.500"]
-    assert cells(below, "finetune") == ["finetune", "50", "80.0 %", "0.400", "0.500"]
+    assert cells(below, "finetune") == ["finetune", "25", "80.0 %", "0.400", "0.500"]
     assert cells(below, "(whole image)") == ["(whole image)", "25", "25.0 %", "0.250", "0.300"]
     assert "benchmark" not in below
     assert max(len(line) for line in below.splitlines()) <= 120
     assert json.loads((tmp_path / "table.json").read_text())[2]["localisation"]["pointing"]["sd"] > 0.1
+
+
+def test_value_and_interval_of_uneven_folds_are_of_the_same_predictions(tmp_path: Path):
+    runs = [
+        finished_run(tmp_path / "fold-0", images(0, 10), 5),
+        finished_run(tmp_path / "fold-1", images(10, 210), 195),
+    ]
+    write_table([Part("head", runs)], tmp_path, reference=False)
+    (entry,) = json.loads((tmp_path / "table.json").read_text())
+    for score in ("acc", "kappa", "recall", "loss"):
+        assert entry[score]["low"] <= entry[score]["value"] <= entry[score]["high"]
+    assert entry["acc"]["value"] == pytest.approx(200 / 210)
