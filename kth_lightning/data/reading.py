@@ -24,6 +24,7 @@ from kth_lightning.io.image_name import image_content, image_name
 from kth_lightning.io.progress import Progress
 
 _AHEAD = 16  # images a core that are under way
+_REMARKS = 300  # characters of them in a sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,4 +186,7 @@ def check_classes(listing: Listing, usable: Sequence[str], findings: Sequence[Fi
             f"from {listing.root}"
         )
     if len(classes) == 1:
-        raise InputError(f"{listing.root} has images of one class only ({usable[0]}); a classifier needs at least two")
+        read = f" ({'; '.join(listing.remarks)[:_REMARKS]})" if listing.remarks else ""
+        raise InputError(
+            f"{listing.root} has images of one class only ({usable[0]}); a classifier needs at least two{read}"
+        )

@@ -106,6 +106,10 @@ REFUSED = {
     ),
     "hidden classes": ([".cat/0.png", ".dog/0.png"], "has no class folders; put the images into one folder per class"),
     "one class": (["cat/0.png", "cat/1.png"], "has images of one class only (cat); a classifier needs at least two"),
+    "one class beside masks": (
+        ["cat/0.png", "masks/0.png"],
+        "a classifier needs at least two (masks was taken for masks and passed over; give --data.class_level 1 if it",
+    ),
     "an empty class": (
         ["cat/0.png", "dog/"],
         "dog is an empty class, without any image; add",

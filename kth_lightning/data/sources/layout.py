@@ -1,7 +1,7 @@
 """How people's folders of images are laid out: which folders are classes, and which are parts of a split."""
 
 import os
-from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +9,7 @@ from typing import NamedTuple
 from kth_lightning.data.catalogue import Subset
 from kth_lightning.data.class_names import look
 from kth_lightning.data.sources.folder_names import means_images, means_masks, subset_of
+from kth_lightning.data.sources.same_names import same_names
 from kth_lightning.errors import InputError
 from kth_lightning.io.image_kinds import is_image
 from kth_lightning.io.walk import holds_output_only, is_own_name, own_folders, walk
@@ -30,13 +31,17 @@ class Layout:
     """What the folders below a root are.
 
     Attributes:
+        root: The folder that they lie below.
         classes: The class folders; a class may have several.
         loose: Folders whose own files belong to no class.
+        masks: Folders beside the classes that hold masks, by their names, and are passed over.
         remarks: Sentences on what was passed over, and how the folders were understood.
     """
 
+    root: Path
     classes: list[ClassFolder] = field(default_factory=list)
     loose: list[Path] = field(default_factory=list)
+    masks: set[Path] = field(default_factory=set)
     remarks: list[str] = field(default_factory=list)
 
 
@@ -58,18 +63,19 @@ def find_layout(root: Path, flag: str, class_level: int | None = None, skip: Pat
     return _Finder(root, flag, skip).find(class_level)
 
 
-def find_test_layout(root: Path, flag: str, skip: Path | None = None) -> Layout:
+def find_test_layout(root: Path, flag: str, known: Collection[str], skip: Path | None = None) -> Layout:
     """Find the class folders below a root whose images are all for testing.
 
     Args:
         root: An existing folder.
         flag: What named it.
+        known: The classes that are trained, which are no masks whatever their names.
         skip: A folder that is passed over.
 
     Raises:
         InputError: There are no class folders.
     """
-    return _Finder(root, flag, skip).find_test()
+    return _Finder(root, flag, skip).find_test(known)
 
 
 class _Finder:
@@ -77,14 +83,12 @@ class _Finder:
         self.root = root
         self.flag = flag
         self.skip = skip
-        self.layout = Layout()
+        self.layout = Layout(root)
         self._listed: dict[Path, list[Path]] = {}
 
     def find(self, class_level: int | None) -> Layout:
-        if class_level == 1:
-            return self._plain(self.root, self._folders(self.root))
-        if class_level == 2:
-            return self._below(self._folders(self.root))
+        if class_level is not None:
+            return self._at_level(class_level)
         base, tops = self._base()
         if tops and all(subset_of(top.name) for top in tops):
             return self._split(tops, base)
@@ -97,25 +101,29 @@ class _Finder:
             return self._split_among_others(tops, named, base)
         return self._by_structure(base, tops)
 
-    def find_test(self) -> Layout:
+    def find_test(self, known: Collection[str]) -> Layout:
         base = self.root
         while self._is_wrapper(base):
             (base,) = self._folders(base)
-        self._add_all(base, "test")
+        looks = {*map(look, known)}
+        trained = [
+            folder for folder in self._all_folders(base) if means_masks(folder.name) and look(folder.name) in looks
+        ]
+        self._add_all(base, "test", sorted([*self._folders(base), *trained]))
+        self.layout.masks -= {*trained}
         return self.layout
 
     def _by_structure(self, base: Path, tops: list[Path]) -> Layout:
         """Tell parts of a split whose names say nothing from classes whose images are sorted into folders."""
         inner = {top: self._folders(top) for top in tops}
-        holders = [top for top in tops if len(inner[top]) > 1 and not _has_images(top)]
-        counts = Counter(look(folder.name) for top in holders for folder in inner[top])
-        shared = sorted(name for name, count in counts.items() if count > 1)
-        if len(shared) < 2:
-            return self._plain(base, tops)
+        own_images = {top for top in tops if _has_images(top)}
+        holders = [top for top in tops if inner[top] and top not in own_images]
         below = [folder for top in holders for folder in inner[top]]
-        if all(subset_of(folder.name) and _has_images(folder) for folder in below):
+        names = {look(folder.name) for folder in below}
+        found = same_names(inner, own_images)
+        if len(names) > 1 and found.shared and all(subset_of(item.name) and _has_images(item) for item in below):
             self.layout.remarks.append(
-                f"every class has its own folders {' and '.join(shared)}, which were taken for parts of a split"
+                f"every class has its own folders {' and '.join(sorted(names))}, which were taken for parts of a split"
             )
             for top in holders:
                 for folder in inner[top]:
@@ -123,22 +131,11 @@ class _Finder:
             for top in set(tops) - set(holders):
                 self._add(top, top.name, "train")
             return self.layout
-        masks = {folder.name for folder in below if means_masks(folder.name)}
-        pictures = {folder.name for folder in below if means_images(folder.name)}
-        if pictures and masks | pictures == {folder.name for folder in below}:
-            for top in tops:
-                for folder in inner[top] if top in holders else [top]:
-                    if not means_masks(folder.name):
-                        self._add(folder, top.name, "")
-            self.layout.remarks.append(
-                f"the folders called {', '.join(sorted(masks))} were taken for masks and passed over"
-            )
-            return self.layout
-        names = ", ".join(sorted(top.name for top in holders)[:5])
-        raise InputError(
-            f"{self.flag}: {base} can be read in two ways, since {names} contain folders with the same names "
-            f"({', '.join(shared[:5])}); give --data.class_level 1 if {holders[0].name} is a class, 2 if {shared[0]} is"
-        )
+        if found.ambiguous:
+            raise InputError(f"{self.flag}: {base} can be read in two ways, since {found.way_out()}")
+        if found.shared:
+            self.layout.remarks.append(found.remark())
+        return self._plain(base, tops)
 
     def _split_among_others(self, tops: list[Path], named: list[Path], base: Path) -> Layout:
         """Read parts of a split that stand beside other folders."""
@@ -149,8 +146,6 @@ class _Finder:
                 parts.append(top)
             elif not _any_image(top):
                 self.layout.remarks.append(f"{self._name(top)} has no images and was passed over")
-            elif means_masks(top.name):
-                self.layout.remarks.append(f"{self._name(top)} was taken for masks and passed over")
             elif self._is_unlabelled(top, classes):
                 self._leave_unlabelled(top)
             else:
@@ -183,11 +178,21 @@ class _Finder:
             self.layout.remarks.append(f"folders that were taken for parts of a split: {', '.join(read)}")
         return self.layout
 
-    def _below(self, tops: list[Path]) -> Layout:
-        names = [top.name for top in tops]
-        named = any(subset_of(top.name) for top in tops)
+    def _at_level(self, class_level: int) -> Layout:
+        """Take all folders at a level for classes, whatever their names."""
+        tops = [self.root] if class_level == 1 else self._folders(self.root)
+        names = [top.name for top in tops] if class_level == 2 else []
+        named = any(map(subset_of, names))
         for top in tops:
-            self._add_all(top, subset_of(top.name, names) or ("train" if named else ""))
+            subset = subset_of(top.name, names) if named else ""
+            self._add_all(top, subset or ("train" if named else ""), self._all_folders(top))
+        meant = {item.path for item in self.layout.classes if means_masks(item.name)}
+        self.layout.masks -= meant
+        if meant:
+            self.layout.remarks.append(
+                f"{', '.join(sorted({path.name for path in meant}))} was taken for a class, as --data.class_level "
+                f"{class_level} says; move it elsewhere if it holds masks"
+            )
         return self.layout
 
     def _plain(self, base: Path, tops: list[Path]) -> Layout:
@@ -200,6 +205,7 @@ class _Finder:
         classes = self._folders(folder) if classes is None else classes
         if not classes:
             fault = "has images but no class folders" if _has_images(folder) else "has no class folders"
+            fault += "".join(f" beside {item.name}, which is taken for masks" for item in self._all_folders(folder)[:1])
             raise InputError(f"{self.flag}: {folder} {fault}; put the images into one folder per class")
         self.layout.loose.append(folder)
         for path in classes:
@@ -209,12 +215,12 @@ class _Finder:
         self.layout.classes.append(ClassFolder(path, name, subset))
 
     def _base(self) -> tuple[Path, list[Path]]:
-        """Step into a root's only folder, as far as that holds folders, and past folders of masks."""
+        """Step into a root's only folder, as far as that holds folders."""
         base, tops = self.root, self._folders(self.root)
         while True:
             pictures = [top for top in tops if means_images(top.name) and self._folders(top) and not _has_images(top)]
             others = [top for top in tops if top not in pictures]
-            if len(pictures) == 1 and all(means_masks(top.name) or not _any_image(top) for top in others):
+            if len(pictures) == 1 and not any(map(_any_image, others)):
                 self.layout.remarks += [
                     f"{self._name(top)} stands beside {pictures[0].name} and was passed over" for top in others
                 ]
@@ -251,7 +257,12 @@ class _Finder:
         return str(folder.relative_to(self.root))
 
     def _folders(self, folder: Path) -> list[Path]:
-        """List the folders in a folder that may hold images."""
+        """List the folders in a folder that may hold images, and are no masks."""
+        folders = self._all_folders(folder)
+        self.layout.masks |= {entry for entry in folders if means_masks(entry.name)}
+        return [entry for entry in folders if not means_masks(entry.name)]
+
+    def _all_folders(self, folder: Path) -> list[Path]:
         if folder not in self._listed:
             try:
                 entries = own_folders(folder)

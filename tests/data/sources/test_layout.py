@@ -58,13 +58,18 @@ LAYOUTS: dict[str, tuple[list[str], dict[str, int], str]] = {
     "images and masks": (
         ["images/train/*/a.jpg", "images/val/*/a.jpg", "masks/train/*/a.jpg", "masks/val/*/a.jpg"],
         TRAIN_VAL,
-        "masks stands beside images and was passed over",
+        "masks was taken for masks and passed over",
     ),
     "images and notes": (["images/*/a.jpg", "xmls/*/a.xml"], CLASSES, "xmls stands beside images and was passed over"),
     "masks beside parts": (
         ["train/*/a.jpg", "val/*/a.jpg", "masks/train/*/a.jpg"], TRAIN_VAL, "masks was taken for masks and passed over"
     ),
     "masks in classes": (["*/images/a.jpg", "*/masks/a.jpg"], CLASSES, "called masks were taken for masks"),
+    "masks beside classes": (["*/a.jpg", "masks/a.jpg"], CLASSES, "masks was taken for masks and passed over; give"),
+    "masks below classes": (["*/a.jpg", "*/masks/a.jpg", "*/x/gt/a.jpg"], CLASSES, "4 folders called gt, masks were"),
+    "masks in one class": (["cat/images/a.jpg", "cat/masks/a.jpg", "dog/a.jpg"], CLASSES, "cat/masks was taken for"),
+    "masks in one part": (["train/*/a.jpg", "val/*/a.jpg", "train/masks/a.jpg"], TRAIN_VAL, "train/masks was taken"),
+    "notes in a class": (["*/a.jpg", "cat/labels/a.xml"], {"cat": 2, "dog": 1}, ""),
     "notes beside parts": (
         ["train/*/a.jpg", "val/*/a.jpg", "annotations/*/a.xml"], TRAIN_VAL, "annotations has no images and was passed"
     ),
@@ -72,6 +77,13 @@ LAYOUTS: dict[str, tuple[list[str], dict[str, int], str]] = {
     "unlabelled, deeper": (["train/*/a.jpg", "test/images/a.jpg"], {"train cat": 1, "train dog": 1}, "predict can"),
     "parts in classes": (["*/train/a.jpg", "*/test/a.jpg"], TRAIN_TEST, "its own folders test and train"),
     "one folder in each class": (["*/images/a.jpg"], CLASSES, ""),
+    "one date in each class": (["*/2024-05/a.jpg"], CLASSES, "the classes are folders such as cat, dog; the folders"),
+    "a number twice": (["*/1/a.jpg", "dog/2/a.jpg"], {"cat": 1, "dog": 2}, "names (1) were not used as classes"),
+    "one species everywhere": (["*/fox/a.jpg"], CLASSES, "names (fox) were not used as classes (--data.class_level 2"),
+    "images beside folders": (["cat/a.jpg", "*/old/a.jpg", "dog/b/a.jpg"], {"cat": 2, "dog": 2}, "names (old) were"),
+    "parts in some classes": (
+        ["*/train/a.jpg", "cat/test/a.jpg"], {"train cat": 1, "train dog": 1, "test cat": 1}, "folders test and train"
+    ),
     "folders of other names": (["cat/tabby/a.jpg", "cat/lion/a.jpg", "dog/wolf/a.jpg"], {"cat": 2, "dog": 1}, ""),
     "a class called train": (["train/a.jpg", "bus/a.jpg", "car/new/a.jpg"], {"train": 1, "bus": 1, "car": 1}, ""),
     "forms of Unicode": (
@@ -95,6 +107,16 @@ def test_a_layout_is_understood_and_said(
 REFUSED = {
     "years in classes": (["*/2023/a.jpg", "*/2024/a.jpg"], "give --data.class_level 1 if cat is a class, 2 if 2023 is"),
     "sites": (["a/*/a.jpg", "b/*/a.jpg", "c/cat/a.jpg"], "give --data.class_level 1 if a is a class, 2 if cat is"),
+    "two sites with one species": (["*/fox/a.jpg", "cat/empty/a.jpg"], "1 if cat is a class, 2 if fox is"),
+    "three sites": (
+        ["a/*/a.jpg", "b/cat/a.jpg", "c/dog/a.jpg", "c/owl/a.jpg"],
+        "since a, b, c contain folders with the",
+    ),
+    "a class of masks": (
+        ["cat/a.jpg", "dog/masks/a.jpg"],
+        "dog is an empty class, without any image, but images in masks",
+    ),
+    "masks alone": (["labels/*/a.jpg"], "has no class folders beside labels, which is taken for masks"),
     "a third folder": (["train/*/a.jpg", "val/*/a.jpg", "extra/*/a.jpg"], "extra lies beside train, which"),
     "images beside a part": (["train/*/a.jpg", "more/cat/a.jpg"], "more lies beside train, which"),
     "spaces": (["cat/a.jpg", "cat /a.jpg"], "'cat' (U+0063 U+0061 U+0074) and 'cat ' (U+0063 U+0061 U+0074 U+0020)"),
@@ -122,6 +144,8 @@ def test_what_can_be_read_in_two_ways_is_refused_with_the_way_out(
         (["a/*/a.jpg", "b/*/a.jpg"], 2, {"cat": 2, "dog": 2}),
         (["train/*/a.jpg", "val/cat/a.jpg", "extra/*/a.jpg"], 2, {"train cat": 2, "train dog": 2, "val cat": 1}),
         (["train/*/a.jpg", "bus/a.jpg"], 1, {"train": 2, "bus": 1}),
+        (["mask/a.jpg", "no mask/a.jpg", "no mask/masks/a.jpg"], 1, {"mask": 1, "no mask": 1}),
+        (["*/mask/a.jpg", "*/none/a.jpg", "masks/cat/a.jpg"], 2, {"mask": 2, "none": 2}),
     ],
 )  # fmt: skip
 def test_the_way_out_leads_out(
@@ -141,6 +165,14 @@ def test_a_test_root_may_have_a_folder_around_its_classes(tree: Callable[..., Pa
     root = tree("a/*/a.jpg", "seg_test/seg_test/*/a.jpg")
     listing = FolderSource(root / "a", root / "seg_test").list(root.parent / "cache")
     assert counted(listing) == CLASSES | {"test cat": 1, "test dog": 1}
+
+
+def test_a_class_whose_name_means_masks_is_tested_on_too(tree: Callable[..., Path]) -> None:
+    root = tree("own/mask/a.jpg", "own/bare/a.jpg", "web/mask/a.jpg", "web/bare/a.jpg", "web/labels/a.jpg")
+    listing = FolderSource(root / "own", root / "web", class_level=1).list(root.parent / "cache")
+    assert counted(listing) == {"mask": 1, "bare": 1, "test mask": 1, "test bare": 1}
+    assert listing.remarks[0].startswith("mask was taken for a class, as --data.class_level 1 says")
+    assert listing.remarks[1].startswith("labels was taken for masks and passed over")
 
 
 def test_the_cache_may_lie_among_the_classes_but_not_be_their_folder(tree: Callable[..., Path]) -> None:
