@@ -21,7 +21,7 @@ from kth_lightning.data.prepare import prepare
 from kth_lightning.data.sources.kth import KthSource
 from kth_lightning.data.sources.source import checked_listing
 from kth_lightning.data.sources.table import TableSource
-from kth_lightning.evaluation.localisation import read_animals
+from kth_lightning.evaluation.masks import objects_in, read_mask
 from kth_lightning.evaluation.statistics import accuracy_interval, mcnemar
 from kth_lightning.io.cache_folder import cache_folder
 from kth_lightning.io.csv_text import csv_text, read_csv
@@ -46,7 +46,8 @@ def write(folder: Path) -> None:
 
 
 def _box(mask: Path | None) -> str:
-    animals = read_animals(mask) if mask else None
+    whole = read_mask(mask, "highest") if mask else None
+    animals = None if whole is None else objects_in(whole, None)
     if animals is None:
         return ""
     rows, columns = np.nonzero(animals)

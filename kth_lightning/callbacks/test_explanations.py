@@ -14,6 +14,7 @@ from kth_lightning.explain.explanation import Explanation, explain
 from kth_lightning.explain.overlay import overlay
 from kth_lightning.io.mistakes_file import LookAlike, Mistake
 from kth_lightning.io.run_folder import RunFolder
+from kth_lightning.io.terminal import print_rank_zero
 from kth_lightning.models import Classifier
 
 MOST_MISTAKES = 24
@@ -41,6 +42,8 @@ def measure_maps(model: Classifier, data: ImageData, index: list[int], run: RunF
         return None
     if localised is None:
         return None
+    if localised.remark:
+        print_rank_zero(localised.remark)
     run.write_localisation(localised.rows)
     return localised.summary
 

@@ -171,7 +171,7 @@ def _text(path: Path) -> str:
 def _measure(model: Classifier, data: ImageData, output: Path) -> str:
     localisation = localise(model, data.catalogue, data.split.indices("test").tolist())
     if localisation is None:
-        return "the test images have no masks, so the maps cannot be evaluated"
+        return f"{_lack(data)}, so the maps cannot be evaluated"
     names = list(localisation.rows[0])
     rows = [[row[name] for name in names] for row in localisation.rows]
     write_atomically(csv_text([names, *rows]), output / "localisation.csv")
@@ -187,4 +187,11 @@ def _measure(model: Classifier, data: ImageData, output: Path) -> str:
         value, low, high = (summary[name][key] for key in ("value", "low", "high"))
         bounds = f"{low:.3f}–{high:.3f}; " if low is not None else ""
         lines.append(f"  {title}: {value:.3f} ({bounds}{whole[name]:.3f})")
-    return "\n".join(lines)
+    return "\n".join([*lines, *filter(None, [localisation.remark])])
+
+
+def _lack(data: ImageData) -> str:
+    if not any(data.catalogue.mask_file(position) for position in data.split.indices("test").tolist()):
+        return "the test images have no masks"
+    background = "0" if data.catalogue.mask_background == "zero" else "the highest value"
+    return f"no mask of the test images can be read and shows an object ({background} is the background)"

@@ -24,6 +24,9 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 Subset = Literal["", "train", "val", "test"]
 
+MaskBackground = Literal["zero", "highest"]
+"""Which value of a mask is all but the objects: 0, or the highest, as in KTH-ANIMALS."""
+
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
@@ -84,12 +87,14 @@ class Catalogue:
         images: One entry an image.
         located: Where the file lies, written like `path`, of each image that lies elsewhere than its path says.
         options: How their files are to be read, as it was asked for.
+        mask_background: What the masks have where there is no object.
     """
 
     root: Path
     images: tuple[ImageRecord, ...]
     located: Mapping[str, str] = field(default_factory=dict)
     options: ReadOptions = DEFAULT_OPTIONS
+    mask_background: MaskBackground = "zero"
 
     @property
     def class_names(self) -> list[str]:

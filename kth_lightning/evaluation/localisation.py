@@ -4,24 +4,24 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 from scipy import ndimage
 from scipy.stats import bootstrap
 
-from kth_lightning.data.box import Box
 from kth_lightning.data.catalogue import Catalogue
 from kth_lightning.data.square import Span, Square
 from kth_lightning.errors import InputError
+from kth_lightning.evaluation.masks import objects_in, read_mask
 from kth_lightning.evaluation.statistics import RESAMPLES, accuracy_interval
 from kth_lightning.explain.explanation import Explanation, explain
 from kth_lightning.explain.overlay import enlarge
 from kth_lightning.io.progress import Progress
 from kth_lightning.models import Classifier
+
+_MUCH = 0.5  # of the images, on the average
 
 SHARE = 0.2
 """What a place must have of its map's highest value to count as animal.
@@ -55,10 +55,12 @@ class Localisation:
             "high"; and "whole_picture", the same three for the whole image given as the answer (for "pointing", any
             place of it).
         rows: For each class "class", "n", the three values, and their bounds as "pointing_low" and so on.
+        remark: A sentence where the masks look as if objects and background were exchanged; else empty.
     """
 
     summary: dict[str, Any]
     rows: list[dict[str, Any]]
+    remark: str = ""
 
 
 def localise(
@@ -76,7 +78,7 @@ def localise(
         most: Of more images with masks than this, as many are drawn and measured; all where it is left out.
 
     Returns:
-        None where no mask shows an animal.
+        None where no mask shows an object.
 
     Raises:
         InputError: The network has no maps, or does not know the images' classes.
@@ -93,10 +95,15 @@ def localise(
     explanations = explain(model, [catalogue.pixels(position) for position in masked], classes, catalogue.read_options)
     of_class: dict[str, list[Score]] = defaultdict(list)
     of_whole: list[Score] = []
+    covered: list[float] = []
     bar = Progress(masked, "testing", "activation maps")
     for position, label, explanation in zip(bar, labels, explanations, strict=True):
         file = catalogue.mask_file(position)
-        animals = read_animals(file, catalogue.images[position].box) if file else None
+        mask = read_mask(file, catalogue.mask_background) if file else None
+        if mask is None:
+            continue
+        covered.append(float((mask > 0).mean()))
+        animals = objects_in(mask, catalogue.images[position].box)
         if animals is not None and isinstance(explanation, Explanation):
             of_class[label].append(score(explanation.map, animals, model.square))
             of_whole.append(_score_of_whole(animals))
@@ -110,31 +117,19 @@ def localise(
         rows.append(row)
     everything = [item for scores in of_class.values() for item in scores]
     whole = dict(zip(Score._fields, np.mean(of_whole, axis=0).tolist(), strict=True))
-    return Localisation({"n": len(everything), **_estimates(everything), "whole_picture": whole}, rows)
+    summary = {"n": len(everything), **_estimates(everything), "whole_picture": whole}
+    return Localisation(summary, rows, _looks_inverted(covered) if catalogue.mask_background == "zero" else "")
 
 
-def read_animals(file: Path, box: Box | None = None) -> npt.NDArray[np.int64] | None:
-    """Read a mask as 1..n for the animals and 0 for all else, [H, W]; None where it shows none or cannot be read.
-
-    In the file the highest value is all else, as in KTH-ANIMALS.
-
-    Args:
-        file: Of an upright mask.
-        box: The part of it that is wanted; all of it where it is left out.
-    """
-    try:
-        with Image.open(file) as image:
-            mask = np.asarray(image).astype(np.int64)
-    except Exception:  # Pillow's parsers raise whatever the broken bytes make them stumble over
-        return None
-    if mask.ndim == 3:
-        mask = mask[..., 0]
-    other = mask.max()
-    if box is not None:
-        left, upper, right, lower = box.pixels((mask.shape[1], mask.shape[0]))
-        mask = mask[upper:lower, left:right]
-    values, animals = np.unique(np.append(mask, other), return_inverse=True)
-    return (animals[:-1].reshape(mask.shape) + 1) % len(values) if len(values) > 1 else None
+def _looks_inverted(covered: Sequence[float]) -> str:
+    """Say what share of the images the objects cover, where it is more than half."""
+    share = float(np.mean(covered))
+    if share <= _MUCH:
+        return ""
+    return (
+        f"the masks' objects cover {100 * share:.1f} % of the images on the average, since every value but 0 is an "
+        "object; if they are the background, write masks that are 0 where there is no object"
+    )
 
 
 def score(activation: npt.NDArray[np.float32], animals: npt.NDArray[np.int64], square: Square) -> Score:

@@ -44,8 +44,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             named = 1 - label if (number, side) == (3, 0) else label
             rows.append((f"{number}.png", ("red", "green")[named], (LEFT, RIGHT)[side], f"masks/{number}.png"))
         Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
-        mask = np.full((48, 100), 255, dtype=np.uint8)
-        mask[10:30, 60:80] = 1  # in the right box alone
+        mask = np.zeros((48, 100), dtype=np.uint8)
+        mask[10:30, 60:80] = 255  # in the right box alone
         (folder / "masks").mkdir(exist_ok=True)
         Image.fromarray(mask).save(folder / "masks" / f"{number}.png")
     with (folder / "table.csv").open("w", newline="") as stream:

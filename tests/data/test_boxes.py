@@ -14,7 +14,6 @@ from kth_lightning.data.images import UnreadableImage, read_rgb
 from kth_lightning.data.prepare import Prepared, prepare
 from kth_lightning.data.sources.table import TableSource
 from kth_lightning.errors import InputError
-from kth_lightning.evaluation.localisation import read_animals
 
 BOX = Box(0.25, 0.1, 0.5, 0.3)
 LEFT, RIGHT = "0 0 .5 1", "[0.5, 0, 0.5, 1]"
@@ -161,21 +160,6 @@ def test_tables_of_data_without_boxes_have_no_column_for_them(folder: Path) -> N
     found = prepared(folder, [("a.png", "cat", ""), ("b.png", "dog", "")])
     header = (found.folder / "catalogue.csv").read_text().splitlines()[0]
     assert header == "path,label,mask,width,height,sha256,duplicates,subset,group,low,high,taken"
-
-
-def test_the_mask_is_cut_with_its_box(tmp_path: Path) -> None:
-    mask = np.full((40, 60), 255, dtype=np.uint8)
-    mask[10:20, 5:15], mask[10:30, 40:50] = 1, 2
-    Image.fromarray(mask).save(tmp_path / "mask.png")
-    animals = read_animals(tmp_path / "mask.png", Box(0.5, 0.25, 0.5, 0.5))
-    assert animals is not None
-    assert animals.shape == (20, 30)
-    assert (animals[:, 10:20] == 1).all()
-    assert animals.sum() == 200
-    inside = read_animals(tmp_path / "mask.png", Box(40 / 60, 0.25, 10 / 60, 0.5))
-    assert inside is not None
-    assert (inside == 1).all()
-    assert read_animals(tmp_path / "mask.png", Box(0.3, 0, 0.3, 0.2)) is None
 
 
 def test_a_source_of_ones_own_lists_boxes(folder: Path) -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from PIL import Image
 from kth_lightning.data.catalogue import Catalogue, ImageRecord
 from kth_lightning.data.square import Square
 from kth_lightning.errors import InputError
-from kth_lightning.evaluation.localisation import localise, read_animals, score
+from kth_lightning.evaluation.localisation import localise, score
 from kth_lightning.models import BenchmarkCNN
 
 CLASSES = ["red", "green", "blue"]
@@ -43,31 +44,13 @@ def catalogue(folder: Path, images: int = 3, box: tuple[slice, slice] = BOX) -> 
     entries = []
     for number in range(images):
         label = CLASSES[number % 3]
-        pixels, mask = np.zeros((80, 120, 3), np.uint8), np.full((80, 120), 2, np.uint8)
-        pixels[(*box, number % 3)], mask[box] = 255, 1
+        pixels, mask = np.zeros((80, 120, 3), np.uint8), np.zeros((80, 120), np.uint8)
+        pixels[(*box, number % 3)], mask[box] = 255, 255
         Image.fromarray(pixels).save(folder / f"{number}.png")
         Image.fromarray(mask).save(folder / f"{number}-mask.png")
         name = f"{number}-mask.png" if label != "blue" else ""
         entries.append(ImageRecord(f"{number}.png", label, name, 120, 80, f"{number:064x}", number))
     return Catalogue(folder, tuple(entries))
-
-
-def test_a_masks_highest_value_is_background(tmp_path: Path) -> None:
-    mask = np.array([[1, 1, 4], [2, 4, 4]], np.uint8)
-    Image.fromarray(mask).save(tmp_path / "grey.png")
-    Image.fromarray(np.stack([mask] * 3, axis=-1)).save(tmp_path / "rgb.png")
-    for name in ("grey.png", "rgb.png"):
-        found = read_animals(tmp_path / name)
-        assert found is not None
-        assert found.tolist() == [[1, 1, 0], [2, 0, 0]]
-
-
-def test_a_mask_that_shows_nothing_or_cannot_be_read_is_none(tmp_path: Path) -> None:
-    Image.fromarray(np.full((4, 4), 7, np.uint8)).save(tmp_path / "flat.png")
-    (tmp_path / "broken.png").write_bytes(b"no image")
-    assert read_animals(tmp_path / "flat.png") is None
-    assert read_animals(tmp_path / "broken.png") is None
-    assert read_animals(tmp_path / "missing.png") is None
 
 
 def test_overlaps_are_those_of_the_places_above_a_fifth_of_the_highest() -> None:
@@ -175,3 +158,19 @@ def test_a_class_that_the_model_does_not_know_is_named(tmp_path: Path) -> None:
     model.class_names = ["red", "yellow", "blue"]
     with pytest.raises(InputError, match="green"):
         localise(model, catalogue(tmp_path), range(3))
+
+
+def test_masks_whose_objects_cover_most_of_the_images_are_remarked_on(tmp_path: Path) -> None:
+    images = catalogue(tmp_path, 6)
+    found = localise(colour_detector(), images, range(6))
+    assert found is not None
+    assert found.remark == ""
+    for file in tmp_path.glob("*-mask.png"):
+        Image.fromarray(255 - np.asarray(Image.open(file))).save(file)
+    found = localise(colour_detector(), images, range(6))
+    assert found is not None
+    assert found.remark.startswith("the masks' objects cover 87.5 % of the images on the average, since every value")
+    assert found.summary["pointing"]["value"] == 0
+    found = localise(colour_detector(), replace(images, mask_background="highest"), range(6))
+    assert found is not None
+    assert (found.remark, found.summary["pointing"]["value"]) == ("", 1)
