@@ -216,7 +216,7 @@ def test_run_without_mistakes_says_so(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_calibration_is_given_raw_and_after_the_temperature(tmp_path: Path) -> None:
     page = Page(write_report(finished_run(tmp_path, 30).path))
-    assert "They differ by 10.0 percentage points (expected calibration error)" in page.text
+    assert "the two differ by 10.0 percentage points on average (expected calibration error)" in page.text
     assert "temperature" not in page.text
     page = Page(write_report(finished_run(tmp_path / "fitted", 30, temperature=0.5).path))
     assert "fitted on the validation images (0.50), it is 0.6 points" in page.text
