@@ -9,6 +9,7 @@ from typing import Any
 from kth_lightning.io.csv_text import csv_rows
 
 _PARQUET = b"PAR1"
+_JOINED = ("box",)  # columns of which lists become one text
 
 
 class BadTable(Exception):
@@ -18,8 +19,8 @@ class BadTable(Exception):
 def read_table(file: Path, wanted: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
     """Read columns of a table as text; an empty cell is "".
 
-    Spaces around cells and names are dropped, and case does not matter in a column's name. Lists of Parquet become
-    text with spaces between their entries.
+    Spaces around cells and names are dropped, and case does not matter in a column's name. Of Parquet, a list in the
+    column box becomes text with spaces between its entries; a list elsewhere has to have one entry, or none.
 
     Args:
         file: CSV (as `csv_rows` reads it, in UTF-8) or Parquet, which its first bytes tell.
@@ -29,7 +30,7 @@ def read_table(file: Path, wanted: Sequence[str]) -> tuple[list[str], dict[str, 
         The names of all columns, and the cells of the wanted ones that are there, in the file's order.
 
     Raises:
-        BadTable: The file is no such table.
+        BadTable: The file is no such table, or has several entries in one cell.
         OSError: It cannot be read.
     """
     with file.open("rb") as stream:
@@ -66,21 +67,25 @@ def _read_parquet(file: Path, wanted: Sequence[str]) -> tuple[list[str], dict[st
         names = parquet.read_schema(file).names
         chosen = _chosen(names, wanted)
         table = parquet.read_table(file, columns=list(chosen.values()))
-        texts = {key: _texts(table[name]) for key, name in chosen.items()}
+        texts = {key: _texts(key, table[name]) for key, name in chosen.items()}
         columns = {key: compute.utf8_trim_whitespace(column.cast(pyarrow.string())) for key, column in texts.items()}
         return names, {key: column.fill_null("").to_pylist() for key, column in columns.items()}
     except pyarrow.ArrowException as error:
         raise BadTable(" ".join(str(error).split())[:200]) from None
 
 
-def _texts(column: Any) -> Any:
-    """Write lists of a column of pyarrow's as texts with spaces between their entries."""
+def _texts(key: str, column: Any) -> Any:
+    """Write lists of a column of pyarrow's as texts."""
     import pyarrow
     from pyarrow import types
 
     if not any(is_list(column.type) for is_list in (types.is_list, types.is_large_list, types.is_fixed_size_list)):
         return column
-    return pyarrow.array([None if row is None else " ".join(map(str, row)) for row in column.to_pylist()])
+    rows = [row or [] for row in column.to_pylist()]
+    for number, row in enumerate(rows, start=2):
+        if len(row) > 1 and key not in _JOINED:
+            raise BadTable(f"row {number} has {len(row)} entries in the column {key!r}; give each row one")
+    return pyarrow.array([" ".join("" if entry is None else str(entry) for entry in row) for row in rows])
 
 
 def _chosen(names: Sequence[str], wanted: Sequence[str]) -> dict[str, str]:

@@ -67,6 +67,61 @@ def test_paths_lead_anywhere_masks_and_groups_too(tmp_path: Path) -> None:
     assert [one.group for one in found] == ["p 1", "p 2", ""]
 
 
+def remarks_of(folder: Path, text: str) -> list[str]:
+    file = folder / "labels.csv"
+    file.write_text(text, encoding="utf-8")
+    return [remark.removeprefix(f"--data.table {file}: ") for remark in TableSource(str(file)).list(folder).remarks]
+
+
+def test_what_programs_write_for_a_missing_cell_is_an_empty_one_and_said(tmp_path: Path) -> None:
+    said = remarks_of(tmp_path, "path,label,group,mask,box\n1,a,NA,NaN,null\n2,b,n/a,NA,None\n3,NA,north,m.png,\n")
+    listing = TableSource(str(tmp_path / "labels.csv")).list(tmp_path)
+    assert [(one.file.name, one.group, one.mask, one.box) for one in listing.candidates] == [
+        ("1", "", None, None),
+        ("2", "", None, None),
+    ]
+    reason = "no label: 'NA' in row 4 of the table; give the class another name if NA is one"
+    assert listing.problems == [(tmp_path / "3", reason)]
+    assert said == [
+        "2 of 3 cells of the column group say NA and count as empty",
+        "2 of 3 cells of the column mask say NaN and count as empty",
+        "2 of 3 cells of the column box say null and count as empty",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ("groups,splits", ["columns that are not used: groups, splits (did you mean group, split?)"]),
+        ("Masks,bbox", ["columns that are not used: Masks, bbox (did you mean mask, box?)"]),
+        ("group_id,spilt", ["columns that are not used: group_id, spilt (did you mean group, split?)"]),
+        ("group,groups", []),
+        ("age,body mass,site", []),
+    ],
+)
+def test_columns_that_are_nearly_known_ones_are_said_and_others_are_not(
+    tmp_path: Path, columns: str, said: list[str]
+) -> None:
+    cells = ",".join("1" for _ in columns.split(","))
+    assert remarks_of(tmp_path, f"path,label,{columns}\n1.png,a,{cells}\n") == said
+
+
+def test_lists_of_parquet_are_boxes_or_have_one_entry(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    columns = {"path": ["a.png", "b.png"], "label": [["fox"], ["hare"]], "box": [[0.1, 0.2, 0.5, 0.4], None]}
+    parquet.write_table(pyarrow.table(columns | {"group": [[], ["north"]]}), tmp_path / "t")
+    found = TableSource(str(tmp_path / "t")).list(tmp_path).candidates
+    assert [(one.label, one.group, str(one.box or "")) for one in found] == [
+        ("fox", "", "0.1 0.2 0.5 0.4"),
+        ("hare", "north", ""),
+    ]
+    for several in (["fox", "hare"], ["fox", None]):
+        parquet.write_table(pyarrow.table(columns | {"label": [["owl"], several]}), tmp_path / "t")
+        with pytest.raises(InputError, match="row 3 has 2 entries in the column 'label'; give each row one"):
+            TableSource(str(tmp_path / "t")).list(tmp_path)
+
+
 def test_labels_of_two_unicode_forms_are_one_class(tmp_path: Path) -> None:
     found = listed(tmp_path, "path,label\n1.png,caf\u00e9\n2.png,cafe\u0301\n")
     assert {label for _, label, _ in found} == {"caf\u00e9"}
@@ -95,6 +150,8 @@ def test_a_row_twice_or_without_a_label_is_left_out_and_said(tmp_path: Path) -> 
         ("path,label,split\n1.png,a,extra\n", r"is 'extra'; write train, val or test in every row"),
         ("path,label\n1.png,a\n1.png,b\n", r"1\.png twice, with the label a and b; leave one out"),
         ("path,label,group\n1.png,a,p\n1.png,a,q\n", r"1\.png twice, with the group p and q; leave one out"),
+        ("path,label\n1.png,none\n2.png,fox\n", r"the label of '1\.png' \(row 2\) is 'none', which may be a class or"),
+        ("path,label,split\n1.png,a,NA\n", r"the split of '1\.png' \(row 2\) is 'NA'; write train"),
         ("path,label\n", r"lists no image"),
         ("", r"it is empty"),
         (b"path,label\n1.png,\xff\xfe\n", r'not UTF-8 text; save it as "CSV UTF-8"'),
