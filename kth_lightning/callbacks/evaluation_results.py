@@ -14,7 +14,7 @@ from kth_lightning.data.split_table import split_rows
 from kth_lightning.drawing.attempt import attempt
 from kth_lightning.evaluation.clusters import summarise_groups
 from kth_lightning.evaluation.own_test import OwnTest
-from kth_lightning.evaluation.seen_images import ImageKeys
+from kth_lightning.evaluation.seen_images import SeenImages
 from kth_lightning.evaluation.shift import STATISTICS
 from kth_lightning.evaluation.trust import trust_of
 from kth_lightning.io.atomic_file import write_atomically
@@ -49,7 +49,7 @@ class EvaluationResults(L.Callback):
         start: Mapping[str, Any],
         data: EvaluatedImages,
         checkpoint: Mapping[str, Any],
-        seen: ImageKeys | None,
+        seen: SeenImages | None,
         own: OwnTest | str,
     ) -> None:
         self.folder = folder
@@ -78,18 +78,18 @@ class EvaluationResults(L.Callback):
         temperature = self.checkpoint["hyper_parameters"].get("temperature", 1.0)
         figures = write_judgement(trainer, self.folder, index, labels, logits, temperature)
         probabilities = logits.double().softmax(1).numpy()
-        groups = self.data.catalogue.groups(index.tolist())
+        seen = self._seen(index)
         metrics = {
             "model": type(model).__name__,
             "test": figures,
-            "trust": trust_of(self.checkpoint, labels.numpy(), probabilities, groups),
+            "trust": self._measure_trust(index.numpy(), labels.numpy(), probabilities, ~(seen[0] | seen[1])),
             "temperature": temperature,
             **dict.fromkeys(_NOT_TRAINED),
             "leakage": None,
             "evaluation": {
                 "checkpoint": dict(self.start["evaluation"]),
                 "classes": self._tell_classes(trainer, model),
-                "seen": self._tell_seen(index.numpy(), labels.numpy(), probabilities),
+                "seen": self._tell_seen(index.numpy(), labels.numpy(), probabilities, *seen),
                 "own_test": self._compare(index, labels.numpy(), figures["acc"]),
             },
         } | environment(trainer, self.folder)
@@ -105,20 +105,34 @@ class EvaluationResults(L.Callback):
         with attempt("the report is not written"):
             write_report(self.folder.path)
 
-    def _tell_seen(self, index: np.ndarray, labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any] | None:
+    def _seen(self, index: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Tell which images the checkpoint was trained on, and which others it was chosen by, as far as it says."""
+        if self.seen is None:
+            return np.zeros(len(index), bool), np.zeros(len(index), bool)
+        trained, chosen = (self.seen.among(self.data, part)[index].numpy() for part in ("train", "val"))
+        return trained, chosen & ~trained
+
+    def _tell_seen(
+        self, index: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, trained: np.ndarray, chosen: np.ndarray
+    ) -> dict[str, Any] | None:
         """Count the images that the checkpoint was trained on or chosen by, and judge the others alone."""
         if self.seen is None:
             return None
-        keys = self.data.keys[torch.from_numpy(index)]
-        trained = torch.isin(keys, self.seen["train"])
-        chosen = torch.isin(keys, self.seen["val"]) & ~trained
-        new = ~(trained | chosen).numpy()
+        new = ~(trained | chosen)
         groups = self.data.catalogue.groups(index[new].tolist())
+        judged = groups and self.seen.complete and not new.all()
         return {
             "trained": int(trained.sum()),
             "chosen": int(chosen.sum()),
-            "new": summarise_groups(labels[new], probabilities[new], groups) if groups and not new.all() else None,
-        }
+            "new": summarise_groups(labels[new], probabilities[new], groups) if judged else None,
+        } | ({} if self.seen.complete else {"complete": False})
+
+    def _measure_trust(
+        self, index: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, new: np.ndarray
+    ) -> dict[str, Any] | None:
+        """Measure the promises on images that did not set them; None where there is none of these."""
+        groups = self.data.catalogue.groups(index[new].tolist())
+        return trust_of(self.checkpoint, labels[new], probabilities[new], groups) if new.any() else None
 
     def _compare(self, index: torch.Tensor, labels: np.ndarray, acc: Mapping[str, float]) -> dict[str, Any] | str:
         if isinstance(self.own, str):
@@ -129,7 +143,7 @@ class EvaluationResults(L.Callback):
         images = [self.data.catalogue.images[item].name for item in index.tolist()]
         names = [name for name in STATISTICS if name in self.own.statistics]
         now = {name: np.array([table[image][name] for image in images]) for name in names}
-        return self.own.compare(labels, acc, now)
+        return self.own.compare(labels, acc, now, self.data.catalogue.groups(index.tolist()))
 
     @torch.inference_mode()
     def _tell_classes(self, trainer: L.Trainer, model: Classifier) -> dict[str, Any]:

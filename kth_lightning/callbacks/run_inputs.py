@@ -6,9 +6,10 @@ import lightning as L
 
 from kth_lightning.callbacks.device_name import device_name
 from kth_lightning.callbacks.image_data import image_data
+from kth_lightning.data.kept_groups import describe_groups
 from kth_lightning.data.split_table import split_rows
 from kth_lightning.errors import InputError
-from kth_lightning.evaluation.seen_images import Origin, image_keys
+from kth_lightning.evaluation.seen_images import Origin, file_keys, image_keys
 from kth_lightning.io.atomic_file import write_atomically
 from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.io.split_file import rows_digest, write_split
@@ -61,12 +62,14 @@ class RunInputs(L.Callback):
             return
         if not self.run.splits.exists():
             write_split(rows, self.run.splits)
-        self.run.write_start(self.start | {"device": device})
+        self.run.write_start(self.start | {"device": device, "groups": describe_groups(data.catalogue.images)})
         # Last, since a folder with a configuration counts as a run.
         write_atomically(self.config, self.run.config)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep with the weights which images they were made from."""
-        checkpoint["images"] = image_keys(image_data(trainer))
+        data = image_data(trainer)
+        checkpoint["images"] = image_keys(data)
+        checkpoint["files"] = file_keys(data, checkpoint["images"])
         if self.origin is not None:
-            checkpoint["inherited"] = self.origin.seen
+            checkpoint["inherited"] = self.origin.inherited

@@ -12,7 +12,8 @@ from jsonargparse import Namespace
 
 from kth_lightning.cli.parser import Parser
 from kth_lightning.cli.same_run import has_begun, made_from_others, way_on
-from kth_lightning.data.catalogue import Catalogue
+from kth_lightning.data.catalogue import Catalogue, ImageRecord
+from kth_lightning.data.kept_groups import other_groups
 from kth_lightning.data.module import ImageData
 from kth_lightning.data.split import Split
 from kth_lightning.data.split_table import compare_images, match_split, split_rows
@@ -83,7 +84,8 @@ def settle_split(folder: Path, planned: Sequence[Planned], retrain: bool) -> Ima
         except InputError as error:
             stale[run] = str(error)
             continue
-        difference = compare_images(whole.catalogue, tables[run])[1]
+        positions, difference = compare_images(whole.catalogue, tables[run])
+        difference.regrouped = _regrouped(run, [whole.catalogue.images[position] for position in positions])
         if ignore_new:
             difference.new = []
         if difference:
@@ -109,6 +111,15 @@ def settle_split(folder: Path, planned: Sequence[Planned], retrain: bool) -> Ima
         if not has_begun(part.run):
             write_split(split_rows(*drawn[part.run.path.parent]), part.run.splits)
     return next(iter(images_of.values()))
+
+
+def _regrouped(run: RunFolder, images: Sequence[ImageRecord]) -> str:
+    """Say how the groups of a part's images differ from those that it began with."""
+    try:
+        start = run.read_start()
+    except InputError:  # of a damaged run, which `fit` refuses
+        return ""
+    return other_groups(start.get("groups"), images)
 
 
 def begun_runs(folder: Path) -> list[RunFolder]:

@@ -16,7 +16,7 @@ from kth_lightning.callbacks.evaluation_results import EvaluationResults
 from kth_lightning.callbacks.feature_cache import FeatureCache
 from kth_lightning.callbacks.progress import RunProgress
 from kth_lightning.cli.allocation import keep_freed_memory
-from kth_lightning.cli.evaluate_flags import EvaluationFlags
+from kth_lightning.cli.evaluate_flags import EvaluationFlags, read_config
 from kth_lightning.cli.evaluation_outcome import print_evaluation
 from kth_lightning.cli.fit import with_whole_checkpoints
 from kth_lightning.cli.precision import choose_precision
@@ -24,6 +24,7 @@ from kth_lightning.cli.quiet import quiet_lightning
 from kth_lightning.cli.run_name import default_run_dir
 from kth_lightning.cli.settings import check_cores, check_trainer
 from kth_lightning.data.evaluated import EvaluatedImages
+from kth_lightning.data.kept_groups import describe_groups, masks_digest
 from kth_lightning.data.split_table import split_rows
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.own_test import read_own_test
@@ -37,6 +38,16 @@ from kth_lightning.models import Classifier
 from kth_lightning.models.checkpoint import load_classifier, read_checkpoint
 from kth_lightning.run.recording import listed
 from kth_lightning.run.training import supervised
+
+_COMPARED = {
+    "sha256": "another checkpoint", "part": "another part", "split": "other images", "groups": "images in other groups",
+    "masks": "images with other masks",
+}  # fmt: skip
+_DECISIVE = (
+    ("data", "value_range"), ("data", "group_by"), ("data", "ignore_groups"), ("trainer", "precision"),
+    ("trainer", "limit_val_batches"), ("trainer", "limit_test_batches"), ("trainer", "callbacks"),
+)  # fmt: skip
+"""Settings on which figures depend, beside those by which images are found: these are compared themselves."""
 
 _PARTS: dict[str, Literal["val", "test"]] = {"validate": "val", "test": "test"}
 
@@ -71,8 +82,10 @@ def evaluate_command(argv: Sequence[str]) -> None:
             "sha256": hashlib.sha256(Path(options.ckpt_path).read_bytes()).hexdigest(),
             "part": part,
             "split": split_hashes(split_rows(data.catalogue, data.split))["split"],
+            "groups": describe_groups(tested := [data.catalogue.images[item] for item in data.split.indices(part)]),
+            "masks": masks_digest(tested, data.catalogue.root),
         }
-        if _is_there(folder, evaluation):
+        if _is_there(folder, evaluation, flags.settings()):
             print_rank_zero(f"{folder.path} holds this evaluation; delete it to repeat it")
         else:
             for sentence in (data.describe(), *data.prepared.remarks):
@@ -94,8 +107,13 @@ def _folder(options: Namespace, flags: EvaluationFlags) -> Path:
     return default_run_dir(flags.command, flat_settings(flags.settings()))
 
 
-def _is_there(folder: RunFolder, evaluation: dict[str, str]) -> bool:
+def _is_there(folder: RunFolder, evaluation: dict[str, Any], settings: dict[str, Any]) -> bool:
     """Tell whether a folder holds an evaluation already.
+
+    Args:
+        folder: That was given.
+        evaluation: What start.json would tell of it; what an earlier version did not write there is not compared.
+        settings: Those of the command.
 
     Raises:
         InputError: It holds something else.
@@ -107,10 +125,18 @@ def _is_there(folder: RunFolder, evaluation: dict[str, str]) -> bool:
         raise InputError(f"--run_dir {folder.path} holds a run that was trained there; give another folder")
     if not folder.finished:
         return False
-    for key, name in (("sha256", "another checkpoint"), ("part", "another part"), ("split", "other images")):
-        if before.get(key) != evaluation[key]:
+    for key, name in _COMPARED.items():
+        if key in before and before[key] != evaluation[key]:
             raise InputError(
                 f"--run_dir {folder.path} holds the evaluation of {name}; give another folder, or delete that one"
+            )
+    told = read_config(folder.config)
+    for kind, name in _DECISIVE:
+        there, here = told.get(kind) or {}, settings[kind]
+        if name in there and there[name] != here[name]:
+            raise InputError(
+                f"--run_dir {folder.path} holds an evaluation with another --{kind}.{name}: {there[name]} there, "
+                f"{here[name]} here; give another folder, or delete that one"
             )
     return True
 

@@ -52,14 +52,14 @@ class EvaluationFlags:
         check_configs(argv)
         config: dict[str, Any] = {}
         for file in named_configs(argv):
-            config |= _read(file)
+            config |= read_config(file)
         parser = self._parser(config)
         options = parser.parse_args([*argv])
         if options.ckpt_path is None:
             raise InputError("--ckpt_path is missing; give a run's checkpoints/best.ckpt")
         run = RunFolder(Path(options.ckpt_path).absolute().parent.parent)
         self.whole = options.images == "whole"
-        own = _read(run.config) if run.config.is_file() else {}
+        own = read_config(run.config) if run.config.is_file() else {}
         if not config and not self._places():
             config = _of_run(options.ckpt_path, run, own)
             parser = self._parser(config)
@@ -131,7 +131,7 @@ class EvaluationFlags:
             if f"--data.{name}" in self._words and asked != own:
                 raise InputError(f"--data.{name} {asked}: the checkpoint was trained with {own}; leave it out")
             self.options.data[name] = own
-        if self.options.data.value_range is None:  # not that of other images, which the weights do not know
+        if self.options.data.value_range is None:  # and where it has none, not that of other images either
             self.options.data.value_range = model.value_range
 
     def instantiate(self) -> Namespace:
@@ -157,7 +157,12 @@ class EvaluationFlags:
         return f"# kth_lightning {__version__}\n{yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)}"
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_config(file: Path) -> dict[str, Any]:
+    """Read a configuration, a model's name in it as its class path.
+
+    Raises:
+        InputError: The file is none.
+    """
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

@@ -183,7 +183,7 @@ class TrainingCLI(TrainingFlags):
         if not file:
             return None
         if has_checkpoint(self.run.last_checkpoint):
-            return Origin(file, read_checkpoint(self.run.last_checkpoint).get("inherited"))
+            return Origin.resumed(file, read_checkpoint(self.run.last_checkpoint))
         self.start["origin"] = {"path": file, "sha256": origin_digest(file)}
         return Origin(file, seen_images(read_checkpoint(file)))
 

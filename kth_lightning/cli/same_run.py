@@ -11,6 +11,7 @@ from jsonargparse import Namespace
 from kth_lightning.cli.parser import Parser
 from kth_lightning.cli.run_name import HARDWARE, PLACES, is_one_of
 from kth_lightning.data.balance import named_balance
+from kth_lightning.data.kept_groups import other_groups
 from kth_lightning.data.module import ImageData
 from kth_lightning.data.split_table import ChangedImagesError, Difference, misplaced
 from kth_lightning.errors import InputError
@@ -189,7 +190,10 @@ def find_difference(run: RunFolder, data: Namespace, make: MakeImages = make_ima
     except ChangedImagesError as error:
         return error.difference
     drawn = data.splits is not None or data.get("num_folds") is not None
-    return Difference() if drawn else Difference(moved=misplaced(catalogue, split))
+    return Difference(
+        moved=[] if drawn else misplaced(catalogue, split),
+        regrouped=other_groups(run.read_start().get("groups"), catalogue.images),
+    )
 
 
 def require_images(run: RunFolder, data: Namespace, make: MakeImages) -> None:
@@ -201,7 +205,7 @@ def require_images(run: RunFolder, data: Namespace, make: MakeImages) -> None:
         make: Makes images of such settings.
 
     Raises:
-        InputError: Images are new, gone, changed, relabelled, or put into another part of the split.
+        InputError: Images are new, gone, changed, relabelled, or put into another part of the split or other groups.
     """
     difference = find_difference(run, data, make)
     if not difference:

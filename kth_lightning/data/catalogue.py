@@ -87,6 +87,7 @@ class Catalogue:
         images: One entry an image.
         located: Where the file lies, written like `path`, of each image that lies elsewhere than its path says.
         options: How their files are to be read, as it was asked for.
+        own_range: Whether the images decide the range of values of those deeper than 8 bits, where none was asked for.
         mask_background: What the masks have where there is no object.
     """
 
@@ -94,6 +95,7 @@ class Catalogue:
     images: tuple[ImageRecord, ...]
     located: Mapping[str, str] = field(default_factory=dict)
     options: ReadOptions = DEFAULT_OPTIONS
+    own_range: bool = True
     mask_background: MaskBackground = "zero"
 
     @property
@@ -133,8 +135,9 @@ class Catalogue:
 
     @cached_property
     def read_options(self) -> ReadOptions:
-        """Return how the files are read; a range of values that was not asked for is that of all images."""
-        return replace(self.options, value_range=self.options.value_range or _range_of(self.images))
+        """Return how the files are read; a range of values that was not asked for is that of all images, if any."""
+        own = _range_of(self.images) if self.own_range else None
+        return replace(self.options, value_range=self.options.value_range or own)
 
     def file(self, index: int) -> Path:
         """Return the path of an image's file."""

@@ -45,7 +45,10 @@ class EvaluatedImages(ImageData):
 
     @cached_property
     def prepared(self) -> Prepared:
-        """Fetch the images, and read every one, where that was not done before."""
+        """Fetch the images, and read every one, where that was not done before.
+
+        Their own values decide no range: a classifier that has none, trained on 8 bits, takes them as `predict` does.
+        """
         return self.grouped(prepare(self.source, self.cache_dir, self.options, self.corrections, for_training=False))
 
     def divide(self) -> tuple[Catalogue, Split]:

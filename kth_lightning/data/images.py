@@ -62,6 +62,10 @@ class UnreadableImage(Exception):
     """The reason why a file gives no image: a kind, ":", and the details, with what to do behind ";"."""
 
 
+class UnknownRangeError(UnreadableImage):
+    """Nothing says which values of an image deeper than 8 bits are black and white."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
     """How image files become 8-bit RGB.
@@ -201,11 +205,23 @@ def _open(kind: str, stream: IO[bytes]) -> ImageFile.ImageFile:
     return _READERS[kind](stream)
 
 
+NO_HEIC_READER = "HEIC: its reader is not installed; pip install 'kth-lightning[heic]'"
+
+
+def reads_heic() -> bool:
+    """Tell whether the reader of HEIC files is installed."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    return hasattr(pillow_heif, "HeifImageFile")
+
+
 def _open_heic(stream: IO[bytes]) -> ImageFile.ImageFile:
     try:
         from pillow_heif import HeifImageFile
     except ImportError:
-        raise UnreadableImage("HEIC: its reader is not installed; pip install 'kth-lightning[heic]'") from None
+        raise UnreadableImage(NO_HEIC_READER) from None
     return HeifImageFile(stream)
 
 
@@ -282,5 +298,5 @@ def _scaled(deep: DeepValues, options: ReadOptions) -> Image.Image:
     if options.own_range:
         value_range = deep.bounds
     if value_range is None:
-        raise UnreadableImage("unknown range: nothing says which values are black and white; give --value_range")
+        raise UnknownRangeError("unknown range: nothing says which values are black and white; give --value_range")
     return deep.rgb(value_range)

@@ -12,7 +12,7 @@ import torch
 from filelock import FileLock
 
 from kth_lightning.data.catalogue import Catalogue
-from kth_lightning.data.images import UnreadableImage, read_rgb
+from kth_lightning.data.images import UnknownRangeError, UnreadableImage, read_rgb
 from kth_lightning.data.square import Square
 from kth_lightning.errors import InputError
 from kth_lightning.io.bounded_map import bounded_map
@@ -62,6 +62,11 @@ def _decode(store: Store, catalogue: Catalogue, missing: Sequence[int], square: 
     def decoded(index: int) -> np.ndarray:
         try:
             return square.pixels(read_rgb(catalogue.pixels(index), square.size, catalogue.read_options))
+        except UnknownRangeError:
+            raise InputError(
+                f"{catalogue.file(index)} is deeper than 8 bits, and neither it nor the checkpoint, which was trained "
+                "on 8 bits, says which values are black and white; give --data.value_range, such as [0, 4095]"
+            ) from None
         except UnreadableImage as error:
             raise InputError(
                 f"{catalogue.file(index)} can no longer be read ({error}); repeat the command, which "

@@ -24,7 +24,7 @@ from kth_lightning.data.audit import (
 from kth_lightning.data.catalogue import Catalogue, ImageRecord, read_catalogue, write_catalogue
 from kth_lightning.data.class_names import check_names
 from kth_lightning.data.corrections import Corrections, correct
-from kth_lightning.data.images import DEFAULT_OPTIONS, ReadOptions
+from kth_lightning.data.images import DEFAULT_OPTIONS, NO_HEIC_READER, ReadOptions, reads_heic
 from kth_lightning.data.reading import check_classes, read_images
 from kth_lightning.data.sources.source import Listing, Source, checked_listing
 from kth_lightning.data.summary import summarise_images, values_sentence
@@ -78,6 +78,7 @@ def prepare(
             from the lowest of all images to the highest.
         corrections: A table of what was decided about labels, which the tables then show.
         for_training: Refuse what no classifier can be trained on: a class without a usable image, or a single class.
+            Otherwise the images decide no range of values, which the classifier would not know.
 
     Raises:
         InputError: The source or the corrections cannot be used, no image can, they cannot be trained on, or
@@ -99,6 +100,7 @@ def prepare(
             folder = folder.with_name(f"{folder.name}-{corrected.digest}")
             _keep_tables(folder, lambda: (corrected.images, findings))
             catalogue = replace(catalogue, images=corrected.images)
+        catalogue = replace(catalogue, own_range=for_training)
         summary = (folder / "summary.txt").read_text(encoding="utf-8")
         left_out = count_left_out(read_audit(folder / "audit.csv"), [image.label for image in catalogue.images])
     except OSError as error:
@@ -117,10 +119,12 @@ def prepare(
 
 
 def _keep_tables(folder: Path, make: Callable[[], tuple[Sequence[ImageRecord], list[Finding]]]) -> None:
-    """Write the tables of a data set, from its images and findings, where they are not there yet or damaged."""
+    """Write the tables of a data set, from its images and findings, where they are missing, damaged or out of date."""
     with FileLock(f"{folder}.lock"):
         if folder.is_dir() and not _is_whole(folder):
             warnings.warn(f"the tables in {folder} are damaged and are written again", stacklevel=3)
+            shutil.rmtree(folder)
+        if folder.is_dir() and _can_read_more(folder):
             shutil.rmtree(folder)
         if not folder.is_dir():
             images, findings = make()
@@ -132,6 +136,12 @@ def _keep_tables(folder: Path, make: Callable[[], tuple[Sequence[ImageRecord], l
                 (new / "summary.txt").write_text(summarise_images(images, findings), encoding="utf-8")
                 (new / _SEAL).write_text(_digest(new), encoding="ascii")
                 new.rename(folder)
+
+
+def _can_read_more(folder: Path) -> bool:
+    """Tell whether images were left out for want of a reader that has been installed since."""
+    lacked = any(finding.reason == NO_HEIC_READER for finding in read_audit(folder / "audit.csv"))
+    return lacked and reads_heic()
 
 
 def _is_whole(folder: Path) -> bool:

@@ -23,6 +23,7 @@ class Difference:
         changed: Those of images whose file has another content.
         relabelled: Those of images that show another class than they did.
         moved: Those of images whose folder or table names another part of the split than they are used for.
+        regrouped: How the groups of images differ, as `other_groups` says it.
         renamed: New name of each class whose images all have the same new class.
     """
 
@@ -31,12 +32,13 @@ class Difference:
     changed: list[str] = field(default_factory=list)
     relabelled: list[str] = field(default_factory=list)
     moved: list[str] = field(default_factory=list)
+    regrouped: str = ""
     renamed: dict[str, str] = field(default_factory=dict)
 
     @property
     def only_new(self) -> bool:
         """Tell whether every image of the table is there as it was."""
-        return not (self.gone or self.changed or self.relabelled or self.moved)
+        return not (self.gone or self.changed or self.relabelled or self.moved or self.regrouped)
 
     def __bool__(self) -> bool:
         return bool(self.new) or not self.only_new
@@ -57,6 +59,8 @@ class Difference:
                 more = ", …" if len(paths) > _NAMED and examples is not names else ""
                 verb = "is" if len(paths) == 1 else "are"
                 parts.append(f"{len(paths)} {verb} {kind} ({examples[:200]}{more})")
+        if self.regrouped:
+            parts.append(f"the groups of its images are others ({self.regrouped})")
         return ", ".join(parts)
 
 

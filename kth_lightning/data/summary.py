@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from kth_lightning.data.audit import Finding, count_left_out, ways_out
 from kth_lightning.data.catalogue import Catalogue, ImageRecord
+from kth_lightning.data.deep_values import WHOLE_16_BITS
 
 _MAX_CLASSES_SHOWN = 40
 
@@ -58,8 +59,8 @@ def summarise_images(images: Sequence[ImageRecord], left_out: Sequence[Finding])
 def values_sentence(catalogue: Catalogue) -> Iterator[str]:
     """Say which range of values images deeper than 8 bits have, where there are some."""
     deep = sum(image.low is not None for image in catalogue.images)
-    if deep and (value_range := catalogue.read_options.value_range):
-        low, high = value_range
+    if deep:
+        low, high = catalogue.read_options.value_range or WHOLE_16_BITS
         yield (
             f"{deep} of {len(catalogue.images)} images are deeper than 8 bits: their values from {low:g} to {high:g} "
             "become black to white (--data.value_range sets others)"

@@ -1,6 +1,6 @@
 """What a checkpoint's own run tested it on, as far as its run folder tells."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,15 +33,18 @@ class OwnTest:
     predictions: Predictions
     statistics: dict[str, npt.NDArray[np.float64]]
 
-    def compare(self, labels: npt.NDArray[np.int64], acc: Mapping[str, float], now: dict[str, Any]) -> dict[str, Any]:
+    def compare(
+        self, labels: npt.NDArray[np.int64], acc: Mapping[str, float], now: dict[str, Any], groups: Sequence[str]
+    ) -> dict[str, Any]:
         """Say how a later test differs, as metrics.json has it.
 
         Args:
             labels: Classes of the later images, int64 [M].
             acc: Accuracy of them, with its bounds.
             now: What they are like, each of shape [M].
+            groups: Name of each one's group, empty where it has none; M of them.
         """
-        shifts = find_shifts(self.predictions.labels, labels, self.statistics, now)
+        shifts = find_shifts(self.predictions.labels, labels, self.statistics, now, (self.predictions.groups, groups))
         return {
             "run": str(self.run.path),
             "n": len(self.predictions.labels),

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import MonteCarloMethod, chi2_contingency, ks_2samp
 
+from kth_lightning.evaluation.dealt_groups import DRAWS, GroupsDealt
 from kth_lightning.evaluation.statistics import holm
 
 CLASS_MIX = "class mix"
@@ -14,7 +15,6 @@ STATISTICS = ("brightness", "sharpness", "megapixels")
 """What `image_statistics` measures; named here, where no figure waits for torch."""
 
 ALPHA = 0.05
-_DRAWS = 1999
 
 
 @dataclass(frozen=True)
@@ -68,25 +68,31 @@ def find_shifts(
     classes_now: npt.NDArray[np.int64],
     then: Mapping[str, npt.NDArray[np.float64]],
     now: Mapping[str, npt.NDArray[np.float64]],
+    groups: tuple[Sequence[str], Sequence[str]] = ((), ()),
 ) -> list[Shift]:
     """Compare two sets of images, property by property.
 
     The class mix is tested by chi-squared over random tables of the same sums, the others by the test of Kolmogorov and
-    Smirnov.
+    Smirnov. Where images have groups, which are alike within and differ from each other, both are compared with what
+    they are when whole groups are dealt to the two sets at random (`GroupsDealt`).
 
     Args:
         classes_then: Index of each of the run's own test images' class, shape [N].
         classes_now: The same of the later images, shape [M].
         then: What the run's own test images are like, each of shape [N].
         now: The same of the later images, each of shape [M].
+        groups: Names of the groups of the N and of the M images, empty for an image that has none; nothing where none
+            has one. One name in both sets is two groups.
     """
-    found: list[tuple[str, float | None, float | None, float, float]] = [
-        (CLASS_MIX, None, None, *_class_mix(classes_then, classes_now))
-    ]
+    distance, p = _class_mix(classes_then, classes_now)
+    dealt = GroupsDealt.of(*groups)
+    if dealt:
+        p = dealt.class_mix_p(np.concatenate([classes_then, classes_now]))
+    found: list[tuple[str, float | None, float | None, float, float]] = [(CLASS_MIX, None, None, distance, p)]
     for name in then:
         test = ks_2samp(then[name], now[name])
-        medians = float(np.median(then[name])), float(np.median(now[name]))
-        found.append((name, *medians, float(test.statistic), float(test.pvalue)))
+        p = dealt.distribution_p(np.concatenate([then[name], now[name]])) if dealt else float(test.pvalue)
+        found.append((name, float(np.median(then[name])), float(np.median(now[name])), float(test.statistic), p))
     return [Shift(*item[:-1], p) for item, p in zip(found, holm([item[-1] for item in found]), strict=True)]
 
 
@@ -99,7 +105,7 @@ def _class_mix(then: npt.NDArray[np.int64], now: npt.NDArray[np.int64]) -> tuple
     distance = float(np.abs(shares[0] - shares[1]).sum() / 2)
     if counts.shape[1] < 2:
         return distance, 1.0
-    drawn = MonteCarloMethod(n_resamples=_DRAWS, rng=np.random.default_rng(0))
+    drawn = MonteCarloMethod(n_resamples=DRAWS, rng=np.random.default_rng(0))
     return distance, float(chi2_contingency(counts, correction=False, method=drawn).pvalue)
 
 

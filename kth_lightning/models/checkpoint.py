@@ -43,6 +43,7 @@ _PARTS: dict[str, Callable[[Any], bool]] = {
     "state_dict": _are_weights,
     "hyper_parameters": _are_settings,
     "images": lambda value: value is None or (_are_weights(value) and value.keys() == {"train", "val", "test"}),
+    "files": lambda value: value is None or (_are_weights(value) and value.keys() == {"train", "val"}),
     "inherited": lambda value: value is None or (_are_weights(value) and value.keys() == {"train", "val"}),
     "novelty": lambda value: value is None or _are_weights(value),
     "validation": lambda value: value is None or _are_weights(value),

@@ -6,6 +6,7 @@ from typing import Any
 from kth_lightning.evaluation.shift import STATISTICS, Shift, shift_sentence
 
 _CLASSES_NAMED = 5
+_NOT_KNOWN = "not known, since the checkpoint does not say which files it, or what it started from, was trained on"
 
 
 def evaluation_view(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -82,8 +83,11 @@ def _shifts(own: Mapping[str, Any]) -> list[Shift]:
 def _seen(seen: Mapping[str, Any] | None) -> list[str]:
     if seen is None:
         return ["the checkpoint does not say which images it was trained on"]
+    if not seen.get("complete", True):
+        found = f"at least {seen['trained']} trained on and {seen['chosen']} used to choose the epoch; of others it is "
+        return [f"seen in training: {found if seen['trained'] or seen['chosen'] else ''}{_NOT_KNOWN}"]
     if not seen["trained"] and not seen["chosen"]:
-        return ["seen in training: none of the images"]
+        return ["seen in training: none of the images (files are compared byte for byte: a resized copy counts as new)"]
     alone = f"; accuracy on the others: {accuracy_text(seen['new'])}" if seen["new"] else "; no other image is left"
     return [f"seen in training: {seen['trained']} trained on, {seen['chosen']} used to choose the epoch{alone}"]
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+import torch
 
 from kth_lightning import ImageData
 from kth_lightning.cli.main import main
@@ -132,13 +133,42 @@ def test_maps_are_drawn_over_boxes_and_measured_by_the_masks_inside_them(
     assert counted in capsys.readouterr().out
 
 
-def test_the_same_boxes_are_known_again_and_others_are_not(folder: Path, run: RunFolder, tmp_path: Path) -> None:
-    moved = folder / "moved.csv"
-    moved.write_text((folder / "table.csv").read_text().replace(LEFT, "0 0 0.45 0.9"))
+def test_files_that_were_trained_on_are_known_again_in_other_boxes_and_whole(
+    folder: Path, run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = [row for row in rows_of(run.splits) if row["part"] == "train"]
+    text = (folder / "table.csv").read_text()
+    (folder / "moved.csv").write_text(text.replace(LEFT, "0 0 0.45 0.9").replace(RIGHT, "0.51 0 0.49 1"))
+    rows = [f"{number}.png,{'red' if number % 2 else 'green'}" for number in range(PHOTOS)]
+    (folder / "all.csv").write_text("\n".join(["path,label", *rows]))
     evaluate = ["test", "--ckpt_path", str(run.best_checkpoint), "--trainer.accelerator", "cpu", "--data.table"]
-    main([*evaluate, str(moved), "--run_dir", str(tmp_path / "moved")])
-    seen = RunFolder(tmp_path / "moved").read_metrics()["evaluation"]["seen"]
-    assert seen["trained"] == sum(row["part"] == "train" and row["box"] == RIGHT for row in rows_of(run.splits)) > 0
+    for name, count in (("moved", len(trained)), ("all", len({row["path"] for row in trained}))):
+        main([*evaluate, str(folder / f"{name}.csv"), "--run_dir", str(tmp_path / name)])
+        assert RunFolder(tmp_path / name).read_metrics()["evaluation"]["seen"]["trained"] == count
+        said = capsys.readouterr()
+        assert "are among those that this checkpoint was TRAINED on" in said.err
+        assert f"seen in training: {count} trained on" in said.out
+
+
+@pytest.mark.slow
+def test_an_older_checkpoint_of_boxes_does_not_call_other_boxes_new(
+    folder: Path, run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    older = torch.load(run.best_checkpoint, weights_only=True)
+    del older["files"]
+    torch.save(older, tmp_path / "older.ckpt")
+    table = (folder / "table.csv").read_text().replace(LEFT, "0 0 0.45 0.9")
+    (folder / "left.csv").write_text(table)
+    (folder / "both.csv").write_text(table.replace(RIGHT, "0.51 0 0.49 1"))
+    known = sum(row["part"] == "train" and row["box"] == RIGHT for row in rows_of(run.splits))
+    evaluate = ["test", "--ckpt_path", str(tmp_path / "older.ckpt"), "--trainer.accelerator", "cpu", "--data.table"]
+    for name, begins in (
+        ("left", f"at least {known} trained on"),
+        ("both", "not known, since the checkpoint does not"),
+    ):
+        main([*evaluate, str(folder / f"{name}.csv"), "--run_dir", str(tmp_path / name)])
+        assert f"seen in training: {begins}" in capsys.readouterr().out
+        assert RunFolder(tmp_path / name).read_metrics()["evaluation"]["seen"]["new"] is None
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])

@@ -17,6 +17,7 @@ from kth_lightning.evaluation.statistics import accuracy_interval
 from kth_lightning.io.run_folder import RunFolder
 
 CPU = ["--trainer.accelerator", "cpu"]
+CPU_PREDICT = ["--accelerator", "cpu"]
 KNOWN, SEEN, UNKNOWN = 18, 5, 6
 
 
@@ -100,6 +101,16 @@ def test_images_that_were_seen_are_counted_and_the_others_judged_alone(evaluatio
     right = predictions.probabilities.argmax(1) == predictions.labels
     assert seen["new"]["n"] == KNOWN - SEEN
     assert seen["new"]["acc"]["value"] == right[new].mean()
+
+
+def test_promises_are_measured_on_images_that_did_not_set_them(
+    evaluation: RunFolder, tiny_run: RunFolder, tmp_path: Path
+) -> None:
+    rows = evaluation.read_metrics()["trust"]
+    assert {row["n"] for row in rows["min_accuracy"] + rows["sets"]} == {KNOWN - SEEN}
+    own = evaluate("validate", tiny_run, tmp_path / "own")  # by which thresholds and sets were chosen
+    assert own.read_metrics()["trust"] is None
+    assert own.report.exists()
 
 
 def test_unknown_classes_are_told_apart_and_a_missing_one_is_fine(
@@ -233,6 +244,71 @@ def test_what_cannot_be_evaluated_is_refused_in_one_sentence(
     assert "no setting --patience" in refusal(*test, "--data.root", new, "--patience", 3)
     assert evaluation.predictions.read_bytes() == before
     assert "classifier needs at least two" in refusal("prepare", "--data.root", tmp_path / "more")
+
+
+def test_another_setting_of_the_figures_is_refused_in_the_folder_of_an_evaluation(
+    tiny_run: RunFolder, evaluation: RunFolder, new: Path, refusal: Callable[..., str]
+) -> None:
+    test = ["test", "--ckpt_path", tiny_run.best_checkpoint, *CPU, "--data.root", new, "--run_dir", evaluation.path]
+    for name, value in (
+        ("data.value_range", "[0,9]"),
+        ("trainer.precision", "bf16-mixed"),
+        ("data.group_by", "parent:1"),
+    ):
+        line = refusal(*test, f"--{name}", value)
+        groups = "the evaluation of images in other groups"
+        assert f"holds {groups if name == 'data.group_by' else f'an evaluation with another --{name}: '}" in line
+    evaluate("test", tiny_run, evaluation.path, "--data.root", new, "--data.batch_size", "7")  # the same figures
+
+
+def test_other_groups_or_masks_are_refused_in_the_folder_of_an_evaluation(
+    tiny_run: RunFolder, tmp_path: Path, refusal: Callable[..., str]
+) -> None:
+    draw(tmp_path, 0, 4)
+    Image.new("L", (64, 64), 255).save(tmp_path / "mask.png")
+    table = tmp_path / "table.csv"
+    rows = [f"new{number:03d}.png,class0" for number in range(4)]
+
+    def write(columns: str, *cells: str) -> None:
+        table.write_text("\n".join(["path,label" + columns, *map(str.__add__, rows, cells)]))
+
+    write("", *[""] * 4)
+    test = ["test", "--ckpt_path", tiny_run.best_checkpoint, *CPU, "--data.table", table, "--run_dir", tmp_path / "out"]
+    main([*map(str, test)])
+    write(",group", ",a", ",a", ",b", ",b")
+    assert "holds the evaluation of images in other groups" in refusal(*test)
+    write(",mask", ",mask.png", *[","] * 3)
+    assert "holds the evaluation of images with other masks" in refusal(*test)
+    start = json.loads((tmp_path / "out" / "start.json").read_text())
+    for name in ("groups", "masks"):  # which earlier versions did not write
+        del start["evaluation"][name]
+    (tmp_path / "out" / "start.json").write_text(json.dumps(start))
+    main([*map(str, test)])
+
+
+def test_deep_images_are_tested_as_they_are_predicted_by_a_classifier_of_8_bits(
+    tiny_run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture, refusal: Callable[..., str]
+) -> None:
+    rng, root = np.random.default_rng(0), tmp_path / "deep"
+    for name in ("class0", "class1"):
+        (root / name).mkdir(parents=True)
+        for number in range(3):
+            Image.fromarray(rng.integers(600, 3300, (40, 40), np.uint16)).save(root / name / f"{name}{number}.png")
+    test = ["test", "--ckpt_path", str(tiny_run.best_checkpoint), *CPU, "--data.root", str(root), "--run_dir"]
+    main([*test, str(tmp_path / "out")])
+    assert "their values from 0 to 65535 become black to white" in capsys.readouterr().err
+    table = tmp_path / "table.csv"
+    main(["predict", str(root), "--ckpt_path", str(tiny_run.best_checkpoint), "--output", str(table), *CPU_PREDICT])
+    tested = RunFolder(tmp_path / "out").read_predictions()
+    with table.open(encoding="utf-8-sig") as stream:
+        predicted = {Path(row["path"]).name: float(row["probability"]) for row in csv.DictReader(stream)}
+    for path, probabilities in zip(tested.paths, tested.probabilities, strict=True):
+        assert probabilities.max() == pytest.approx(predicted[Path(path).name], abs=1e-5)
+    Image.fromarray(np.zeros((40, 40), np.int32)).save(root / "class0" / "signed.tif")
+    line = refusal(*test, tmp_path / "signed")
+    assert "signed.tif is deeper than 8 bits" in line
+    assert "give --data.value_range" in line
+    main([*test, str(tmp_path / "signed"), "--data.value_range", "[0, 4095]"])
 
 
 def test_a_default_folder_is_named_after_the_settings(

@@ -81,6 +81,10 @@ def test_brackets_in_a_folder_above_a_glob_are_its_name(
     tiny_run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     save(tmp_path / "June [2024]/a.png", 1)
+    monkeypatch.undo()  # as if it had been installed, which the sentence advises
+    _, audit, usable = prepared(kinds)
+    assert len(usable) == 16
+    assert "cat/h.heic" not in audit
     output = str(tmp_path / "out.csv")
     main(["predict", f"{tmp_path}/June [2024]/*.png", "--ckpt_path", str(tiny_run.best_checkpoint), "--output", output])
     assert "1 of 1 images classified" in capsys.readouterr().out
