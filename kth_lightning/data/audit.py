@@ -10,11 +10,16 @@ from kth_lightning.data.sources.source import TWICE
 from kth_lightning.io.csv_text import csv_text, read_csv
 
 NO_IMAGE = "no image"
+CAMERA_RAW = "camera raw"
 DROPPED = "dropped"
 RELABELLED = "relabelled"
 BROKEN_DATE = "EXIF date that is none"
+SEVERAL_PAGES = "several pages"
+MASK_UNREADABLE = "unreadable mask"
+MASK_OF_OTHER_SIZE = "mask of another size"
 _NO_LOSS = (
-    NO_IMAGE, TWICE, RELABELLED, BROKEN_DATE, "mask without an image", "mask of another size", "unreadable mask"
+    NO_IMAGE, TWICE, RELABELLED, BROKEN_DATE, SEVERAL_PAGES, "mask without an image", MASK_OF_OTHER_SIZE,
+    MASK_UNREADABLE,
 )  # fmt: skip
 _MUCH = 0.1  # of a class's images
 _CLASSES_NAMED = 3

@@ -9,7 +9,15 @@ from pathlib import Path
 
 from PIL import Image
 
-from kth_lightning.data.audit import BROKEN_DATE, NO_IMAGE, Finding
+from kth_lightning.data.audit import (
+    BROKEN_DATE,
+    CAMERA_RAW,
+    MASK_OF_OTHER_SIZE,
+    MASK_UNREADABLE,
+    NO_IMAGE,
+    SEVERAL_PAGES,
+    Finding,
+)
 from kth_lightning.data.box import Box
 from kth_lightning.data.catalogue import ImageRecord
 from kth_lightning.data.date_taken import parse_taken
@@ -17,6 +25,7 @@ from kth_lightning.data.deep_values import ValueRange
 from kth_lightning.data.duplicates import Fingerprint, duplicate_groups, fingerprint
 from kth_lightning.data.images import MIN_SIDE, ReadOptions, UnreadableImage, decode, open_image
 from kth_lightning.data.sources.source import Candidate, Listing
+from kth_lightning.data.tiff_faults import has_further_pages
 from kth_lightning.errors import InputError
 from kth_lightning.io.bounded_map import bounded_map
 from kth_lightning.io.image_kinds import HEAD, image_kind, is_image_name, is_raw_name
@@ -35,6 +44,7 @@ class _Reading:
     fingerprint: Fingerprint
     values: ValueRange | None
     taken: str
+    several_pages: bool
 
 
 def read_images(listing: Listing, options: ReadOptions, for_training: bool) -> tuple[list[ImageRecord], list[Finding]]:
@@ -52,12 +62,17 @@ def read_images(listing: Listing, options: ReadOptions, for_training: bool) -> t
         InputError: No image is usable, or they cannot be trained on.
     """
     findings = [Finding(_relative(file, listing.root), "", reason) for file, reason in listing.problems]
-    usable: list[tuple[Candidate, _Reading]] = []
-    for candidate, reading in zip(listing.candidates, _read_all(listing.candidates, options), strict=True):
-        if isinstance(reading, _Reading):
-            usable.append((candidate, reading))
-        else:
-            findings.append(Finding(_name(candidate, listing.root), candidate.label, reading))
+    readings = list(zip(listing.candidates, _read_all(listing.candidates, options), strict=True))
+    usable = [(candidate, reading) for candidate, reading in readings if isinstance(reading, _Reading)]
+    developed = {candidate.file.with_suffix(""): candidate.file for candidate, _ in usable}
+    for candidate, reason in readings:
+        if isinstance(reason, _Reading):
+            continue
+        of = developed.get(candidate.file.with_suffix("")) if is_raw_name(candidate.file) else None
+        reason = reason if of is None else f"{NO_IMAGE}: the raw data of {of.name}"
+        is_other = reason.startswith(NO_IMAGE)
+        name = _relative(candidate.file, listing.root) if is_other else _name(candidate, listing.root)
+        findings.append(Finding(name, candidate.label, reason))
     if not usable:
         why = f" (the first: {findings[0].path}: {findings[0].reason})" if findings else ""
         raise InputError(f"{listing.root} has no usable image{why}; check the folder")
@@ -77,6 +92,10 @@ def read_images(listing: Listing, options: ReadOptions, for_training: bool) -> t
         if reading.taken and not taken:
             reason = f"{BROKEN_DATE}: {reading.taken[:40]!r}"
             findings.append(Finding(_name(candidate, listing.root), candidate.label, reason))
+        if reading.several_pages:
+            findings.append(
+                Finding(_name(candidate, listing.root), candidate.label, f"{SEVERAL_PAGES}: the first is used")
+            )
         width, height = reading.size if reading.box is None else reading.box.size(reading.size)
         images.append(
             ImageRecord(
@@ -116,7 +135,7 @@ def _read(candidate: Candidate, options: ReadOptions) -> _Reading | str:
     if not _is_unicode(candidate.file):
         return "unreadable: its path is not valid UTF-8, rename it"
     if is_raw_name(candidate.file):
-        return f"{NO_IMAGE}: a camera's raw data; develop it to JPEG or TIFF"
+        return f"{CAMERA_RAW}: a camera's raw data; develop it to JPEG or TIFF"
     try:
         with open_image(candidate.file) as stream:
             head = stream.read(HEAD)
@@ -127,12 +146,13 @@ def _read(candidate: Candidate, options: ReadOptions) -> _Reading | str:
             stream.seek(0)
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
             image, size, values, taken = decode(stream, at_least=64, options=options, box=candidate.box)
+            several_pages = image_kind(head) == "TIFF" and has_further_pages(stream)
     except UnreadableImage as error:
         return str(error)
     width, height = size if candidate.box is None else candidate.box.size(size)
     if min(width, height) < MIN_SIDE:
         return f"too small: {width}x{height} pixels, a side needs {MIN_SIDE}"
-    return _Reading(size, candidate.box, sha256, fingerprint(image), values, taken)
+    return _Reading(size, candidate.box, sha256, fingerprint(image), values, taken, several_pages)
 
 
 def _is_unicode(file: Path) -> bool:
@@ -161,9 +181,9 @@ def _matching_mask(candidate: Candidate, reading: _Reading, root: Path) -> tuple
         with Image.open(candidate.mask) as mask:
             size = mask.size
     except Exception as error:  # as in `decode`
-        return "", f"unreadable mask: {' '.join(str(error).split())}"
+        return "", f"{MASK_UNREADABLE}: {' '.join(str(error).split())}"
     if size != reading.size:
-        return "", f"mask of another size: {size[0]}x{size[1]}, the image has {reading.size[0]}x{reading.size[1]}"
+        return "", f"{MASK_OF_OTHER_SIZE}: {size[0]}x{size[1]}, the image has {reading.size[0]}x{reading.size[1]}"
     return _relative(candidate.mask, root), ""
 
 

@@ -1,11 +1,15 @@
 """TIFF files that Pillow cannot read, or reads a part of without a word."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import IO, Any
 
 from PIL import TiffImagePlugin
 
 _SAMPLES, _BITS, _FORMAT, _PLANAR, _COMPRESSION = 277, 258, 339, 284, 259
+_NEW_SUBFILE, _OLD_SUBFILE = 254, 255
+_REDUCED_OR_MASK, _OLD_REDUCED = 1 | 4, 2
+_LOOKED_AT = 8  # directories, the first ones of which may be smaller copies of the first page
 _SEPARATE = 2
 _SIGNED, _FLOAT = 2, 3
 _BIG = 43
@@ -34,16 +38,36 @@ def tiff_fault(tags: Mapping[int, Any]) -> str | None:
 def fault_of_stream(stream: IO[bytes]) -> str | None:
     """Say why a TIFF file that Pillow gave up is not read; None where it is damaged."""
     try:
-        stream.seek(0)
-        header = stream.read(8)
-        if header[2] == _BIG:
-            header += stream.read(8)
-        tags = TiffImagePlugin.ImageFileDirectory_v2(header)
-        stream.seek(tags.next)
-        tags.load(stream)
-        return tiff_fault(tags)
+        return tiff_fault(next(_directories(stream)))
     except Exception:  # as in decoding
         return None
+
+
+def has_further_pages(stream: IO[bytes]) -> bool:
+    """Tell whether a TIFF file has pages of which Pillow gives the first; smaller copies of it, and masks, are none."""
+    try:
+        return any(
+            not _first(tags.get(_NEW_SUBFILE, 0)) & _REDUCED_OR_MASK
+            and _first(tags.get(_OLD_SUBFILE, 0)) != _OLD_REDUCED
+            for tags in islice(_directories(stream), 1, _LOOKED_AT)
+        )
+    except Exception:  # what is broken behind the first page is not read
+        return False
+
+
+def _directories(stream: IO[bytes]) -> Iterator[TiffImagePlugin.ImageFileDirectory_v2]:
+    """Yield the tags of one page after the other."""
+    stream.seek(0)
+    header = stream.read(8)
+    if header[2] == _BIG:
+        header += stream.read(8)
+    place = TiffImagePlugin.ImageFileDirectory_v2(header).next
+    while place:
+        tags = TiffImagePlugin.ImageFileDirectory_v2(header)
+        stream.seek(place)
+        tags.load(stream)
+        yield tags
+        place = tags.next
 
 
 def _first(value: Any) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from kth_lightning.data.prepare import Prepared, prepare
 from kth_lightning.data.sources.folder import FolderSource
@@ -83,6 +83,41 @@ def test_duplicates_stay_in_the_catalogue_with_their_group(root: Path) -> None:
         "dog/near.bmp": ("dog", "near duplicate", "dog/a.png"),
     }
     assert "2 groups of 5 images (1 within a class, 1 across classes)" in prepared.summary
+    assert prepared.remarks == [
+        "warning: 1 image of the same content in different classes, such as cat/a.png and dog/c.png; keep each in one "
+        "class"
+    ]
+
+
+def test_raw_data_are_lost_unless_they_are_developed_and_other_files_are_counted(root: Path) -> None:
+    for name in ("cat/a.CR2", "cat/lost.CR2", "dog/lost.nef", "dog/film.MP4", "dog/other.mp4", "dog/read me"):
+        (root / name).write_bytes(b"no image of a known kind")
+    prepared = _prepare(root)
+    reasons = {path: reason for path, (_, reason, _) in _audit(prepared).items()}
+    assert reasons["cat/a.CR2"] == "no image: the raw data of a.png"
+    assert reasons["dog/lost.nef"] == "camera raw: a camera's raw data; develop it to JPEG or TIFF"
+    passed_over, lost = prepared.remarks
+    assert lost.startswith("warning: 2 of 6 files left out: 2 camera raw; camera raw: develop it to JPEG or TIFF; ")
+    assert "cat loses 1 of its 3" in lost
+    assert passed_over == "4 other files (2 .mp4, 1 without a suffix, 1 .cr2) passed over"
+    (no_image,) = (line for line in prepared.summary.splitlines() if line.startswith("  no image: "))
+    assert "develop" not in no_image
+
+
+def test_the_first_page_of_a_stack_is_used_and_said_but_not_of_a_file_with_smaller_copies(root: Path) -> None:
+    pages = [Image.open(root / name) for name in ("cat/a.png", "cat/b.png", "dog/b.png")]
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[254] = 1
+    pages[1].encoderinfo = {"tiffinfo": tags}
+    pages[0].save(root / "cat/copies.tif", save_all=True, append_images=pages[1:2])
+    pages[1].encoderinfo = {}
+    pages[2].save(root / "dog/stack.tif", save_all=True, append_images=pages)
+    pages[2].save(root / "dog/big.tif", save_all=True, append_images=pages, big_tiff=True)
+    prepared = _prepare(root)
+    assert "7 of 7 files usable" in prepared.summary
+    assert prepared.remarks == ["only the first page is used of 2 files with several pages, such as dog/big.tif"]
+    assert "  several pages: 2 (dog/big.tif, dog/stack.tif)" in prepared.summary
+    assert next(one for one in prepared.catalogue.images if one.path == "dog/stack.tif").duplicates == 4  # dog/b.png
 
 
 def test_a_second_call_reads_no_image_and_a_change_reads_them_anew(root: Path) -> None:
@@ -140,6 +175,11 @@ def test_masks_are_kept_where_they_fit(root: Path, tmp_path: Path) -> None:
     assert [one.mask for one in prepared.catalogue.images] == ["masks/fits.png", "", "", ""]
     assert _audit(prepared)["masks/larger.png"][:2] == ("cat", "mask of another size: 65x48, the image has 64x48")
     assert _audit(prepared)["masks/broken.png"][1].startswith("unreadable mask: ")
+    assert [remark.partition(" (")[0] for remark in prepared.remarks] == [
+        "warning: 1 mask cannot be read, such as masks/broken.png",
+        "warning: 1 mask cannot be used, being of another size than the image, such as masks/larger.png",
+    ]
+    assert prepared.remarks[1] in prepared.summary
 
 
 @pytest.mark.parametrize(
