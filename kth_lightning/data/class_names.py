@@ -1,7 +1,8 @@
-"""Class names that cannot be told apart by the eye."""
+"""Names of classes, or of groups, that cannot be told apart by the eye."""
 
 import unicodedata
 from collections.abc import Iterable
+from typing import Literal
 
 from kth_lightning.errors import InputError
 
@@ -20,12 +21,13 @@ def look(name: str) -> str:
     return seen if len(seen) == 1 else seen.lower()  # letters themselves may be the classes
 
 
-def check_names(names: Iterable[str], flag: str) -> None:
-    """Refuse class names that look alike.
+def check_names(names: Iterable[str], flag: str, kind: Literal["classes", "groups"] = "classes") -> None:
+    """Refuse names that look alike.
 
     Args:
         names: Each as it is written; the same one twice is fine.
         flag: What is to blame, for the sentence.
+        kind: What they are names of.
 
     Raises:
         InputError: Two of them look alike and are not equal.
@@ -35,7 +37,7 @@ def check_names(names: Iterable[str], flag: str) -> None:
         other = first.setdefault(look(name), name)
         if other != name:
             raise InputError(
-                f"{flag}: the classes {other!r} ({_code_points(other, name)}) and {name!r} "
+                f"{flag}: the {kind} {other!r} ({_code_points(other, name)}) and {name!r} "
                 f"({_code_points(name, other)}) look alike; give them one name, or names that differ to the eye"
             )
 

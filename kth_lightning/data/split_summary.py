@@ -18,6 +18,14 @@ def describe_split(catalogue: Catalogue, split: Split) -> str:
     for part in ("val", "test"):
         names = [name for name in classes if not counts[part][name]]
         lack += f"; no {_PURPOSES[part]} image shows {', '.join(names)}" if names else ""
+    prescribed = Counter(
+        part for part, image in zip(split.parts, catalogue.images, strict=True) if image.subset == "val"
+    )
+    if prescribed["train"]:
+        lack += (
+            f"; {prescribed['train'] + prescribed['test']} of {prescribed.total()} images that are prescribed for "
+            "validation are trained or tested on, as folds and --data.splits share all images out alike"
+        )
     if parted := parted_groups(catalogue, split):
         lack += f"; --data.splits divides {len(parted)} groups of the source, such as {parted[0]!r}"
     if uneven := uneven_classes(catalogue, split):

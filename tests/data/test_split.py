@@ -10,6 +10,7 @@ from kth_lightning.data.catalogue import Catalogue, ImageRecord, Subset
 from kth_lightning.data.prepare import prepare
 from kth_lightning.data.sources.kth import KthSource
 from kth_lightning.data.split import Split, make_split
+from kth_lightning.data.split_summary import describe_split
 from kth_lightning.errors import InputError
 
 Entry = tuple[str, int, Subset]
@@ -269,6 +270,16 @@ def test_folds_that_do_not_exist_are_refused(num_folds: int, fold: int, message:
 def test_more_folds_than_images_in_a_class_are_refused() -> None:
     with pytest.raises(InputError, match=r"--data\.num_folds 10: class 'c01' has 9 images"):
         make_split(catalogue_of(singles([50, 9])), 0.1, 0.1, 0, 10, 0)
+
+
+def test_folds_say_that_they_share_out_prescribed_validation_images() -> None:
+    catalogue = catalogue_of(singles([12, 12], "train") + singles([6, 6], "val", start=24))
+    split = make_split(catalogue, 0.15, 0.15, 0, 3, 0)
+    moved = sum(part != "val" for part in split.parts[24:])
+    assert moved > 6
+    said = f"; {moved} of 12 images that are prescribed for validation are trained or tested on, as folds and "
+    assert said in describe_split(catalogue, split)
+    assert "prescribed" not in describe_split(catalogue, make_split(catalogue, 0.15, 0.15, 0))
 
 
 def test_folds_and_prescribed_test_images_are_refused() -> None:

@@ -48,13 +48,30 @@ def kinds(root: Path) -> Path:
 def test_kinds_are_told_by_content(prepared: Prepared, kinds: Path) -> None:
     summary, audit, usable = prepared(kinds)
     assert {f"cat/{name}" for name in KINDS} < {*usable}
-    assert "16 of 16 files usable in 2 classes" in summary
+    assert "16 of 17 files usable in 2 classes" in summary
     assert {path: reason.partition(":")[0] for path, reason in audit.items()} == {
-        "cat/k.cr2": "no image",
+        "cat/k.cr2": "camera raw",
         "cat/l.mp4": "no image",
         "cat/m.txt": "no image",
     }
     assert "develop it to JPEG or TIFF" in audit["cat/k.cr2"]
+
+
+@pytest.mark.slow
+def test_fit_says_which_files_it_passes_over_or_takes_for_two_classes(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for number in range(3):
+        (root / f"dog/{number}.cr2").write_bytes((root / f"dog/{number}.png").read_bytes())
+        (root / f"cat/film{number}.mp4").write_bytes(b"a film")
+        save(root / f"cat/twin{number}.png", 50 + number)
+        shutil.copy(root / f"cat/twin{number}.png", root / f"dog/twin{number}.png")
+    main([*tiny_fit(root), "--run_dir", str(tmp_path / "run")])
+    said = capsys.readouterr().err.splitlines()
+    assert "6 other files (3 .cr2, 3 .mp4) passed over" in said
+    assert any(
+        line.startswith("warning: 3 images of the same content in different classes, such as cat") for line in said
+    )
 
 
 def test_heic_without_its_reader_is_a_sentence(
@@ -64,6 +81,10 @@ def test_heic_without_its_reader_is_a_sentence(
     _, audit, usable = prepared(kinds)
     assert len(usable) == 15
     assert audit["cat/h.heic"] == "HEIC: its reader is not installed; pip install 'kth-lightning[heic]'"
+    monkeypatch.undo()  # as if it had been installed, which the sentence advises
+    _, audit, usable = prepared(kinds)
+    assert len(usable) == 16
+    assert "cat/h.heic" not in audit
 
 
 def test_predict_counts_what_it_passes_over(
@@ -81,10 +102,6 @@ def test_brackets_in_a_folder_above_a_glob_are_its_name(
     tiny_run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     save(tmp_path / "June [2024]/a.png", 1)
-    monkeypatch.undo()  # as if it had been installed, which the sentence advises
-    _, audit, usable = prepared(kinds)
-    assert len(usable) == 16
-    assert "cat/h.heic" not in audit
     output = str(tmp_path / "out.csv")
     main(["predict", f"{tmp_path}/June [2024]/*.png", "--ckpt_path", str(tiny_run.best_checkpoint), "--output", output])
     assert "1 of 1 images classified" in capsys.readouterr().out
@@ -281,12 +298,15 @@ def test_forms_of_unicode_are_one_class_from_training_to_validation(prepared: Pr
     assert "4 of 4 files usable in 2 classes" in summary
 
 
-def test_names_that_look_alike_in_a_table_are_refused_too(refusal: Refusal, root: Path, tmp_path: Path) -> None:
-    rows = ["path,label", *(f"root/{name}/{number}.png,{name}" for name in ("cat", "dog") for number in range(3))]
-    rows[1] = rows[1].replace(",cat", ",Cat")
-    (tmp_path / "labels.csv").write_text("\n".join(rows), encoding="utf-8")
+@pytest.mark.parametrize("column", ["classes", "groups"])
+def test_names_that_look_alike_in_a_table_are_refused_too(
+    refusal: Refusal, root: Path, tmp_path: Path, column: str
+) -> None:
+    rows = [f"root/{name}/{number}.png,{name},cat" for name in ("cat", "dog") for number in range(3)]
+    rows[0] = {"classes": "root/cat/0.png,Cat,cat", "groups": "root/cat/0.png,cat,Cat"}[column]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label,group", *rows]), encoding="utf-8")
     line = refusal("prepare", "--data.table", tmp_path / "labels.csv")
-    assert "the classes 'Cat' (U+0043 U+0061 U+0074) and 'cat' (U+0063 U+0061 U+0074) look alike" in line
+    assert f"the {column} 'Cat' (U+0043 U+0061 U+0074) and 'cat' (U+0063 U+0061 U+0074) look alike" in line
 
 
 @pytest.mark.parametrize("both", [False, True])
