@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from kth_lightning.cli.box_flags import add_box_flags
 from kth_lightning.cli.checkpoint_flags import add_checkpoint_flags, import_model_class
 from kth_lightning.cli.parser import Parser
 from kth_lightning.cli.predict import add_read_arguments, choose_devices
@@ -26,7 +27,8 @@ from kth_lightning.io.image_name import image_name
 from kth_lightning.io.output_folder import make_output_folder
 from kth_lightning.io.progress import Progress
 from kth_lightning.models import Classifier
-from kth_lightning.models.checkpoint import load_classifier
+from kth_lightning.models.checkpoint import load_classifier, read_checkpoint
+from kth_lightning.predict.boxed_images import BoxedImages
 from kth_lightning.predict.predictor import check_counts, read_options
 
 _SUFFIX = ".map.png"
@@ -50,18 +52,25 @@ def explain_command(argv: list[str]) -> None:
     check_counts(top_k=options.top_k)
     if bool(options.paths) == options.test_set:
         raise InputError("give images to explain, or --test_set true for the test images of the checkpoint's run")
+    if options.boxes is not None and options.test_set:
+        raise InputError("--boxes goes with images; the boxes of the test images are those of --data.boxes")
+    if options.data.boxes is not None and not options.test_set:
+        raise InputError("--data.boxes goes with --test_set true; give the boxes of images with --boxes")
     output = Path(options.output).expanduser().absolute()
-    listed = None if options.test_set else FoundImages(options.paths)
-    if listed and all(_is_ours(file, output) for file in listed):
+    listed = FoundImages(options.paths) if options.paths else None
+    own = [file for file in listed or () if not _is_ours(file, output)]
+    if listed and not own:
         raise InputError(
             f"{options.paths[0]} has no images except overlays that this command wrote; name another folder"
         )
+    images = BoxedImages(own, options.paths, options.boxes, options.min_box_confidence, options.without_box)
     device = choose_devices(options.accelerator, 1)[0]
     model = load_classifier(options.ckpt_path, device, import_model_class(options.model_class))
     data = None
-    files: list[FileOrCrop]
+    files = [*images]
     if listed:
-        files = [file for file in listed if not _is_ours(file, output)]
+        if not files:
+            raise InputError(f"--boxes {options.boxes}: no image has a box; leave out --without_box leave_out")
         how = read_options(model, options.value_range, options.max_pixels)
     else:
         parser.set_defaults(
@@ -76,6 +85,9 @@ def explain_command(argv: list[str]) -> None:
         raise InputError(f"--output: cannot make the folder {output} ({error.strerror}); give another") from None
     training = TrainingImages(Path(options.ckpt_path))
     print(_draw(model, training, files, options.top_k, output, how) + (listed.passed_over_note() if listed else ""))
+    if listed:
+        for note in images.notes(bool(read_checkpoint(options.ckpt_path).get("boxed"))):
+            print(note)
     if data is not None:
         print(_measure(model, data, output))
 
@@ -91,6 +103,7 @@ def _parser() -> Parser:
         "paths", nargs="*", help="Image files, folders (with all below them) and globs, such as 'photos/**/*.jpg'."
     )
     add_checkpoint_flags(parser)
+    add_box_flags(parser)
     parser.add_argument("--output", required=True, help="Output folder for the overlays and their table, explain.csv.")
     parser.add_argument("--top_k", type=int, default=3, help="Number of classes written below each image.")
     parser.add_argument(

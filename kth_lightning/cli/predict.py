@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 from jsonargparse import Namespace
 
+from kth_lightning.cli.box_flags import add_box_flags
 from kth_lightning.cli.checkpoint_flags import add_calibrated_flag, add_checkpoint_flags, import_model_class
 from kth_lightning.cli.parser import Parser
-from kth_lightning.data.found_boxes import MIN_CONFIDENCE, WithoutBox
 from kth_lightning.data.images import MAX_PIXELS
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.novelty import HOW_TO_MAKE
@@ -42,7 +42,7 @@ def predict_command(argv: list[str]) -> None:
     if output.suffix.lower() == ".parquet":
         require_parquet()
     listed = FoundImages(options.paths)
-    images = BoxedImages(listed, options.boxes, options.min_box_confidence, options.without_box)
+    images = BoxedImages(listed, options.paths, options.boxes, options.min_box_confidence, options.without_box)
     total = sum(1 for _ in Progress(images, "listing"))
     devices = choose_devices(options.accelerator, options.devices)
     kind = import_model_class(options.model_class)
@@ -154,25 +154,7 @@ def _parser() -> Parser:
         "paths", nargs="+", help="Image files, folders (with all below them) and globs, such as 'photos/**/*.jpg'."
     )
     add_checkpoint_flags(parser)
-    parser.add_argument(
-        "--boxes",
-        type=str | None,
-        default=None,
-        help="Boxes of the images, each of which gets a row with a column box: MegaDetector's JSON, whose animals "
-        "count, or a CSV or Parquet file with the columns path and box.",
-    )
-    parser.add_argument(
-        "--min_box_confidence",
-        type=float,
-        default=MIN_CONFIDENCE,
-        help="Lowest confidence at which a MegaDetector detection counts.",
-    )
-    parser.add_argument(
-        "--without_box",
-        type=WithoutBox,
-        default="whole",
-        help="What becomes of an image without a box: whole classifies all of it, leave_out leaves it out.",
-    )
+    add_box_flags(parser)
     parser.add_argument(
         "--output", required=True, help="The table to write, .csv, .jsonl or .parquet; it appears when complete."
     )

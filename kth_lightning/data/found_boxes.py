@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 from typing import Any, Literal
 
+from kth_lightning.data.base_folder import base_folders
 from kth_lightning.data.box import Box, make_box, read_box
 from kth_lightning.errors import InputError
 from kth_lightning.io.tables import BadTable, read_table
@@ -29,23 +30,31 @@ class FoundBoxes:
     Attributes:
         name: Flag and file, for sentences.
         folder: That of the file, from which paths may start.
-        boxes: By each image's path as the file has it, none where there is none.
-        unread: Paths of images that the detector could not read.
+        boxes: By each image's path, normalised, none where there is none; None where the detector could not read the
+            image.
         others: How many detections of other kinds than animals were passed over.
     """
 
     name: str
     folder: Path
-    boxes: dict[str, list[Box]] = field(default_factory=dict)
-    unread: list[str] = field(default_factory=list)
+    boxes: dict[str, list[Box] | None] = field(default_factory=dict)
     others: Counter[str] = field(default_factory=Counter)
 
     def below(self, folders: Iterable[Path]) -> "ImageBoxes":
-        """Look paths up from some folders, the earlier ones first, and from the file's own."""
-        found: dict[str, list[Box]] = {}
-        for folder in dict.fromkeys([*folders, self.folder]):
+        """Look all paths up from one folder, out of some and the file's own.
+
+        Raises:
+            InputError: It is not clear from which, or two paths lead to one image.
+        """
+        relative = [path for path in self.boxes if not os.path.isabs(path)]  # noqa: PTH117
+        found: dict[str, list[Box] | None] = {}
+        for folder in base_folders(relative, [*folders, self.folder], self.name):
+            names: dict[str, str] = {}
             for path, boxes in self.boxes.items():
-                found.setdefault(os.path.normpath(os.path.join(folder, path)), boxes)  # noqa: PTH118
+                file = os.path.normpath(os.path.join(folder, path))  # noqa: PTH118
+                if (other := names.setdefault(file, path)) != path:
+                    raise InputError(f"{self.name}: {other!r} and {path!r} are the same image; leave one of them out")
+                found[file] = boxes
         return ImageBoxes(self, found)
 
 
@@ -59,21 +68,24 @@ class ImageBoxes:
         used: How many boxes were given out.
         images: How many images had one.
         without: Images that the file has and that have none.
+        unread: Images that the detector could not read.
         missing: Images that the file does not have.
     """
 
     source: FoundBoxes
-    by_file: Mapping[str, list[Box]]
+    by_file: Mapping[str, list[Box] | None]
     used: int = 0
     images: int = 0
     without: list[Path] = field(default_factory=list)
+    unread: list[Path] = field(default_factory=list)
     missing: list[Path] = field(default_factory=list)
 
     def of(self, file: Path) -> list[Box]:
         """Return the boxes of an image, none where there is none, and count it."""
-        boxes = self.by_file.get(os.path.abspath(file))  # noqa: PTH100  # resolve() would follow links
+        place = os.path.abspath(file)  # noqa: PTH100  # resolve() would follow links
+        boxes = self.by_file.get(place)
         if boxes is None:
-            self.missing.append(file)
+            (self.unread if place in self.by_file else self.missing).append(file)
             return []
         if not boxes:
             self.without.append(file)
@@ -87,7 +99,7 @@ class ImageBoxes:
         Raises:
             InputError: Not a single image stands in the file.
         """
-        asked = self.images + len(self.without) + len(self.missing)
+        asked = self.images + len(self.without) + len(self.unread) + len(self.missing)
         if len(self.missing) == asked:
             theirs = next(iter(self.source.boxes), "no image at all")
             raise InputError(
@@ -97,6 +109,9 @@ class ImageBoxes:
             )
         text = f"{self.source.name}: {self.used} boxes of {self.images} images"
         fate = "taken whole" if without_box == "whole" else "left out"
+        if self.unread:
+            text += f"; the detector could not read {len(self.unread)} images, such as {self.unread[0].name}"
+            text += f", which are {fate}"
         for files, lack in ((self.without, "have none"), (self.missing, "are not listed in it")):
             if files:
                 text += f"; {len(files)} {lack} and are {fate}, such as {files[0].name}"
@@ -110,14 +125,15 @@ def read_boxes(file: Path, min_confidence: float, name: str) -> FoundBoxes:
     """Read boxes of images.
 
     Args:
-        file: MegaDetector's JSON, of which the animals count, or a table (CSV, Parquet) with the columns path and box.
-        min_confidence: From which one of MegaDetector's detections counts.
+        file: MegaDetector's JSON, of which the animals count, or a table (CSV, Parquet) with the columns path and box,
+            and perhaps conf.
+        min_confidence: From which a detection counts, if the file says how sure it is.
         name: Of the flag that the file was given with.
 
     Raises:
-        InputError: The file is neither.
+        InputError: The file is neither, or has no box that counts.
     """
-    name = f"{name} {file}"
+    flag, name = name.replace("boxes", "min_box_confidence"), f"{name} {file}"
     found = FoundBoxes(name, file.expanduser().absolute().parent)
     try:
         with file.expanduser().open("rb") as stream:
@@ -125,28 +141,53 @@ def read_boxes(file: Path, min_confidence: float, name: str) -> FoundBoxes:
             if start in (b"{", b"["):
                 stream.seek(0)
                 _read_detections(json.loads(stream.read().decode("utf-8-sig")), min_confidence, found)
-                return found
-        _read_rows(file.expanduser(), found)
+            else:
+                _read_rows(file.expanduser(), min_confidence, found)
     except OSError as error:
         raise InputError(f"{name}: cannot be read ({error.strerror or error}); check the path") from None
     except BadTable as error:
         raise InputError(f"{name}: is neither JSON nor a table ({error}); {_FORM}") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{name}: {' '.join(str(error).split())[:200]}; {_FORM}") from None
+    if not any(found.boxes.values()):
+        raise InputError(
+            f"{name}: has no box of an animal in {len(found.boxes)} images, at {flag} {min_confidence:g}"
+            f"{_passed_over(found)}; lower that, or leave the boxes out to take whole images"
+        )
     return found
 
 
-def _read_rows(file: Path, found: FoundBoxes) -> None:
-    names, columns = read_table(file, ("path", "box"))
+def _passed_over(found: FoundBoxes) -> str:
+    unread = sum(boxes is None for boxes in found.boxes.values())
+    reasons = [f"{count} {name} passed over" for name, count in found.others.most_common()]
+    reasons += [f"the detector could not read {unread} images"] if unread else []
+    return f" ({', '.join(reasons)})" if reasons else ""
+
+
+def _read_rows(file: Path, min_confidence: float, found: FoundBoxes) -> None:
+    names, columns = read_table(file, ("path", "box", "conf"))
     if missing := [column for column in ("path", "box") if column not in columns]:
         raise ValueError(f"has no column {missing[0]!r}, only {', '.join(map(repr, names[:20]))}")
-    boxes = defaultdict(list, found.boxes)
-    for row, (path, box) in enumerate(zip(columns["path"], columns["box"], strict=True), start=2):
+    if "conf" not in columns and min_confidence != MIN_CONFIDENCE:
+        raise InputError(
+            f"{found.name}: has no column conf, so a lowest confidence ({min_confidence:g}) makes no difference; add "
+            "the column, or leave that flag out"
+        )
+    boxes: dict[str, list[Box]] = defaultdict(list)
+    sure = columns.get("conf", ["1"] * len(columns["path"]))
+    for row, (path, box, conf) in enumerate(zip(columns["path"], columns["box"], sure, strict=True), start=2):
         try:
-            boxes[_slashes(path)] += [read_box(box)] if box else []
+            boxes[_normal(path)] += [read_box(box)] if box and _confidence(conf) >= min_confidence else []
         except ValueError as error:
             raise ValueError(f"row {row}: {str(error).partition(';')[0]}") from None
-    found.boxes = dict(boxes)
+    found.boxes.update(boxes)
+
+
+def _confidence(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"conf is no number: {text[:40]!r}") from None
 
 
 def _read_detections(content: Any, min_confidence: float, found: FoundBoxes) -> None:
@@ -161,18 +202,19 @@ def _read_detections(content: Any, min_confidence: float, found: FoundBoxes) -> 
         raise ValueError(f"has no detection category {_ANIMAL!r}, only {', '.join(map(str, categories.values()))}")
     for number, image in enumerate(images):
         try:
-            path = _slashes(image["file"])
-            detections = image.get("detections")
-            if detections is None:
-                found.unread.append(path)
+            path, detections = _normal(image["file"]), image.get("detections")
             sure = [item for item in detections or () if float(item["conf"]) >= min_confidence]
-            found.boxes[path] = [make_box(map(float, item["bbox"])) for item in sure if item["category"] in animals]
-            found.others.update(
-                str(categories.get(item["category"], "unknown")) for item in sure if item["category"] not in animals
-            )
-        except (KeyError, TypeError, ValueError, AttributeError):
+            boxes = [make_box(map(float, item["bbox"])) for item in sure if str(item["category"]) in animals]
+            others = (kind for item in sure if (kind := str(item["category"])) not in animals)
+            found.others.update(str(categories.get(kind, "unknown")) for kind in others)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise ValueError(f"images[{number}] is not as MegaDetector writes it: {json.dumps(image)[:80]}") from None
+        if path in found.boxes:
+            raise InputError(
+                f"{found.name}: images[{number}] is {path!r} for the second time; leave one of the two out"
+            )
+        found.boxes[path] = None if detections is None else boxes
 
 
-def _slashes(path: str) -> str:
-    return PureWindowsPath(path).as_posix() if "\\" in path else path
+def _normal(path: str) -> str:
+    return os.path.normpath(PureWindowsPath(path).as_posix() if "\\" in path else path)

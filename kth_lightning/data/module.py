@@ -25,7 +25,7 @@ from kth_lightning.data.images import MAX_PIXELS, ReadOptions
 from kth_lightning.data.pixels import open_pixels
 from kth_lightning.data.prepare import Prepared, prepare
 from kth_lightning.data.sampler import BalancedOrder, BatchShares, EpochOrder
-from kth_lightning.data.sources.boxed import BoxedSource
+from kth_lightning.data.sources.boxed import BoxedSource, OnlyBoxes
 from kth_lightning.data.sources.choose import make_source
 from kth_lightning.data.sources.kth import KthSource
 from kth_lightning.data.sources.sample import SampleSource
@@ -66,8 +66,10 @@ class ImageData(KeepsSettings, LightningDataModule):
             box.
         boxes: Boxes of the images, each of them an example with the image's label: MegaDetector's JSON, whose animals
             count, or a CSV or Parquet file with the columns path and box.
-        min_box_confidence: Lowest confidence at which a MegaDetector detection counts.
-        without_box: What becomes of an image without a box: "whole" takes all of it, "leave_out" leaves it out.
+        min_box_confidence: Lowest confidence at which a detection counts: that of MegaDetector's JSON, or the column
+            conf of a table.
+        without_box: What becomes of an image without a box in `boxes` or in the column box of `table`: "whole" takes
+            all of it, "leave_out" leaves it out.
         sample_size: For "sample": number of images to draw.
         sample_sites: For "sample": number of places at which they are drawn, each with a background, a light, a camera
             and a mixture of animals of its own; 0 for none.
@@ -188,6 +190,12 @@ class ImageData(KeepsSettings, LightningDataModule):
         few: tuple[Size, Size] = (180, 100) if isinstance(self.source, KthSource) else (0.15, 0.15)
         if boxes is not None:
             self.source = BoxedSource(self.source, Path(boxes), min_box_confidence, without_box)
+        elif min_box_confidence != MIN_CONFIDENCE:
+            raise InputError(
+                f"--data.min_box_confidence {min_box_confidence} goes with --data.boxes; leave it at {MIN_CONFIDENCE}"
+            )
+        elif without_box == "leave_out":
+            self.source = OnlyBoxes(self.source)
         self.corrections = None if corrections is None else Path(corrections).expanduser()
         self.cache_dir = cache_folder(cache_dir)
         if group_by is not None:

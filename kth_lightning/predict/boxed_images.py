@@ -1,42 +1,47 @@
 """The images that a command line names, or the boxes in them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from kth_lightning.data.box import Crop, FileOrCrop
 from kth_lightning.data.found_boxes import MIN_CONFIDENCE, WithoutBox, read_boxes
 from kth_lightning.errors import InputError
-from kth_lightning.io.find_images import FoundImages
 
 
 class BoxedImages:
     """Images and boxes, listed anew at every pass.
 
     Args:
-        listed: The images.
+        listed: The images, which may be passed over several times.
+        paths: Of the command line, in which the images were found.
         boxes: MegaDetector's JSON, or a table with the columns path and box; None for whole images.
-        min_confidence: From which one of MegaDetector's detections counts.
+        min_confidence: From which a detection counts.
         without_box: Whether an image without a box is taken whole or left out.
 
     Raises:
-        InputError: The file of boxes cannot be used.
+        InputError: The file of boxes cannot be used, or a setting goes with one and there is none.
     """
 
     def __init__(
         self,
-        listed: FoundImages,
+        listed: Iterable[Path],
+        paths: Sequence[str],
         boxes: str | None,
         min_confidence: float = MIN_CONFIDENCE,
         without_box: WithoutBox = "whole",
     ) -> None:
         if not 0 <= min_confidence <= 1:
             raise InputError(f"--min_box_confidence {min_confidence}: give a number from 0 to 1")
+        if boxes is None and min_confidence != MIN_CONFIDENCE:
+            raise InputError(f"--min_box_confidence {min_confidence} goes with --boxes; leave it out")
+        if boxes is None and without_box != "whole":
+            raise InputError(f"--without_box {without_box} goes with --boxes; leave it out")
         self.listed = listed
         self.without_box = without_box
         self._boxes = None
         if boxes is not None:
-            folders = [_folder(Path(path).expanduser().absolute()) for path in listed.paths]
+            folders = [_folder(Path(path).expanduser().absolute()) for path in paths]
             self._boxes = read_boxes(Path(boxes), min_confidence, "--boxes").below([*folders, Path.cwd()])
         self._passed = self._boxes
 
@@ -44,7 +49,7 @@ class BoxedImages:
         if self._boxes is None:
             yield from self.listed
             return
-        found = replace(self._boxes, used=0, images=0, without=[], missing=[])
+        found = replace(self._boxes, used=0, images=0, without=[], unread=[], missing=[])
         for file in self.listed:
             boxes = found.of(file)
             yield from (Crop(file, box) for box in boxes)

@@ -2,14 +2,16 @@
 
 import csv
 import json
+import shutil
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
-import torch
 
 from kth_lightning import ImageData
 from kth_lightning.cli.main import main
@@ -242,3 +244,79 @@ def test_a_test_says_when_boxes_meet_a_classifier_of_whole_images_or_the_reverse
     assert sentences["table.csv", 0] == [
         "the checkpoint was trained on whole images, and these are boxes; leave out --data.boxes"
     ]
+
+
+def test_explain_takes_boxes_as_predict_does_and_says_when_there_should_be_some(
+    folder: Path, run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "boxes.csv").write_text(f"path,box\n0.png,{LEFT}\n0.png,{RIGHT}\n")
+    shutil.copy(folder / "0.png", tmp_path)
+    shutil.copy(folder / "1.png", tmp_path)
+    maps = tmp_path / "maps"  # among the images: its pictures are none of them
+    command = ["explain", str(tmp_path), "--ckpt_path", str(run.best_checkpoint), "--accelerator", "cpu"]
+    command += ["--output", str(maps)]
+    main([*command, "--boxes", str(tmp_path / "boxes.csv")])
+    said = capsys.readouterr().out
+    assert "boxes.csv: 2 boxes of 1 images; 1 are not listed in it and are taken whole, such as 1.png" in said
+    assert [(Path(row["path"]).name, row["box"]) for row in rows_of(maps / "explain.csv")] == [
+        ("0.png", LEFT),
+        ("0.png", RIGHT),
+        ("1.png", ""),
+    ]
+    main([*command, "--boxes", str(tmp_path / "boxes.csv"), "--without_box", "leave_out"])
+    assert len(rows_of(maps / "explain.csv")) == 2
+    main(command)
+    assert "was trained on boxes of images, and these images are whole; give --boxes" in capsys.readouterr().out
+
+
+def test_boxes_are_refused_where_they_would_do_nothing(
+    folder: Path, run: RunFolder, tmp_path: Path, refusal: Callable[..., str]
+) -> None:
+    (tmp_path / "boxes.csv").write_text(f"path,box\n{folder / '0.png'},{LEFT}\n")
+    table = str(tmp_path / "boxes.csv")
+    known = ["--ckpt_path", run.best_checkpoint, "--output", tmp_path / "labels.csv"]
+    for flags in (["--min_box_confidence", ".99"], ["--without_box", "leave_out"]):
+        for command in ("predict", "explain"):
+            assert f"{flags[0]} " in (said := refusal(command, folder / "0.png", *known, *flags))
+            assert "goes with --boxes; leave it out" in said
+    test_set = ["explain", "--test_set", "true", *known]
+    assert "--boxes goes with images" in refusal(*test_set, "--boxes", table)
+    assert "goes with --boxes; leave it out" in refusal(*test_set, "--without_box", "leave_out")
+    assert "give the boxes of images with --boxes" in refusal(
+        "explain", folder / "0.png", *known, "--data.boxes", table
+    )
+    nothing = ["explain", folder / "1.png", *known, "--without_box", "leave_out", "--boxes"]
+    (tmp_path / "boxes.csv").write_text(f"path,box\n{folder / '0.png'},{LEFT}\n{folder / '1.png'},\n")
+    assert "no image has a box; leave out --without_box leave_out" in refusal(*nothing, table)
+    assert not (tmp_path / "labels.csv").exists()
+
+
+def test_predict_refuses_boxes_of_one_folder_for_images_of_two_with_the_same_names(
+    folder: Path, run: RunFolder, tmp_path: Path, refusal: Callable[..., str]
+) -> None:
+    for place in ("north", "south"):
+        (tmp_path / place).mkdir()
+        shutil.copy(folder / "0.png", tmp_path / place)
+    north, south = tmp_path / "north", tmp_path / "south"
+    (north / "boxes.csv").write_text(f"path,box\n0.png,{LEFT}\n")
+    known = ["--ckpt_path", run.best_checkpoint, "--output", tmp_path / "labels.csv", "--boxes", north / "boxes.csv"]
+    for images in ((north, south), (south,)):
+        said = refusal("predict", *images, *known)
+        assert "'0.png' is in" in said
+        assert f"{north} " in said.replace(";", " ;")
+        assert f"{south} " in said.replace(";", " ;")
+    main(["predict", str(north), *map(str, known), "--accelerator", "cpu"])
+    assert [row["box"] for row in rows_of(tmp_path / "labels.csv")] == [LEFT]
+
+
+def test_explain_says_when_masks_look_inverted(
+    folder: Path, run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in (folder / "masks").iterdir():
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        Image.fromarray(255 - np.asarray(Image.open(file))).save(tmp_path / "masks" / file.name)
+    table = (folder / "table.csv").read_text().replace("masks/", f"{tmp_path}/masks/")
+    (folder / "inverted.csv").write_text(table)
+    command = ["explain", "--test_set", "true", "--ckpt_path", str(run.best_checkpoint), "--accelerator", "cpu"]
+    main([*command, "--data.table", str(folder / "inverted.csv"), "--output", str(tmp_path / "maps")])
+    assert "the masks' objects cover 91.7 % of the images on the average" in capsys.readouterr().out

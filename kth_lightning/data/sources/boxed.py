@@ -1,11 +1,12 @@
-"""A source's images with the boxes that a detector found in them."""
+"""A source's images with the boxes that a detector found in them, or with those that it lists itself, and no others."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from kth_lightning.data.found_boxes import WithoutBox, read_boxes
-from kth_lightning.data.sources.source import Listing, Source
+from kth_lightning.data.sources.source import Candidate, Listing, Source
 from kth_lightning.errors import InputError
 
 _CLASSES_NAMED = 5
@@ -17,7 +18,7 @@ class BoxedSource(Source):
     Args:
         source: Of the images, without boxes.
         boxes: MegaDetector's JSON, or a table with the columns path and box.
-        min_confidence: From which one of MegaDetector's detections counts.
+        min_confidence: From which a detection counts.
         without_box: "whole" to take an image without a box as it is, "leave_out" to leave it out.
     """
 
@@ -35,8 +36,8 @@ class BoxedSource(Source):
         """
         listing = self.source.list(cache_dir)
         found = read_boxes(self.boxes, self.min_confidence, "--data.boxes").below([listing.root])
-        candidates, left = [], Counter[str]()
-        problems = [*listing.problems]
+        candidates: list[Candidate] = []
+        left: list[Candidate] = []
         for candidate in listing.candidates:
             if candidate.box is not None:
                 raise InputError(
@@ -45,13 +46,51 @@ class BoxedSource(Source):
                 )
             boxes = found.of(candidate.file)
             candidates += [replace(candidate, box=box) for box in boxes]
-            if not boxes and self.without_box == "whole":
-                candidates.append(candidate)
-            elif not boxes:
-                left[candidate.label] += 1
-                problems.append((candidate.file, f"no box: none in {self.boxes.name}"))
+            if not boxes:
+                (candidates if self.without_box == "whole" else left).append(candidate)
         remark = found.describe(self.without_box)
-        if left:
-            remark += f"; left out: {', '.join(f'{name} {count}' for name, count in left.most_common(_CLASSES_NAMED))}"
-            remark += f" and {len(left) - _CLASSES_NAMED} more classes" if len(left) > _CLASSES_NAMED else ""
-        return replace(listing, candidates=candidates, problems=problems, remarks=[*listing.remarks, remark])
+        return _without(listing, candidates, left, f"none in {self.boxes.name}", remark)
+
+
+class OnlyBoxes(Source):
+    """The boxes that another source lists, without the images of which it lists none.
+
+    Args:
+        source: Of images with boxes.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def list(self, cache_dir: Path) -> Listing:
+        """List the boxes.
+
+        Raises:
+            InputError: The source cannot be used, or has no box.
+        """
+        listing = self.source.list(cache_dir)
+        boxed = [candidate for candidate in listing.candidates if candidate.box is not None]
+        if not boxed:
+            raise InputError(
+                "--data.without_box leave_out: no image has a box; it goes with --data.boxes, or with a column box of "
+                "--data.table, so leave it at whole"
+            )
+        left = [candidate for candidate in listing.candidates if candidate.box is None]
+        remark = f"--data.without_box leave_out: {len(boxed)} boxes; {len(left)} images have none"
+        return _without(listing, boxed, left, "its cell is empty", remark if left else "")
+
+
+def _without(
+    listing: Listing, candidates: Iterable[Candidate], left: Iterable[Candidate], why: str, remark: str
+) -> Listing:
+    """Keep some of a listing's images, and say which classes lose what."""
+    classes = Counter(candidate.label for candidate in left)
+    if classes:
+        remark += f"; left out: {', '.join(f'{name} {count}' for name, count in classes.most_common(_CLASSES_NAMED))}"
+        remark += f" and {len(classes) - _CLASSES_NAMED} more classes" if len(classes) > _CLASSES_NAMED else ""
+    return replace(
+        listing,
+        candidates=[*candidates],
+        problems=[*listing.problems, *((candidate.file, f"no box: {why}") for candidate in left)],
+        remarks=[*listing.remarks, *filter(None, [remark])],
+    )
