@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from kth_lightning.data.catalogue import Catalogue, ImageRecord
+from kth_lightning.data.class_names import composed
 from kth_lightning.data.date_taken import seconds_between
 from kth_lightning.errors import InputError
 
@@ -26,7 +27,7 @@ def read_group_by(text: str) -> GroupBy:
     way, _, value = text.partition(":")
     flag = f"--data.group_by {text}"
     if way == "parent" and value.isdecimal() and 1 <= int(value) <= _MAX_LEVELS:
-        return lambda images: [_parent(image.path, int(value)) for image in images]
+        return lambda images: _parents(images, int(value))
     if way == "regex" and value:
         try:
             pattern = re.compile(value)
@@ -111,10 +112,33 @@ def _check_classes(catalogue: Catalogue, groups: Sequence[str], group_by: str) -
         )
 
 
-def _parent(path: str, levels: int) -> str:
-    """Return the name of the folder so many levels above a file, which several classes may have in common."""
-    folders = PurePosixPath(path).parts[:-1]
-    return folders[-levels] if levels <= len(folders) else ""
+def _parents(images: Sequence[ImageRecord], levels: int) -> list[str]:
+    """Return the name of the folder so many levels above each file, which several classes may have in common.
+
+    An image that lies directly in its class's folder has no group, unless all do.
+    """
+    folders, classes = [_folders(image) for image in images], _class_places(images)
+    places = [len(above) - levels for above in folders]
+    own = [place >= 0 and place != of_class for place, of_class in zip(places, classes, strict=True)]
+    kept = own if any(own) else [place >= 0 for place in places]
+    return [above[place] if keep else "" for above, place, keep in zip(folders, places, kept, strict=True)]
+
+
+def _folders(image: ImageRecord) -> tuple[str, ...]:
+    return PurePosixPath(image.path).parts[:-1]
+
+
+def _class_places(images: Sequence[ImageRecord]) -> list[int | None]:
+    """Return at which place of each path the folder of a class stands; None where none does."""
+    labels = {image.label for image in images}
+    named = [[place for place, name in enumerate(_folders(image)) if composed(name) == image.label] for image in images]
+    counts = Counter(place for places in named for place in places)
+    usual = min(counts, key=lambda place: (-counts[place], place), default=None)
+    found: list[int | None] = []
+    for image, places in zip(images, named, strict=True):
+        other = usual is not None and {*map(composed, _folders(image)[usual : usual + 1])} & labels  # it was relabelled
+        found.append(usual if usual in places or (not places and other) else next(iter(places), None))
+    return found
 
 
 def _matched(pattern: re.Pattern[str], path: str) -> str:
@@ -122,21 +146,26 @@ def _matched(pattern: re.Pattern[str], path: str) -> str:
     found = pattern.search(path)
     if found is None:
         return ""
-    return "/".join(part or "" for part in found.groups()) if pattern.groups else found[0]
+    if pattern.groups:
+        return "/".join(part or "" for part in found.groups()) if any(found.groups()) else ""
+    return found[0]
 
 
 def _bursts(images: Sequence[ImageRecord], seconds: float) -> list[str]:
-    """Part each folder's images, in the order of their dates, wherever more than so many seconds lie between two."""
+    """Part each folder's images, in the order of their dates, wherever more than so many seconds lie between two.
+
+    Folders that differ in the class alone are one: a burst may show two classes.
+    """
     groups = [""] * len(images)
     folders: dict[str, list[int]] = defaultdict(list)
-    for position, image in enumerate(images):
+    for position, (image, of_class) in enumerate(zip(images, _class_places(images), strict=True)):
         if image.taken:
-            folders[str(PurePosixPath(image.path).parent)].append(position)
+            folders["/".join(name for place, name in enumerate(_folders(image)) if place != of_class)].append(position)
     for folder, positions in folders.items():
         name = before = ""
         for position in sorted(positions, key=lambda item: (images[item].taken, images[item].path)):
             taken = images[position].taken
             if not before or seconds_between(before, taken) > seconds:
-                name = f"{folder} {taken}"
+                name = f"{folder} {taken}".lstrip()
             groups[position], before = name, taken
     return groups

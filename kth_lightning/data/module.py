@@ -76,7 +76,7 @@ class ImageData(KeepsSettings, LightningDataModule):
         group_by: What belongs together, and always stays in one part and fold, if the source names no groups:
             "parent:1" (images whose folder has the same name; "parent:2", the folder above, and so on),
             "regex:PATTERN" (the same match in the path, or in the pattern's parentheses) or "burst:60" (images of a
-            folder with at most 60 seconds from one to the next, by EXIF's DateTimeOriginal).
+            folder, whatever the class, with at most 60 seconds from one to the next, by EXIF's DateTimeOriginal).
         ignore_groups: Split as if there were no groups; the figures are then too good.
         corrections: A suspects.csv of `compare` with your decisions on labels in its column `decision`: keep,
             relabel (as the column `suggested` says) or drop.

@@ -47,6 +47,7 @@ PATHS = ("cat/north/a.jpg", "cat/south/b.jpg", "dog/north/c.jpg", "dog/south/d.j
         ("regex:north|south", ["north", "south", "north", "south"]),
         (r"regex:/(\w)\w+/(\w)", ["n/a", "s/b", "n/c", "s/d"]),
         ("regex:north", ["north", "", "north", ""]),
+        (r"regex:dog/(north)?|(cam)?", ["", "", "north/", ""]),
     ],
 )
 def test_groups_come_from_paths(group_by: str, expected: list[str]) -> None:
@@ -61,7 +62,8 @@ def test_images_without_a_group_are_counted_in_a_sentence() -> None:
 
 
 def test_a_burst_is_what_follows_within_seconds_in_a_folder() -> None:
-    times = {"cat/1.jpg": 0, "cat/2.jpg": 60, "cat/3.jpg": 119, "cat/4.jpg": 180, "dog/5.jpg": 30, "cat/6.jpg": None}
+    times = {"cat/a/1.jpg": 0, "cat/a/2.jpg": 60, "dog/a/3.jpg": 119, "cat/a/4.jpg": 180, "cat/b/5.jpg": 30,
+             "cat/a/6.jpg": None}  # fmt: skip
     images = []
     for number, (path, second) in enumerate(times.items()):
         taken = "" if second is None else parse_taken(f"2024:02:29 23:{50 + second // 60}:{second % 60:02d}"[:19])
@@ -185,3 +187,26 @@ def test_empty_cells_of_a_group_column_are_counted(sites: Path, tmp_path: Path) 
     (tmp_path / "table.csv").write_text("\n".join(["path,label,group", *rows]))
     data = ImageData(table=str(tmp_path / "table.csv"))
     assert any(remark.startswith("1 of 72 images have no group") for remark in data.prepared.remarks)
+
+
+def test_a_burst_that_lies_in_several_class_folders_is_one_group() -> None:
+    images = [
+        replace(record(f"train/{label}/{number}.jpg", f"2024-05-01T10:{number:02d}:00"), label=label)
+        for number in range(4)
+        for label in ("cat", "dog")
+    ]
+    relabelled = [replace(images[0], label="dog"), *images[1:]]
+    for given in (images, relabelled):
+        found, _ = group_images(Catalogue(Path("/"), tuple(given)), "burst:30", ignored=False)
+        assert len({*groups(found)}) == 4
+        assert groups(found)[::2] == groups(found)[1::2]
+
+
+def test_images_directly_in_their_class_folder_have_no_group_beside_others_in_folders_of_sites() -> None:
+    paths = ("cat/1.jpg", "cat/2.jpg", "cat/cat/3.jpg", "cat/north/4.jpg", "dog/5.jpg", "dog/north/6.jpg")
+    found, (remark,) = group_images(catalogue(*paths), "parent:1", ignored=False)
+    assert groups(found) == ["", "", "cat", "north", "", "north"]
+    assert remark == "3 of 6 images have no group, such as cat/1.jpg; each is a group of its own"
+    images = tuple(replace(image, label="dog") if image.path == "cat/2.jpg" else image for image in found.images)
+    bare = replace(found, images=tuple(replace(image, group="") for image in images))
+    assert groups(group_images(bare, "parent:1", ignored=False)[0])[1] == ""
