@@ -24,6 +24,7 @@ from kth_lightning.data.audit import (
 from kth_lightning.data.catalogue import Catalogue, ImageRecord, read_catalogue, write_catalogue
 from kth_lightning.data.class_names import check_names
 from kth_lightning.data.corrections import Corrections, correct
+from kth_lightning.data.file_remarks import file_remarks
 from kth_lightning.data.images import DEFAULT_OPTIONS, NO_HEIC_READER, ReadOptions, reads_heic
 from kth_lightning.data.reading import check_classes, read_images
 from kth_lightning.data.sources.source import Listing, Source, checked_listing
@@ -31,7 +32,7 @@ from kth_lightning.data.summary import summarise_images, values_sentence
 from kth_lightning.errors import InputError
 from kth_lightning.io.output_folder import make_cache_folder
 
-_FORMAT = "4"  # raise it when the same files would give other tables
+_FORMAT = "5"  # raise it when the same files would give other tables
 _TABLES = ("catalogue.csv", "audit.csv", "summary.txt")
 _SEAL = "tables.sha256"
 
@@ -88,6 +89,7 @@ def prepare(
         make_cache_folder(cache_dir)
         listing = checked_listing(source, cache_dir)
         check_names((candidate.label for candidate in listing.candidates), "the images")
+        check_names((candidate.group for candidate in listing.candidates), "the images", "groups")
         folder = cache_dir.resolve() / "catalogues" / _key(listing, options)
         folder.parent.mkdir(parents=True, exist_ok=True)
         _keep_tables(folder, partial(read_images, listing, options, for_training))
@@ -102,7 +104,8 @@ def prepare(
             catalogue = replace(catalogue, images=corrected.images)
         catalogue = replace(catalogue, own_range=for_training)
         summary = (folder / "summary.txt").read_text(encoding="utf-8")
-        left_out = count_left_out(read_audit(folder / "audit.csv"), [image.label for image in catalogue.images])
+        audit = read_audit(folder / "audit.csv")
+        left_out = count_left_out(audit, [image.label for image in catalogue.images])
     except OSError as error:
         raise InputError(
             f"cannot use {error.filename or cache_dir} ({error.strerror or error}); free space on the disk, "
@@ -110,7 +113,9 @@ def prepare(
         ) from None
     remarks = [*listing.remarks, *values_sentence(catalogue)]
     remarks += [corrected.sentence] if corrected else []
-    lines = [*summary.splitlines(), *remarks]
+    found = list(file_remarks(catalogue.images, audit))
+    lines = [*summary.splitlines(), *remarks, *(remark for remark in found if remark.startswith("warning: "))]
+    remarks += found
     if lost := left_out_sentence(left_out):
         remarks.append(f"{lost}; see {folder / 'audit.csv'}")
         lines += [lost] if lost.startswith("warning: ") else []  # the rest of it stands in the summary
