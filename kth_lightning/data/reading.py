@@ -181,7 +181,7 @@ def _matching_mask(candidate: Candidate, reading: _Reading, root: Path) -> tuple
         with Image.open(candidate.mask) as mask:
             size = mask.size
     except Exception as error:  # as in `decode`
-        return "", f"{MASK_UNREADABLE}: {' '.join(str(error).split())}"
+        return "", f"{MASK_UNREADABLE}: {getattr(error, 'strerror', None) or ' '.join(str(error).split())}"
     if size != reading.size:
         return "", f"{MASK_OF_OTHER_SIZE}: {size[0]}x{size[1]}, the image has {reading.size[0]}x{reading.size[1]}"
     return _relative(candidate.mask, root), ""

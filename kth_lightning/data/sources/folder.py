@@ -1,13 +1,13 @@
 """Any folder of class folders, with or without train, valid and test folders above them."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
 from kth_lightning.data.class_names import check_names, composed
-from kth_lightning.data.sources.folder_names import means_masks
 from kth_lightning.data.sources.layout import Layout, find_layout, find_test_layout
+from kth_lightning.data.sources.mask_folders import masks_remarks, with_masks, without_masks
 from kth_lightning.data.sources.source import Candidate, Listing, Source
 from kth_lightning.errors import InputError
 from kth_lightning.io.find_images import described
@@ -79,10 +79,11 @@ def _add_classes(listing: Listing, layout: Layout, flag: str) -> None:
         parents.setdefault(class_folder.path.parent, set()).add(class_folder.name)
     for names in parents.values():
         check_names(names, flag)
+    before = len(listing.candidates)
     own = {class_folder.path for class_folder in layout.classes}
     masks = {folder for folder in layout.masks if not own.intersection(folder.parents)}
     for path, name, subset in layout.classes:
-        files, inside = _without_masks(path, list(walk(path, closed, written)))
+        files, inside = without_masks(path, list(walk(path, closed, written)))
         if not any(map(is_image_name, files)) and not any(map(is_image, files)):
             raise InputError(f"{flag}: {path} is an empty class, {_instead(files, inside)}; add images or remove it")
         masks |= inside
@@ -91,19 +92,9 @@ def _add_classes(listing: Listing, layout: Layout, flag: str) -> None:
         files_here = (entry for entry in folder.iterdir() if is_own_name(entry.name) and not entry.is_dir())
         listing.problems.extend((file, "outside the class folders") for file in sorted(filter(is_image, files_here)))
     listing.problems.extend((Path(error.filename), f"unreadable folder: {error.strerror}") for error in closed)
-    listing.remarks.extend([*layout.remarks, *_masks_remarks(masks, layout)])
+    listing.candidates[before:], masked = with_masks(listing.candidates[before:], masks)
+    listing.remarks.extend([*layout.remarks, *masks_remarks(masks, layout, masked)])
     listing.remarks.extend(f"{folder} was written by kth_lightning and passed over" for folder in written)
-
-
-def _without_masks(class_folder: Path, files: Sequence[Path]) -> tuple[Sequence[Path], set[Path]]:
-    """Part the files of a class from the images in folders of masks, and name those folders."""
-    masks: dict[Path, Path] = {}
-    for folder in {file.parent for file in files}:
-        parts = folder.relative_to(class_folder).parts
-        if (at := next((at for at, part in enumerate(parts) if means_masks(part)), None)) is not None:
-            masks[folder] = class_folder.joinpath(*parts[: at + 1])
-    passed_over = {file for file in files if file.parent in masks and is_image(file)} if masks else set()
-    return [file for file in files if file not in passed_over], {masks[file.parent] for file in passed_over}
 
 
 def _instead(files: Sequence[Path], masks: Collection[Path]) -> str:
@@ -112,23 +103,6 @@ def _instead(files: Sequence[Path], masks: Collection[Path]) -> str:
     has = [f"images in {min(masks).name}, which is taken for masks"] if masks else []
     has += [described(others)] if others else []
     return f"without any image{', but ' if has else ''}{' and '.join(has)}"
-
-
-def _masks_remarks(masks: Collection[Path], layout: Layout) -> Iterator[str]:
-    """Say which folders were taken for masks, and how they would be classes."""
-    holding = sorted(folder for folder in masks if any(map(is_image, walk(folder))))
-    for folder in sorted({*masks}.difference(holding)):
-        yield f"{folder.relative_to(layout.root)} has no images and was passed over"
-    if not holding:
-        return
-    beside = any(folder.parent == class_folder.path.parent for folder in holding for class_folder in layout.classes)
-    level = len(holding[0].relative_to(layout.root).parts)
-    way = f"; give --data.class_level {level} if it is a class" if beside and level in (1, 2) else ""
-    if len(holding) == 1:
-        yield f"{holding[0].relative_to(layout.root)} was taken for masks and passed over{way}"
-    else:
-        names = ", ".join(sorted({folder.name for folder in holding}))
-        yield f"{len(holding)} folders called {names} were taken for masks and passed over{way}"
 
 
 def _check_classes(listing: Listing, known: set[str]) -> None:

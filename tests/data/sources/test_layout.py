@@ -167,6 +167,20 @@ def test_a_test_root_may_have_a_folder_around_its_classes(tree: Callable[..., Pa
     assert counted(listing) == CLASSES | {"test cat": 1, "test dog": 1}
 
 
+def test_masks_that_have_the_place_of_an_image_are_its_masks(tree: Callable[..., Path]) -> None:
+    root = tree("*/images/a.jpg", "*/masks/a.png", "owl/b.jpg", "owl/x/c.jpg", "owl/gt/x/c.png", "masks/owl/b.png")
+    listing = listed(root)
+    assert {one.file.relative_to(root).as_posix(): one.mask for one in listing.candidates} == {
+        "cat/images/a.jpg": root / "cat/masks/a.png",
+        "dog/images/a.jpg": root / "dog/masks/a.png",
+        "owl/b.jpg": root / "masks/owl/b.png",
+        "owl/x/c.jpg": root / "owl/gt/x/c.png",
+    }
+    assert "4 folders called gt, masks were taken for masks and passed over; 4 images have their mask there" in (
+        "; ".join(listing.remarks)
+    )
+
+
 def test_a_class_whose_name_means_masks_is_tested_on_too(tree: Callable[..., Path]) -> None:
     root = tree("own/mask/a.jpg", "own/bare/a.jpg", "web/mask/a.jpg", "web/bare/a.jpg", "web/labels/a.jpg")
     listing = FolderSource(root / "own", root / "web", class_level=1).list(root.parent / "cache")
