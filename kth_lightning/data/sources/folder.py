@@ -85,7 +85,8 @@ def _add_classes(listing: Listing, layout: Layout, flag: str) -> None:
     for path, name, subset in layout.classes:
         files, inside = without_masks(path, list(walk(path, closed, written)))
         if not any(map(is_image_name, files)) and not any(map(is_image, files)):
-            raise InputError(f"{flag}: {path} is an empty class, {_instead(files, inside)}; add images or remove it")
+            instead = _instead(files, inside)
+            raise InputError(f"{flag}: {path} is an empty class, without any image{instead}; add images or remove it")
         masks |= inside
         listing.candidates.extend(Candidate(file, composed(name), subset=subset) for file in files)
     for folder in layout.loose:
@@ -98,11 +99,11 @@ def _add_classes(listing: Listing, layout: Layout, flag: str) -> None:
 
 
 def _instead(files: Sequence[Path], masks: Collection[Path]) -> str:
-    """Say that a class has no image, and what it has instead."""
+    """Say what a class without an image has; empty where it has nothing."""
     others = Counter(file.suffix.lower() for file in files)
     has = [f"images in {min(masks).name}, which is taken for masks"] if masks else []
     has += [described(others)] if others else []
-    return f"without any image{', but ' if has else ''}{' and '.join(has)}"
+    return f"{', but ' if has else ''}{' and '.join(has)}"
 
 
 def _check_classes(listing: Listing, known: set[str]) -> None:
