@@ -309,14 +309,31 @@ def test_predict_refuses_boxes_of_one_folder_for_images_of_two_with_the_same_nam
     assert [row["box"] for row in rows_of(tmp_path / "labels.csv")] == [LEFT]
 
 
-def test_explain_says_when_masks_look_inverted(
-    folder: Path, run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture(scope="module")
+def inverted(folder: Path) -> Path:
+    """Write the table once more, with masks in which the objects are 0."""
+    (folder / "inverted").mkdir()
     for file in (folder / "masks").iterdir():
-        (tmp_path / "masks").mkdir(exist_ok=True)
-        Image.fromarray(255 - np.asarray(Image.open(file))).save(tmp_path / "masks" / file.name)
-    table = (folder / "table.csv").read_text().replace("masks/", f"{tmp_path}/masks/")
-    (folder / "inverted.csv").write_text(table)
+        Image.fromarray(255 - np.asarray(Image.open(file))).save(folder / "inverted" / file.name)
+    (folder / "inverted.csv").write_text((folder / "table.csv").read_text().replace("masks/", "inverted/"))
+    return folder / "inverted.csv"
+
+
+SAID = "the masks' objects cover 91.7 % of the images on the average"
+
+
+def test_explain_says_when_masks_look_inverted(
+    run: RunFolder, inverted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     command = ["explain", "--test_set", "true", "--ckpt_path", str(run.best_checkpoint), "--accelerator", "cpu"]
-    main([*command, "--data.table", str(folder / "inverted.csv"), "--output", str(tmp_path / "maps")])
-    assert "the masks' objects cover 91.7 % of the images on the average" in capsys.readouterr().out
+    main([*command, "--data.table", str(inverted), "--output", str(tmp_path / "maps")])
+    assert SAID in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_test_says_when_masks_look_inverted(
+    run: RunFolder, inverted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["test", "--ckpt_path", str(run.best_checkpoint), "--trainer.accelerator", "cpu"]
+    main([*command, "--data.table", str(inverted), "--run_dir", str(tmp_path / "test")])
+    assert SAID in capsys.readouterr().err
