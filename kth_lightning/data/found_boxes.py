@@ -40,6 +40,26 @@ class FoundBoxes:
     boxes: dict[str, list[Box] | None] = field(default_factory=dict)
     others: Counter[str] = field(default_factory=Counter)
 
+    def require_some(self, setting: str) -> None:
+        """Refuse a file that no box can be trained on: of a card without animals, predictions may well come.
+
+        Args:
+            setting: From which confidence on detections count, for the sentence.
+
+        Raises:
+            InputError: It has no box.
+        """
+        if any(self.boxes.values()):
+            return
+        unread = sum(boxes is None for boxes in self.boxes.values())
+        reasons = [f"{count} {name} passed over" for name, count in self.others.most_common()]
+        reasons += [f"the detector could not read {unread} images"] if unread else []
+        why = f" ({', '.join(reasons)})" if reasons else ""
+        raise InputError(
+            f"{self.name}: has no box of an animal in {len(self.boxes)} images, at {setting}{why}; lower that, or leave "
+            "the boxes out to take whole images"
+        )
+
     def below(self, folders: Iterable[Path]) -> "ImageBoxes":
         """Look all paths up from one folder, out of some and the file's own.
 
@@ -131,9 +151,9 @@ def read_boxes(file: Path, min_confidence: float, name: str) -> FoundBoxes:
         name: Of the flag that the file was given with.
 
     Raises:
-        InputError: The file is neither, or has no box that counts.
+        InputError: The file is neither.
     """
-    flag, name = name.replace("boxes", "min_box_confidence"), f"{name} {file}"
+    name = f"{name} {file}"
     found = FoundBoxes(name, file.expanduser().absolute().parent)
     try:
         with file.expanduser().open("rb") as stream:
@@ -149,19 +169,7 @@ def read_boxes(file: Path, min_confidence: float, name: str) -> FoundBoxes:
         raise InputError(f"{name}: is neither JSON nor a table ({error}); {_FORM}") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{name}: {' '.join(str(error).split())[:200]}; {_FORM}") from None
-    if not any(found.boxes.values()):
-        raise InputError(
-            f"{name}: has no box of an animal in {len(found.boxes)} images, at {flag} {min_confidence:g}"
-            f"{_passed_over(found)}; lower that, or leave the boxes out to take whole images"
-        )
     return found
-
-
-def _passed_over(found: FoundBoxes) -> str:
-    unread = sum(boxes is None for boxes in found.boxes.values())
-    reasons = [f"{count} {name} passed over" for name, count in found.others.most_common()]
-    reasons += [f"the detector could not read {unread} images"] if unread else []
-    return f" ({', '.join(reasons)})" if reasons else ""
 
 
 def _read_rows(file: Path, min_confidence: float, found: FoundBoxes) -> None:

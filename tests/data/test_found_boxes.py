@@ -166,6 +166,13 @@ def test_a_file_without_any_box_is_refused(photos: Path, images: list[Any], why:
         assert data(photos, megadetector(photos.parent / "md.json", images)).catalogue
 
 
+def test_a_card_without_animals_is_no_fault_of_its_file(photos: Path) -> None:
+    file = megadetector(photos.parent / "md.json", [{"file": "photos/fox/0.png", "detections": []}])
+    found = read_boxes(file, 0.2, "--boxes").below([photos])
+    assert found.of(photos / "fox/0.png") == []
+    assert "0 boxes of 0 images; 1 have none and are left out" in found.describe("leave_out")
+
+
 def test_a_tables_confidences_are_compared_and_must_be_there_to_be(photos: Path) -> None:
     table, rows = photos.parent / "boxes.csv", "photos/fox/0.png,.1 .1 .4 .8,.3\nphotos/fox/0.png,.5 .1 .4 .8,.01\n"
     table.write_text("path,box,conf\n" + rows + "photos/fox/1.png,,\n")

@@ -35,7 +35,9 @@ class BoxedSource(Source):
             InputError: The source or the file of boxes cannot be used, or they do not belong together.
         """
         listing = self.source.list(cache_dir)
-        found = read_boxes(self.boxes, self.min_confidence, "--data.boxes").below([listing.root])
+        read = read_boxes(self.boxes, self.min_confidence, "--data.boxes")
+        read.require_some(f"--data.min_box_confidence {self.min_confidence:g}")
+        found = read.below([listing.root])
         candidates: list[Candidate] = []
         left: list[Candidate] = []
         for candidate in listing.candidates:
