@@ -56,8 +56,8 @@ class FoundBoxes:
         reasons += [f"the detector could not read {unread} images"] if unread else []
         why = f" ({', '.join(reasons)})" if reasons else ""
         raise InputError(
-            f"{self.name}: has no box of an animal in {len(self.boxes)} images, at {setting}{why}; lower that, or leave "
-            "the boxes out to take whole images"
+            f"{self.name}: has no box of an animal in {len(self.boxes)} images, at {setting}{why}; lower that, or "
+            "leave the boxes out to take whole images"
         )
 
     def below(self, folders: Iterable[Path]) -> "ImageBoxes":

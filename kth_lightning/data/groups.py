@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from kth_lightning.data.catalogue import Catalogue, ImageRecord
-from kth_lightning.data.class_names import composed
+from kth_lightning.data.class_names import check_names, composed
 from kth_lightning.data.date_taken import seconds_between
 from kth_lightning.errors import InputError
 
@@ -56,7 +56,8 @@ def group_images(catalogue: Catalogue, group_by: str | None, ignored: bool) -> t
         The images in their groups, and sentences about those that have none.
 
     Raises:
-        InputError: The images have groups already, none gets one, or each class is a group of its own.
+        InputError: The images have groups already, none gets one, each class is a group of its own, or the names of two
+            groups look alike.
     """
     if group_by is None:
         groups = [image.group for image in catalogue.images]
@@ -72,6 +73,7 @@ def group_images(catalogue: Catalogue, group_by: str | None, ignored: bool) -> t
             way = "has an EXIF date" if group_by.startswith("burst") else "gets a group"
             raise InputError(f"--data.group_by {group_by}: no image {way}, such as {catalogue.images[0].path}; {_WAYS}")
         _check_classes(catalogue, groups, group_by)
+        check_names(groups, f"--data.group_by {group_by}", "groups")
     if ignored:
         return _with_groups(catalogue, [""] * len(groups)), []
     lacking = groups.count("")

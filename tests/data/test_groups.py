@@ -56,6 +56,11 @@ def test_groups_come_from_paths(group_by: str, expected: list[str]) -> None:
     assert bool(remarks) == ("" in expected)
 
 
+def test_groups_of_paths_that_look_alike_are_refused() -> None:
+    with pytest.raises(InputError, match=r"--data.group_by parent:1: the groups 'North' .* and 'north' .* look alike"):
+        group_images(catalogue(*PATHS, "dog/North/e.jpg"), "parent:1", ignored=False)
+
+
 def test_images_without_a_group_are_counted_in_a_sentence() -> None:
     _, (remark,) = group_images(catalogue(*PATHS), "regex:north", ignored=False)
     assert remark == "2 of 4 images have no group, such as cat/south/b.jpg; each is a group of its own"
