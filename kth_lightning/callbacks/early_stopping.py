@@ -9,7 +9,7 @@ class ResumableEarlyStopping(EarlyStopping):
 
     Args:
         monitor: Name of the figure.
-        patience: Epochs without a lower one until training stops.
+        patience: Validations without a lower one until training stops.
     """
 
     def __init__(self, monitor: str, patience: int) -> None:

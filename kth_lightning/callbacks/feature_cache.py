@@ -136,14 +136,20 @@ class FeatureCache(L.Callback):
         def missing(store: Store) -> list[tuple[int, int]]:
             return store.missing(data.split.indices(part), views)
 
+        problem = None
         try:
             if trunk not in self._opened:  # once a run: gigabytes are read and checked
                 self._opened[trunk] = _open(trainer, model, data, trunk)
             store = self._opened[trunk]
-            _fill(trainer, model.device, store, missing(store), compute, _STAGES[part])
-            problem = None
         except OSError as error:
             problem = error
+        if agreed(problem is None, all=True):
+            # What the first lacks, for all: one that opened the store later may have found what others wrote meanwhile.
+            wanted = trainer.strategy.broadcast(missing(store))
+            try:
+                _fill(trainer, model.device, store, wanted, compute, _STAGES[part])
+            except OSError as error:
+                problem = error
         if agreed(problem is None, all=True):
             store.open()
             if agreed(not missing(store), all=True):

@@ -1,14 +1,26 @@
 """The flags that name a checkpoint, for every command that uses one alone."""
 
+from pathlib import Path
+
 from kth_lightning.cli.parser import Parser
 from kth_lightning.errors import InputError
 from kth_lightning.io.class_path import import_part
 from kth_lightning.models import Classifier
 
 
+def expanded(path: str) -> str:
+    """Put the user's folder for a leading ~, which no shell does behind --ckpt_path=."""
+    return str(Path(path).expanduser())
+
+
 def add_checkpoint_flags(parser: Parser) -> None:
     """Add `--ckpt_path` and `--model_class`."""
-    parser.add_argument("--ckpt_path", required=True, help="Checkpoint of a finished run: RUN/checkpoints/best.ckpt.")
+    parser.add_argument(
+        "--ckpt_path",
+        type=expanded,
+        required=True,
+        help="Checkpoint of a finished run: RUN/checkpoints/best.ckpt.",
+    )
     parser.add_argument(
         "--model_class",
         type=str | None,

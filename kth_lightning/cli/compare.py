@@ -27,6 +27,7 @@ from kth_lightning.data.sources.sample import ATTRIBUTION
 from kth_lightning.drawing.attempt import attempt
 from kth_lightning.errors import InputError
 from kth_lightning.io.flat_settings import flat_settings
+from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.io.run_lock import locked
 from kth_lightning.io.suspects_file import TABLE as SUSPECTS
 from kth_lightning.io.terminal import print_rank_zero
@@ -65,6 +66,8 @@ def compare(argv: list[str]) -> None:
     _check_weights(recipes)
     if options.also_random_split:
         _require_groups(options.data)
+    if RunFolder(folder).config.exists():
+        raise InputError(f"--run_dir {folder} holds a run that was trained there; give another folder")
     with locked(folder):
         plans = [make_plan(argv, options, settings, recipes, folder)]
         if options.also_random_split:

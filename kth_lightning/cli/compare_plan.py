@@ -55,7 +55,7 @@ def make_plan(
     planned, data = [], None
     for part, flags in _parts(options, folder):
         typed = [
-            _typed([*argv, *flags], groups) for groups in (("--data.", "--trainer.", "--seed_every"), ("--data.",))
+            _typed([*argv, *flags], groups) for groups in (("--data", "--trainer", "--seed_everything"), ("--data",))
         ]
         for recipe in recipes:
             planned.append((recipe, Planned(RunFolder(part / recipe.name), recipe.file, *typed)))
@@ -66,7 +66,7 @@ def make_plan(
             program = f"kth_lightning {kth_lightning.__version__}"
             RunFolder(folder).write_start({"program": program, "settings": settings_hash(settings, paths=False)})
     steps, early = [], None
-    for recipe, item in sorted(planned, key=lambda pair: pair[0].name != DEFAULT):
+    for recipe, item in sorted(planned, key=lambda pair: pair[0].name != DEFAULT or bool(_head_of(pair[0], recipes))):
         args, needs = ["fit", "--config", str(item.recipe), *item.flags, "--run_dir", str(item.run.path)], None
         args += ["--store_maps_before", str(cut)] if (cut := _shared_cut(recipe, recipes)) else []
         if head := _head_of(recipe, recipes):
@@ -80,14 +80,19 @@ def make_plan(
     return Plan(folder, steps, runs, data, early)
 
 
-def _typed(argv: list[str], prefixes: tuple[str, ...]) -> list[str]:
-    """Keep the flags that begin so, as they were typed: what is not typed is the recipe's."""
+def _typed(argv: list[str], kinds: tuple[str, ...]) -> list[str]:
+    """Keep the flags of these kinds, as they were typed: what is not typed is the recipe's.
+
+    Args:
+        argv: The command line.
+        kinds: Such as "--data", which stands for a file of settings and for flags such as --data.root.
+    """
     groups: list[list[str]] = []
     for word in argv:
         if word.startswith("--") or not groups:
             groups.append([])
         groups[-1].append(word)
-    return [word for group in groups if group[0].startswith(prefixes) for word in group]
+    return [word for group in groups if group[0].partition("=")[0].partition(".")[0] in kinds for word in group]
 
 
 def _parts(options: Namespace, folder: Path) -> list[tuple[Path, list[str]]]:

@@ -2,7 +2,7 @@
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import lightning as L
 import yaml
@@ -27,11 +27,12 @@ from kth_lightning.cli.precision import choose_precision
 from kth_lightning.cli.recipes import with_default_recipe
 from kth_lightning.cli.run_name import settings_hash
 from kth_lightning.cli.same_run import is_finished, make_images, require_images, with_split
-from kth_lightning.cli.settings import check_cores, check_links, check_settings, check_validation
+from kth_lightning.cli.settings import check_cores, check_links, check_parts, check_settings, check_validation
 from kth_lightning.cli.training_flags import TrainingFlags
 from kth_lightning.cli.which_run import choose_folder, read_begun
 from kth_lightning.cli.whole_boxes import see_boxes_whole
 from kth_lightning.data.module import ImageData
+from kth_lightning.data.split import Part
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.seen_images import Origin, seen_images
 from kth_lightning.io.class_path import import_part
@@ -191,7 +192,9 @@ class TrainingCLI(TrainingFlags):
         """Say what is about to be trained on what."""
         trained = sum(item.numel() for item in self.model.parameters() if item.requires_grad)
         total = sum(item.numel() for item in self.model.parameters())
-        check_validation(self.trainer, len(self.datamodule.split.indices("train")), self.datamodule.batch_size)
+        images: dict[Part, int] = {part: len(self.datamodule.split.indices(part)) for part in get_args(Part)}
+        check_validation(self.trainer, images["train"], self.datamodule.batch_size)
+        check_parts(self.trainer, images, self.datamodule.batch_size)
         for sentence in (self.datamodule.describe(), *self.datamodule.prepared.remarks):
             print_rank_zero(sentence)
         print_rank_zero(

@@ -3,12 +3,14 @@
 import inspect
 import math
 import os
+from collections.abc import Mapping
 
 import lightning as L
 from jsonargparse import Namespace
 from lightning.pytorch.accelerators import CPUAccelerator
 
 from kth_lightning.data.module import ImageData
+from kth_lightning.data.split import Part
 from kth_lightning.errors import InputError
 from kth_lightning.models import Classifier
 
@@ -126,6 +128,31 @@ def check_validation(trainer: L.Trainer, images: int, batch_size: int) -> None:
             raise InputError(
                 f"the run ends after {asked} steps and its first validation comes after {steps}: train longer, or "
                 "validate earlier (--trainer.val_check_interval)"
+            )
+
+
+def check_parts(trainer: L.Trainer, images: Mapping[Part, int], batch_size: int) -> None:
+    """Refuse shares of validation or test images that are less than a batch: Lightning would, after the training.
+
+    Args:
+        trainer: As it will train.
+        images: Number of images of each part.
+        batch_size: Images a batch.
+
+    Raises:
+        InputError: There would be none.
+    """
+    limits: tuple[tuple[Part, int | float], ...] = (
+        ("val", trainer.limit_val_batches), ("test", trainer.limit_test_batches)
+    )  # fmt: skip
+    for part, limit in limits:
+        batches = math.ceil(images[part] / batch_size)
+        if batches and isinstance(limit, float) and int(batches * limit) == 0:
+            name = "validation" if part == "val" else part
+            raise InputError(
+                f"--trainer.limit_{part}_batches {limit:g}: the {images[part]} {name} images are {batches} "
+                f"batch{'es' if batches > 1 else ''} of {batch_size}, of which that is less than one; give more, or a "
+                "smaller --data.batch_size"
             )
 
 

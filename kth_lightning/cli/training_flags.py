@@ -94,7 +94,8 @@ class TrainingFlags(LightningCLI):
             "--patience",
             type=int,
             default=10,
-            help="Stop training after this many epochs without a lower --monitor.",
+            help="Stop training after this many validations without a lower --monitor; there is one an epoch, unless "
+            "--trainer.val_check_interval or check_val_every_n_epoch says otherwise.",
         )
         parser.add_argument(
             "--ema_decay",

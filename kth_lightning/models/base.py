@@ -203,6 +203,8 @@ class Classifier(KeepsSettings, LightningModule):
         if self._mixtures:
             share = float(self._mixtures.sample())
             partners = torch.randperm(len(labels), device=features.device)
+            if self.trainer.world_size > 1:  # a process may have rows of padding, which have no label to share
+                partners = real_partners(partners, labels)
             logits = self._logits(torch.lerp(features[partners], features, share))
             # Both losses at once, which is half as many operators.
             losses, others = self._losses(logits.repeat(2, 1), torch.cat([labels, labels[partners]])).chunk(2)
@@ -343,6 +345,17 @@ class Classifier(KeepsSettings, LightningModule):
             InputError: The checkpoint was trained on another trunk, or to tell other classes apart.
         """
         complete(self, checkpoint)
+
+
+def real_partners(partners: Tensor, labels: Tensor) -> Tensor:
+    """Leave images that would be mixed with a row of padding unmixed.
+
+    Args:
+        partners: Row that each row is mixed with, int64 [B].
+        labels: int64 [B], `PADDING` in rows of padding.
+    """
+    own = torch.arange(len(labels), device=labels.device)
+    return torch.where(labels[partners] == PADDING, own, partners)
 
 
 def require_share(flag: str, *values: float) -> None:

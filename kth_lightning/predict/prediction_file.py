@@ -1,6 +1,7 @@
 """The table of predictions: whole under its name, or not there."""
 
 import csv
+import errno
 import glob
 import hashlib
 import json
@@ -9,7 +10,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from kth_lightning.data.box import Crop, FileOrCrop
+from kth_lightning.errors import InputError
 from kth_lightning.io.csv_text import csv_rows, csv_text
 from kth_lightning.predict.doubt import UNKNOWN
 from kth_lightning.predict.parquet_file import write_parquet
@@ -40,7 +44,8 @@ class PredictionFile:
         first_error: The first of those, with its reason.
 
     Raises:
-        OSError: The file cannot be written.
+        InputError: Another command is writing it.
+        OSError: It cannot be written.
     """
 
     def __init__(
@@ -65,6 +70,15 @@ class PredictionFile:
         digest = hashlib.sha256(f"{key} {self._columns}".encode(errors="backslashreplace")).hexdigest()
         self._part = file.with_name(f".{file.name}.{digest[:12]}.part")
         file.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(file.with_name(f".{file.name}.lock"))
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise InputError(
+                f"--output: another command is writing {file}; wait until it has ended, or name another file"
+            ) from None
+        except NotImplementedError as error:  # a file system without locks
+            raise OSError(errno.ENOLCK, str(error), str(file)) from None
         self._stream = self._part.open("a+b")
 
     def resume(self, images: Iterable[FileOrCrop]) -> int:
@@ -107,10 +121,13 @@ class PredictionFile:
     def close(self) -> None:
         """Leave the rows for another command to go on with."""
         self._stream.close()
+        if self._lock.is_locked:
+            Path(self._lock.lock_file).unlink()  # while it is held: who waits for it then sees that it is gone
+            self._lock.release()
 
     def finish(self) -> None:
         """Give the file its name, and remove what commands with other settings left of it."""
-        self.close()
+        self._stream.close()
         if self.file.suffix.lower() == ".parquet":
             table = self._part.with_suffix(".table.part")
             write_parquet(self._part, self._columns, table)

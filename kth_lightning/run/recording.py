@@ -33,7 +33,7 @@ class Recording:
         inputs: What writes down what the run is made from.
         origin: What the run starts from, where it is another run's checkpoint.
         monitor: Name of the validation figure that is lowest in the best epoch.
-        patience: Number of epochs without a lower one after which training stops.
+        patience: Number of validations without a lower one after which training stops.
         logger: As the trainer was given it.
         by_epoch: Whether every epoch ends in its validation.
 

@@ -1,4 +1,6 @@
+import csv
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -6,6 +8,7 @@ import torch
 import yaml
 
 from kth_lightning.cli.main import main
+from kth_lightning.cli.recipes import find_recipes
 from kth_lightning.io.run_folder import RunFolder
 
 pytestmark = pytest.mark.slow
@@ -117,6 +120,43 @@ def test_recipe_files_that_cannot_be_compared_get_one_sentence(
         main(compare(images, tmp_path / "out", "--models", "best", *words))
     assert sentence in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_files_of_settings_reach_every_part(images: Path, tmp_path: Path) -> None:
+    files = {
+        "tiny.yaml": TINY,
+        "data.yaml": f"root: {images}\nval_size: 5\nimage_size: 32\n",
+        "trainer.yaml": "max_epochs: 2\n",
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    flags = ["--data", str(tmp_path / "data.yaml"), f"--trainer={tmp_path / 'trainer.yaml'}", "--data.test_size", "7"]
+    flags += ["--trainer.accelerator", "cpu", "--trainer.devices", "1"]
+    main(["compare", "--models", str(tmp_path / "tiny.yaml"), *flags, "--run_dir", str(tmp_path / "out")])
+    run = RunFolder(tmp_path / "out/tiny")
+    parts = Counter(row["part"] for row in csv.DictReader(run.splits.read_text().splitlines()))
+    assert parts == {"train": 48, "val": 5, "test": 7}
+    assert len(run.read_history()) == 2
+
+
+def test_a_network_that_begins_from_a_head_comes_behind_it_whatever_both_are_called(tmp_path: Path) -> None:
+    head = "model: {class_path: FeatureHead, init_args: {backbone: vgg19}}"
+    tuned = "model: {class_path: FineTuned, init_args: {backbone: vgg19}}"
+    for name, content in (("mine.yaml", head), ("best.yaml", tuned)):
+        (tmp_path / name).write_text(content)
+    words = [str(tmp_path / "best.yaml"), "finetune", str(tmp_path / "mine.yaml")]
+    assert [recipe.name for recipe in find_recipes(words, article=False, small=False)] == ["mine", "finetune", "best"]
+
+
+def test_the_folder_of_a_run_is_no_place_for_a_comparison(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.yaml").write_text("{}")
+    with pytest.raises(SystemExit, match="2"):
+        main(compare(images, tmp_path / "run", "--models", "head"))
+    assert "holds a run that was trained there; give another folder" in capsys.readouterr().err
+    assert [file.name for file in (tmp_path / "run").iterdir()] == ["config.yaml"]
 
 
 def test_seeds_train_from_other_beginnings_on_the_same_split(images: Path, tmp_path: Path) -> None:

@@ -92,6 +92,16 @@ def test_patience_counts_validations(fit: Callable[..., RunFolder]) -> None:
     assert [row["step"] for row in validated(run)] == [2, 4, 6, 8]
 
 
+@pytest.mark.parametrize(("part", "name"), [("val", "validation"), ("test", "test")])
+def test_a_share_of_less_than_a_batch_is_refused_before_any_training(
+    fit: Callable[..., RunFolder], tmp_path: Path, part: str, name: str, capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        fit(f"--trainer.limit_{part}_batches", 0.5)
+    assert f"limit_{part}_batches 0.5: the 6 {name} images are 1 batch of 8" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "history.csv").exists()
+
+
 @pytest.mark.slow
 def test_an_interrupted_run_goes_on_where_validation_counts_over_epochs(
     fit: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from kth_lightning import Predictor
 from kth_lightning.cli.main import main
 from kth_lightning.io.run_folder import RunFolder
+from kth_lightning.predict.prediction_file import PredictionFile
 
 
 def predict(run: RunFolder, output: Path, *argv: object) -> list[str]:
@@ -127,6 +129,29 @@ def test_an_interrupted_command_leaves_no_table_and_goes_on_when_repeated(
     assert "2400 of 2400 images classified;" in capsys.readouterr().out
     main(command)
     assert len(whole.splitlines()) == len(table.read_bytes().splitlines()) == 2400 + (kind == "csv")
+
+
+def test_a_table_that_another_command_is_writing_is_left_to_it(
+    tiny_run: RunFolder, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    output = tmp_path / "out.csv"
+    with closing(PredictionFile(output, "another", top_k=1)):
+        assert "another command is writing" in refusal(capsys, predict(tiny_run, output, images / "class1"))
+        main(predict(tiny_run, tmp_path / "other.csv", images / "class1"))
+    main(predict(tiny_run, output, images / "class1"))
+    assert rows(output) == rows(tmp_path / "other.csv")
+    assert {file.name for file in tmp_path.iterdir()} == {"out.csv", "other.csv"}
+
+
+def test_the_users_folder_may_be_a_tilde(
+    tiny_run: RunFolder, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tiny_run.best_checkpoint.parent))
+    output = tmp_path / "out.csv"
+    main(
+        ["predict", str(images / "class1"), "--ckpt_path=~/best.ckpt", "--output", str(output), "--accelerator", "cpu"]
+    )
+    assert rows(output)
 
 
 @pytest.mark.parametrize("change", ["images", "settings"])

@@ -34,20 +34,29 @@ import os, sys
 _seen = os.open({file!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 def _hook(event, args):
     if event == "os.rename":
-        os.write(_seen, f"{{os.getpid()}}\\t{{os.fsdecode(args[1])}}\\n".encode())
+        os.write(_seen, f"{os.getpid()}\\t{os.fsdecode(args[1])}\\n".encode())
+sys.addaudithook(_hook)
+"""
+
+# The second process comes to the features when the first has written some.
+LATE = """
+import os, sys, time
+def _hook(event, args):
+    if event == "os.mkdir" and "/features/" in os.fsdecode(args[0]) and os.environ.get("LOCAL_RANK") == "1":
+        time.sleep(5)
 sys.addaudithook(_hook)
 """
 
 Trained = tuple[RunFolder, RunFolder]
 
 
-def on_two(args: list[str], witness: Path | None = None) -> str:
+def on_two(args: list[str], witness: Path | None = None, started: str = WITNESS) -> str:
     """Carry a command out as people do, and return what it prints."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     if witness is not None:
         folder = witness.parent / "witness"
         folder.mkdir()
-        (folder / "sitecustomize.py").write_text(WITNESS.format(file=str(witness)))
+        (folder / "sitecustomize.py").write_text(started.replace("{file!r}", repr(str(witness))))
         environment["PYTHONPATH"] = str(folder)
     command = [sys.executable, "-m", "kth_lightning", *args, *TWO]
     result = subprocess.run(
@@ -55,6 +64,7 @@ def on_two(args: list[str], witness: Path | None = None) -> str:
     )
     assert result.returncode == 0, result.stderr
     assert "warning" not in result.stderr.lower(), result.stderr
+    assert "goes on without" not in result.stderr, result.stderr
     return result.stdout
 
 
@@ -171,6 +181,14 @@ def test_stores_are_built_once_by_both_processes_together(heads: Trained, images
     assert {Path(path).relative_to(two).parts[0] for path in written} == {"catalogues", "pixels", "features"}
     assert len({process for process, path in lines if path.endswith(".safetensors")}) == 2
     assert not [path for path in two.rglob("*") if path.suffix == ".part"]
+
+
+def test_a_process_that_opens_the_store_late_leaves_no_row_out(images: Path, tmp_path: Path) -> None:
+    args = ["--model", "FeatureHead", "--model.backbone", "test_resnet", "--model.weights", "none"]
+    args += ["--data.root", str(images), "--data.image_size", "64", "--data.augmentation", "standard"]
+    args += ["--data.views", "12", "--trainer.max_epochs", "1", "--data.cache_dir", str(tmp_path / "cache")]
+    on_two(["fit", *args, "--run_dir", str(tmp_path / "run")], witness=tmp_path / "renamed.tsv", started=LATE)
+    assert RunFolder(tmp_path / "run").read_metrics()["test"]["n"]
 
 
 def test_the_run_folder_is_written_once_by_one_process(trained: Trained) -> None:

@@ -22,6 +22,7 @@ from kth_lightning.data.batch import PADDING, Batch
 from kth_lightning.data.module import ImageData
 from kth_lightning.errors import InputError
 from kth_lightning.models import BenchmarkCNN, Classifier, FeatureHead, FineTuned
+from kth_lightning.models.base import real_partners
 from kth_lightning.models.layers import Dropout, spare_single_values
 from kth_lightning.models.schedule import Cosine
 
@@ -239,6 +240,12 @@ def test_mixup_trains_on_mixtures_of_inputs_towards_the_same_mixtures_of_labels(
     assert loss.item() == pytest.approx(F.cross_entropy(model.tail(mixed), wanted).item(), rel=1e-5)
     model.eval()
     torch.testing.assert_close(model(images), model.tail(inputs))
+
+
+def test_no_image_is_mixed_with_a_row_of_padding() -> None:
+    labels = torch.tensor([2, 0, 1, PADDING, PADDING])
+    partners = real_partners(torch.tensor([3, 2, 4, 0, 1]), labels)
+    assert partners[:3].tolist() == [0, 2, 2]
 
 
 def test_mixup_below_zero_is_refused() -> None:
