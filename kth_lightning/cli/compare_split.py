@@ -85,7 +85,8 @@ def settle_split(folder: Path, planned: Sequence[Planned], retrain: bool) -> Ima
             stale[run] = str(error)
             continue
         positions, difference = compare_images(whole.catalogue, tables[run])
-        difference.regrouped = _regrouped(run, [whole.catalogue.images[position] for position in positions])
+        if difference.only_new:  # other images have other groups of course
+            difference.regrouped = _regrouped(run, [whole.catalogue.images[position] for position in positions])
         if ignore_new:
             difference.new = []
         if difference:
