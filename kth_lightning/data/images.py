@@ -29,6 +29,7 @@ from PIL import (
 
 from kth_lightning.data.box import Box, Crop, FileOrCrop
 from kth_lightning.data.deep_values import WHOLE_16_BITS, DeepValues, ValueRange, grey_values, read_deep
+from kth_lightning.data.heic import NO_READER, heic_reader
 from kth_lightning.data.tiff_faults import fault_of_stream, tiff_fault
 from kth_lightning.io.image_kinds import HEAD, image_kind
 
@@ -205,24 +206,10 @@ def _open(kind: str, stream: IO[bytes]) -> ImageFile.ImageFile:
     return _READERS[kind](stream)
 
 
-NO_HEIC_READER = "HEIC: its reader is not installed; pip install 'kth-lightning[heic]'"
-
-
-def reads_heic() -> bool:
-    """Tell whether the reader of HEIC files is installed."""
-    try:
-        import pillow_heif
-    except ImportError:
-        return False
-    return hasattr(pillow_heif, "HeifImageFile")
-
-
 def _open_heic(stream: IO[bytes]) -> ImageFile.ImageFile:
-    try:
-        from pillow_heif import HeifImageFile
-    except ImportError:
-        raise UnreadableImage(NO_HEIC_READER) from None
-    return HeifImageFile(stream)
+    if (reader := heic_reader()) is None:
+        raise UnreadableImage(NO_READER)
+    return reader(stream)
 
 
 _READERS: dict[str, Callable[[IO[bytes]], ImageFile.ImageFile]] = {

@@ -17,7 +17,7 @@ from kth_lightning.data.augmentation.identity import augmentation_identity
 from kth_lightning.data.augmentation.presets import PresetAugmentation
 from kth_lightning.data.balance import DEFAULT_BETA, Balance, class_factors, read_balance
 from kth_lightning.data.batch import Batch
-from kth_lightning.data.catalogue import Catalogue, MaskBackground
+from kth_lightning.data.catalogue import Catalogue
 from kth_lightning.data.dataset import FeatureDataset, PixelDataset, only
 from kth_lightning.data.found_boxes import MIN_CONFIDENCE, WithoutBox
 from kth_lightning.data.groups import group_images, read_group_by
@@ -28,7 +28,6 @@ from kth_lightning.data.sampler import BalancedOrder, BatchShares, EpochOrder
 from kth_lightning.data.sources.boxed import BoxedSource, OnlyBoxes
 from kth_lightning.data.sources.choose import make_source
 from kth_lightning.data.sources.kth import KthSource
-from kth_lightning.data.sources.sample import SampleSource
 from kth_lightning.data.sources.source import Source
 from kth_lightning.data.split import Part, Size, Split, make_split
 from kth_lightning.data.split_summary import describe_split
@@ -185,8 +184,6 @@ class ImageData(KeepsSettings, LightningDataModule):
         if fold and num_folds is None:
             raise InputError(f"--data.fold {fold} needs --data.num_folds, the number of folds")
         self.source = make_source(source, archive, root, test_root, class_level, table, sample_size, sample_sites)
-        drawn_like_kth = isinstance(self.source, KthSource | SampleSource)
-        self.mask_background: MaskBackground = "highest" if drawn_like_kth else "zero"
         few: tuple[Size, Size] = (180, 100) if isinstance(self.source, KthSource) else (0.15, 0.15)
         if boxes is not None:
             self.source = BoxedSource(self.source, Path(boxes), min_box_confidence, without_box)
@@ -235,9 +232,8 @@ class ImageData(KeepsSettings, LightningDataModule):
         return self.grouped(prepare(self.source, self.cache_dir, self.options, self.corrections))
 
     def grouped(self, prepared: Prepared) -> Prepared:
-        """Put prepared images into groups, as the settings say, and note how their source draws masks."""
+        """Put prepared images into groups, as the settings say."""
         catalogue, remarks = group_images(prepared.catalogue, self.group_by, self.ignore_groups)
-        catalogue = replace(catalogue, mask_background=self.mask_background)
         return replace(prepared, catalogue=catalogue, remarks=[*prepared.remarks, *remarks])
 
     @cached_property

@@ -25,7 +25,8 @@ from kth_lightning.data.catalogue import Catalogue, ImageRecord, read_catalogue,
 from kth_lightning.data.class_names import check_names
 from kth_lightning.data.corrections import Corrections, correct
 from kth_lightning.data.file_remarks import file_remarks
-from kth_lightning.data.images import DEFAULT_OPTIONS, NO_HEIC_READER, ReadOptions, reads_heic
+from kth_lightning.data.heic import NO_READER, heic_reader
+from kth_lightning.data.images import DEFAULT_OPTIONS, ReadOptions
 from kth_lightning.data.reading import check_classes, read_images
 from kth_lightning.data.sources.source import Listing, Source, checked_listing
 from kth_lightning.data.summary import summarise_images, values_sentence
@@ -102,7 +103,7 @@ def prepare(
             folder = folder.with_name(f"{folder.name}-{corrected.digest}")
             _keep_tables(folder, lambda: (corrected.images, findings))
             catalogue = replace(catalogue, images=corrected.images)
-        catalogue = replace(catalogue, own_range=for_training)
+        catalogue = replace(catalogue, own_range=for_training, mask_background=listing.mask_background)
         summary = (folder / "summary.txt").read_text(encoding="utf-8")
         audit = read_audit(folder / "audit.csv")
         left_out = count_left_out(audit, [image.label for image in catalogue.images])
@@ -145,8 +146,8 @@ def _keep_tables(folder: Path, make: Callable[[], tuple[Sequence[ImageRecord], l
 
 def _can_read_more(folder: Path) -> bool:
     """Tell whether images were left out for want of a reader that has been installed since."""
-    lacked = any(finding.reason == NO_HEIC_READER for finding in read_audit(folder / "audit.csv"))
-    return lacked and reads_heic()
+    lacked = any(finding.reason == NO_READER for finding in read_audit(folder / "audit.csv"))
+    return lacked and heic_reader() is not None
 
 
 def _is_whole(folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""A lock on a run folder, so that no two commands write into it at once."""
+"""Locks, so that no two commands write into a run folder or a file at once."""
 
 import errno
 from collections.abc import Iterator
@@ -14,6 +14,27 @@ from kth_lightning.io.walk import MARK
 
 LOCK = ".lock"
 """Name of the file in the folder; it stays there."""
+
+
+def hold(file: Path, busy: str) -> FileLock:
+    """Hold a lock file, without waiting; the system lets go of it when the process ends, however it ends.
+
+    Args:
+        file: Made where it is missing.
+        busy: What to say where another command holds it.
+
+    Raises:
+        InputError: Another command holds it.
+        OSError: The folder cannot be written.
+    """
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(busy) from None
+    except NotImplementedError as error:  # a file system without locks
+        raise OSError(errno.ENOLCK, str(error), str(file)) from None
+    return lock
 
 
 @contextmanager
@@ -35,15 +56,8 @@ def locked(folder: Path) -> Iterator[None]:
         return
     missing = [item for item in (folder, *folder.parents) if not item.exists()]
     make_output_folder(folder, "--run_dir")
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise InputError(
-            f"another command is at work in {folder}; wait until it has ended, or stop it, and repeat this one"
-        ) from None
-    except NotImplementedError as error:  # a file system without locks
-        raise OSError(errno.ENOLCK, str(error), str(folder)) from None
+    busy = f"another command is at work in {folder}; wait until it has ended, or stop it, and repeat this one"
+    lock = hold(folder / LOCK, busy)
     try:
         yield
     finally:

@@ -1,7 +1,6 @@
 """The table of predictions: whole under its name, or not there."""
 
 import csv
-import errno
 import glob
 import hashlib
 import json
@@ -10,11 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from kth_lightning.data.box import Crop, FileOrCrop
-from kth_lightning.errors import InputError
 from kth_lightning.io.csv_text import csv_rows, csv_text
+from kth_lightning.io.run_lock import hold
 from kth_lightning.predict.doubt import UNKNOWN
 from kth_lightning.predict.parquet_file import write_parquet
 from kth_lightning.predict.predictor import Prediction
@@ -70,15 +67,8 @@ class PredictionFile:
         digest = hashlib.sha256(f"{key} {self._columns}".encode(errors="backslashreplace")).hexdigest()
         self._part = file.with_name(f".{file.name}.{digest[:12]}.part")
         file.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(file.with_name(f".{file.name}.lock"))
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise InputError(
-                f"--output: another command is writing {file}; wait until it has ended, or name another file"
-            ) from None
-        except NotImplementedError as error:  # a file system without locks
-            raise OSError(errno.ENOLCK, str(error), str(file)) from None
+        busy = f"--output: another command is writing {file}; wait until it has ended, or name another file"
+        self._lock = hold(file.with_name(f".{file.name}.lock"), busy)
         self._stream = self._part.open("a+b")
 
     def resume(self, images: Iterable[FileOrCrop]) -> int:

@@ -79,7 +79,7 @@ class KthSource(Source):
 
 
 def _list_classes(root: Path) -> Listing:
-    listing = Listing(root, candidates=[], notes=[_NOTE])
+    listing = Listing(root, candidates=[], notes=[_NOTE], mask_background="highest")
     for original in sorted(root.glob("*/original/")):
         label = _SPELLING.get(original.parent.name, original.parent.name)
         masks = {file.stem: file for file in sorted(original.parent.glob("segment/*.png"))}

@@ -70,7 +70,7 @@ class SampleSource(Source):
             for label in sorted(ANIMALS)
             for file in sorted((folder / label / "original").iterdir())
         ]
-        return Listing(folder, candidates, notes=[ATTRIBUTION])
+        return Listing(folder, candidates, notes=[ATTRIBUTION], mask_background="highest")
 
     def _draw_all(self, folder: Path) -> None:
         font = _font_file()

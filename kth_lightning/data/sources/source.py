@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from kth_lightning.data.box import Box
-from kth_lightning.data.catalogue import Subset
+from kth_lightning.data.catalogue import MaskBackground, Subset
 from kth_lightning.errors import InputError
 from kth_lightning.io.class_path import class_path
 from kth_lightning.io.image_name import image_name
@@ -56,6 +56,7 @@ class Listing:
             without an image.
         notes: Sentences for the summary, such as an attribution.
         remarks: Sentences that every command says: how the files were understood, and what was passed over.
+        mask_background: What the masks have where there is no object.
     """
 
     root: Path
@@ -63,6 +64,7 @@ class Listing:
     problems: list[tuple[Path, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    mask_background: MaskBackground = "zero"
 
 
 class Source(ABC):

@@ -52,6 +52,7 @@ def _entries(cache_dir: Path) -> list[str]:
 
 def test_images_masks_and_problems_are_listed(archive: Path, tmp_path: Path) -> None:
     listing = KthSource(str(archive)).list(tmp_path / "cache")
+    assert listing.mask_background == "highest"
     found = [
         (one.file.relative_to(listing.root).as_posix(), one.label, one.mask and one.mask.name)
         for one in listing.candidates
