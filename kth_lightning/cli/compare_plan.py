@@ -57,7 +57,7 @@ def make_plan(
         typed = [
             _typed([*argv, *flags], groups) for groups in (("--data", "--trainer", "--seed_everything"), ("--data",))
         ]
-        for recipe in recipes:
+        for recipe in sorted(recipes, key=lambda recipe: bool(_head_of(recipe, recipes))):  # behind their heads
             planned.append((recipe, Planned(RunFolder(part / recipe.name), recipe.file, *typed)))
     if is_first_process():
         begun = RunFolder(folder).read_start()

@@ -65,7 +65,7 @@ def with_default_recipe(argv: Sequence[str]) -> list[str]:
 
 
 def find_recipes(words: Sequence[str], article: bool, small: bool) -> list[Recipe]:
-    """Read the recipes that are asked for, the article's models first and fine-tuned networks last.
+    """Read the recipes that are asked for, the article's models first, as a table shows them.
 
     Args:
         words: Names, such as "head", and YAML files.
@@ -85,7 +85,7 @@ def find_recipes(words: Sequence[str], article: bool, small: bool) -> list[Recip
             raise InputError(f"--models {word}: a comparison's folder uses the name {file.stem}; rename the file")
     known = list(MODELS)
     order = {name: known.index(name) if name in known else len(known) for name in recipes}
-    return sorted(recipes.values(), key=lambda recipe: (recipe.class_name == "FineTuned", order[recipe.name]))
+    return sorted(recipes.values(), key=lambda recipe: (order[recipe.name], recipe.class_name == "FineTuned"))
 
 
 def _named(word: str, article: bool, small: bool) -> Path:

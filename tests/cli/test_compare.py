@@ -8,7 +8,6 @@ import torch
 import yaml
 
 from kth_lightning.cli.main import main
-from kth_lightning.cli.recipes import find_recipes
 from kth_lightning.io.run_folder import RunFolder
 
 pytestmark = pytest.mark.slow
@@ -139,13 +138,19 @@ def test_files_of_settings_reach_every_part(images: Path, tmp_path: Path) -> Non
     assert len(run.read_history()) == 2
 
 
-def test_a_network_that_begins_from_a_head_comes_behind_it_whatever_both_are_called(tmp_path: Path) -> None:
-    head = "model: {class_path: FeatureHead, init_args: {backbone: vgg19}}"
-    tuned = "model: {class_path: FineTuned, init_args: {backbone: vgg19}}"
-    for name, content in (("mine.yaml", head), ("best.yaml", tuned)):
-        (tmp_path / name).write_text(content)
-    words = [str(tmp_path / "best.yaml"), "finetune", str(tmp_path / "mine.yaml")]
-    assert [recipe.name for recipe in find_recipes(words, article=False, small=False)] == ["mine", "finetune", "best"]
+def test_a_network_that_begins_from_a_head_is_trained_behind_it_whatever_both_are_called(
+    images: Path, tmp_path: Path
+) -> None:
+    names = ("best", "finetune", "mine")
+    for name in names:
+        (tmp_path / f"{name}.yaml").write_text(HEAD if name == "mine" else HEAD.replace("FeatureHead", "FineTuned"))
+    main(compare(images, tmp_path, "--models", *(str(tmp_path / f"{name}.yaml") for name in names)))
+    head = RunFolder(tmp_path / "mine")
+    for name in ("best", "finetune"):
+        tuned = RunFolder(tmp_path / name)
+        assert tuned.config.stat().st_mtime_ns > head.metrics.stat().st_mtime_ns
+        config = yaml.safe_load(tuned.config.read_text())
+        assert config["model"]["init_args"]["init_head_from"] == str(head.best_checkpoint)
 
 
 def test_the_folder_of_a_run_is_no_place_for_a_comparison(
