@@ -8,7 +8,6 @@ from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.distributions import Beta
 from torchmetrics import MeanMetric, Metric, MetricCollection
 
 from kth_lightning.data.batch import PADDING, Batch
@@ -18,6 +17,7 @@ from kth_lightning.io.kept_settings import KeepsSettings
 from kth_lightning.models.layers import Preprocess, spare_single_values
 from kth_lightning.models.loss import check_loss, row_losses
 from kth_lightning.models.metrics import MetricCallable, extra_metrics, figures_of, own_metrics
+from kth_lightning.models.mixup import Mixup
 from kth_lightning.models.optimizer import ArticleRMSprop, make_optimizer
 from kth_lightning.models.saving import complete, describe
 from kth_lightning.models.schedule import make_scheduler
@@ -100,8 +100,6 @@ class Classifier(KeepsSettings, LightningModule):
         require_share("label_smoothing", label_smoothing)
         if not temperature > 0:
             raise InputError(f"--model.temperature {temperature}: give a number above 0")
-        if mixup < 0:
-            raise InputError(f"--model.mixup {mixup}: give 0 for none, or a number above it")
         if loss is not None:
             check_loss(loss, num_classes)
             if label_smoothing:
@@ -124,7 +122,7 @@ class Classifier(KeepsSettings, LightningModule):
         self.loss = loss
         self.label_smoothing = label_smoothing
         self.mixup = mixup
-        self._mixtures = Beta(mixup, mixup, validate_args=False) if mixup else None
+        self._mixup = Mixup(mixup) if mixup else None
         self.register_buffer("class_weights", torch.tensor(class_weights) if class_weights else None, persistent=False)
         self.preprocess = Preprocess(BLOG_PREPROCESSING)
         self.trunk = None
@@ -200,15 +198,11 @@ class Classifier(KeepsSettings, LightningModule):
         """Return the loss of the whole batch, as far as it is this process's."""
         features = batch["features"] if "features" in batch else self.features(batch["images"])
         labels = batch["label"]
-        if self._mixtures:
-            share = float(self._mixtures.sample())
-            partners = torch.randperm(len(labels), device=features.device)
-            if self.trainer.world_size > 1:  # a process may have rows of padding, which have no label to share
-                partners = real_partners(partners, labels)
-            logits = self._logits(torch.lerp(features[partners], features, share))
+        if self._mixup:
+            mixture = self._mixup.draw(labels, padded=self.trainer.world_size > 1)
+            logits = self._logits(mixture.of(features))
             # Both losses at once, which is half as many operators.
-            losses, others = self._losses(logits.repeat(2, 1), torch.cat([labels, labels[partners]])).chunk(2)
-            losses = torch.lerp(others, losses, share)
+            losses = mixture.of_losses(self._losses(logits.repeat(2, 1), torch.cat([labels, labels[mixture.partners]])))
         else:
             logits = self._logits(features)
             losses = self._losses(logits, labels)
@@ -345,17 +339,6 @@ class Classifier(KeepsSettings, LightningModule):
             InputError: The checkpoint was trained on another trunk, or to tell other classes apart.
         """
         complete(self, checkpoint)
-
-
-def real_partners(partners: Tensor, labels: Tensor) -> Tensor:
-    """Leave images that would be mixed with a row of padding unmixed.
-
-    Args:
-        partners: Row that each row is mixed with, int64 [B].
-        labels: int64 [B], `PADDING` in rows of padding.
-    """
-    own = torch.arange(len(labels), device=labels.device)
-    return torch.where(labels[partners] == PADDING, own, partners)
 
 
 def require_share(flag: str, *values: float) -> None:
