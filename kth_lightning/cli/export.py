@@ -1,6 +1,7 @@
 """The command `export`."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
@@ -85,6 +86,7 @@ def export_command(argv: list[str]) -> None:
         temporary.touch()
     except OSError as error:
         raise InputError(f"--output: cannot write {output} ({error.strerror}); give another place") from None
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nothing is left half written
     try:
         print(f"exporting {type(predictor.model).__name__} ...", file=sys.stderr)
         try:
@@ -107,6 +109,7 @@ def export_command(argv: list[str]) -> None:
     finally:
         temporary.unlink(missing_ok=True)
         int8.unlink(missing_ok=True)
+        signal.signal(signal.SIGTERM, before)
     print(
         f"{output} ({output.stat().st_size / 1e6:.1f} MB) takes uint8 RGB images [batch, height, width, 3] and gives "
         f"the probabilities of {len(predictor.class_names)} classes{_novelty_note(output, predictor)}\n"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from kth_lightning.evaluation.statistics import per_class
+from kth_lightning.evaluation.statistics import confusion_matrix
 from kth_lightning.io.predictions_file import Predictions
 from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.io.terminal import is_first_process, printable
@@ -60,14 +60,16 @@ def group_lines(figures: Mapping[str, Any]) -> list[str]:
 
 
 def worst_classes(predictions: Predictions) -> str:
-    """Name the classes with the lowest share of right answers."""
-    figures = per_class(predictions.labels, predictions.probabilities)
-    order = [index for index in np.argsort(figures.recall, kind="stable") if figures.support[index]]
+    """Name the classes with the most wrong answers; of as many, the smaller class first."""
+    matrix = confusion_matrix(
+        predictions.labels, predictions.probabilities.argmax(axis=1), len(predictions.class_names)
+    )
+    right, support = matrix.diagonal(), matrix.sum(axis=1)
+    wrong = support - right
     worst = [
-        f"{predictions.class_names[index]} ({_test_images(round(figures.support[index]))}, "
-        f"{figures.recall[index] * figures.support[index]:.0f} right)"
-        for index in order[:_CLASSES_NAMED]
-        if figures.recall[index] < 1
+        f"{predictions.class_names[index]} ({_test_images(support[index])}, {right[index]} right)"
+        for index in np.lexsort((support, -wrong))[:_CLASSES_NAMED]
+        if wrong[index]
     ]
     return ", ".join(worst) or "none, every test image is classified correctly"
 

@@ -1,6 +1,7 @@
 """The command `predict`."""
 
 import hashlib
+import sys
 from contextlib import closing
 from itertools import islice, tee
 from pathlib import Path
@@ -67,6 +68,8 @@ def predict_command(argv: list[str]) -> None:
         raise InputError(f"--output: cannot write {output} ({error.strerror}); give another place") from None
     with closing(table):
         done = table.resume(images)
+        if done:
+            print(f"{done:,} rows are those of an interrupted command", file=sys.stderr)
         written, read = tee(islice(images, done, None))
         predictions = predictor.stream(read, options.top_k, options.batch_size)
         with Progress(name="predicting", total=total, initial=done) as bar:

@@ -1,6 +1,7 @@
 """The data module of an evaluation: images that a trained classifier is tested on, in the classes that it knows."""
 
 from collections import Counter
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Literal
 
@@ -61,10 +62,10 @@ class EvaluatedImages(ImageData):
         labels = np.array([image.label for image in catalogue.images])
         of_part, is_known = np.array(split.parts) == self.part, np.isin(labels, self.known)
         if not (of_part & is_known).any():
-            found = ", ".join(sorted({*labels[of_part].tolist()})[:_CLASSES_NAMED])
             raise InputError(
-                f"none of the {of_part.sum()} images is of a class that the checkpoint knows: the images show {found}, "
-                f"and it knows {', '.join(self.known[:_CLASSES_NAMED])}; name the classes as in training"
+                f"none of the {of_part.sum()} images is of a class that the checkpoint knows: the images show "
+                f"{_listed(sorted({*labels[of_part].tolist()}))}, and it knows {_listed(self.known)}; name the classes "
+                "as in training"
             )
         self._unknown = np.flatnonzero(of_part & ~is_known)
         parts: list[Part] = [
@@ -115,7 +116,11 @@ class EvaluatedImages(ImageData):
         lack = f"; no image shows {', '.join(names)}" if (names := self.missing_classes) else ""
         unknown = ""
         if classes := self.unknown_classes:
-            named = ", ".join(f"{name} ({number})" for name, number in classes.most_common(_CLASSES_NAMED))
-            more = f" and {len(classes) - _CLASSES_NAMED} more" if len(classes) > _CLASSES_NAMED else ""
-            unknown = f"; {classes.total()} are of classes that the checkpoint does not know: {named}{more}"
+            named = _listed([f"{name} ({number})" for name, number in classes.most_common()])
+            unknown = f"; {classes.total()} are of classes that the checkpoint does not know: {named}"
         return f"{count} images in {len(self.known) - len(names)} of its {len(self.known)} classes{left}{unknown}{lack}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _CLASSES_NAMED} more" if len(names) > _CLASSES_NAMED else ""
+    return f"{', '.join(names[:_CLASSES_NAMED])}{more}"

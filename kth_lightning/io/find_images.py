@@ -1,6 +1,7 @@
 """The images that a command line names: files, folders and globs."""
 
 import glob
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -26,10 +27,11 @@ class FoundImages:
         passed_over: How many files of each suffix ("" for none) are no images; known after a whole pass.
 
     Raises:
-        InputError: There is nothing at a path, or no image in it.
+        InputError: There is nothing at a path, no image in it, or it is part of another one.
     """
 
     def __init__(self, paths: Sequence[str]) -> None:
+        _refuse_parts(paths)
         self.paths = paths
         self.passed_over: Counter[str] = Counter()
         for path in paths:
@@ -56,6 +58,20 @@ def described(others: Counter[str]) -> str:
         named.append(f"{sum(count for _, count in kinds[_KINDS_NAMED:]):,} of {len(kinds) - _KINDS_NAMED} other kinds")
     total = others.total()
     return f"{total:,} other file{'s' if total > 1 else ''} ({', '.join(named)})"
+
+
+def _refuse_parts(paths: Sequence[str]) -> None:
+    """Refuse paths whose images others have too; of globs, those within a folder that is named."""
+    named: dict[str, str] = {}
+    for path in paths:
+        place = os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111  (a shell may name many)
+        if place in named:
+            raise InputError(f"{path} and {named[place]} are the same place; name it once")
+        named[place] = path
+    for place, path in named.items() if len(named) > 1 else ():
+        while place != (place := os.path.dirname(place)):  # noqa: PTH120
+            if place in named:
+                raise InputError(f"{path} lies in {named[place]}, which is named too; name one of them")
 
 
 def _images(path: str, others: Counter[str]) -> Iterator[Path]:

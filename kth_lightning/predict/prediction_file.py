@@ -72,13 +72,19 @@ class PredictionFile:
         self._stream = self._part.open("a+b")
 
     def resume(self, images: Iterable[FileOrCrop]) -> int:
-        """Keep the rows that an earlier command left, as far as they are these images', and return their number."""
+        """Keep the rows that an earlier command left, as far as they are these images', and return their number.
+
+        An image that was changed or put in its place after the last row was written has none.
+        """
+        written = os.fstat(self._stream.fileno()).st_mtime_ns
         header = self._line(dict(zip(self._columns, self._columns, strict=True))) if self._is_csv else b""
         self._stream.seek(0)
         end = len(header) if self._stream.read(len(header)) == header else 0
         for image, line in zip(images, self._stream if end == len(header) else (), strict=False):
             row = self._row(line)
             if {name: row.get(name) or None for name in ("path", "box")} != {"box": None} | self._cells(image):
+                break
+            if _changed(image.file if isinstance(image, Crop) else image) > written:
                 break
             self._count(row)
             end += len(line)
@@ -155,6 +161,15 @@ class PredictionFile:
         if row["error"]:
             self.errors += 1
             self.first_error = self.first_error or f"{row['path']}: {row['error']}"
+
+
+def _changed(file: Path) -> int:
+    """Return when a file was written or moved to where it is, in nanoseconds; 0 where there is none."""
+    try:
+        stat = file.stat()
+    except OSError:
+        return 0
+    return max(stat.st_mtime_ns, stat.st_ctime_ns)
 
 
 def _name(image: Path) -> str:

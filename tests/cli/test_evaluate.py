@@ -237,6 +237,9 @@ def test_what_cannot_be_evaluated_is_refused_in_one_sentence(
     assert "cannot be read (No such file" in refusal(*test, "--config", tmp_path / "no.yaml")
     draw(tmp_path / "others" / "Class0", 0, 3)
     assert "knows class0, class1, class2; name the" in refusal(*test, "--data.root", tmp_path / "others")
+    for name in "abcdefg":
+        draw(tmp_path / "many" / name, 0, 1)
+    assert "the images show a, b, c, d, e and 2 more, and" in refusal(*test, "--data.root", tmp_path / "many")
     draw(tmp_path / "more" / "class0", 0, 3)
     before = evaluation.predictions.read_bytes()
     line = refusal(*test, "--data.root", tmp_path / "more", "--run_dir", evaluation.path)

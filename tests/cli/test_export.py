@@ -1,5 +1,9 @@
 import json
+import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -191,6 +195,21 @@ def test_a_file_that_disagrees_with_pytorch_does_not_stay(
         main(["export", "--ckpt_path", str(broken), "--output", str(tmp_path / "model.pt2")])
     assert "differ from PyTorch's by nan" in capsys.readouterr().err.splitlines()[-1]
     assert [file.name for file in tmp_path.iterdir()] == ["large.ckpt"]
+
+
+@pytest.mark.slow
+def test_a_command_that_is_told_to_end_leaves_nothing_behind(tiny_run: RunFolder, tmp_path: Path) -> None:
+    def end() -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not list(tmp_path.iterdir()):
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=end).start()
+    with pytest.raises(SystemExit, match="130"):
+        main(["export", "--ckpt_path", str(tiny_run.best_checkpoint), "--output", str(tmp_path / "model.pt2")])
+    assert not list(tmp_path.iterdir())
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 @pytest.mark.slow

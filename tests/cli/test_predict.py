@@ -2,6 +2,8 @@ import csv
 import hashlib
 import json
 import os
+import re
+import shutil
 import signal
 import threading
 import time
@@ -109,13 +111,25 @@ def interrupt(command: list[str], folder: Path) -> None:
     assert stopped.value.code == 130
 
 
+def many(images: Path, folder: Path, copies: int) -> Path:
+    """Put copies of a folder of images into another one."""
+    for number in range(copies):
+        shutil.copytree(images, folder / f"{number:03}", copy_function=os.link)
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_an_interrupted_command_leaves_no_table_and_goes_on_when_repeated(
-    tiny_run: RunFolder, images: Path, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture
+    tiny_run: RunFolder,
+    images: Path,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    kind: str,
+    capsys: pytest.CaptureFixture,
 ) -> None:
-    paths = [images] * 40
-    command = predict(tiny_run, tmp_path / f"out.{kind}", *paths, "--batch_size", 4)
+    folder = many(images, tmp_path_factory.mktemp("many"), 40)
+    command = predict(tiny_run, tmp_path / f"out.{kind}", folder, "--batch_size", 4)
     interrupt(command, tmp_path)
     (part,) = tmp_path.iterdir()
     assert part.name.startswith(f".out.{kind}.")
@@ -126,7 +140,9 @@ def test_an_interrupted_command_leaves_no_table_and_goes_on_when_repeated(
     (table,) = tmp_path.iterdir()
     whole = table.read_bytes()
     assert whole.startswith(kept[:-9])
-    assert "2400 of 2400 images classified;" in capsys.readouterr().out
+    printed, errors = capsys.readouterr()
+    assert "2400 of 2400 images classified;" in printed
+    assert re.search(r"^\d+ rows are those of an interrupted command$", errors, re.MULTILINE)
     main(command)
     assert len(whole.splitlines()) == len(table.read_bytes().splitlines()) == 2400 + (kind == "csv")
 
@@ -154,16 +170,19 @@ def test_the_users_folder_may_be_a_tilde(
     assert rows(output)
 
 
-@pytest.mark.parametrize("change", ["images", "settings"])
+@pytest.mark.parametrize("change", ["paths", "content", "settings"])
 def test_rows_of_other_images_or_settings_are_not_gone_on_with(
-    tiny_run: RunFolder, images: Path, tmp_path: Path, change: str
+    tiny_run: RunFolder, images: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, change: str
 ) -> None:
-    first, flags = [images / "class0"] * 100, ["--batch_size", "4"]
-    interrupt(predict(tiny_run, tmp_path / "out.csv", *first, *flags), tmp_path)
-    paths = [images / ("class1" if change == "images" else "class0")]
-    flags = ["--top_k", "3" if change == "images" else "1"]
+    folder = many(images / "class0", tmp_path_factory.mktemp("many"), 100)
+    interrupt(predict(tiny_run, tmp_path / "out.csv", folder, "--batch_size", "4"), tmp_path)
+    if change == "content":
+        file = next((folder / "000").iterdir())
+        file.unlink()
+        shutil.copy2(next((images / "class1").iterdir()), file)  # which leaves its time of writing as it was
+    path = images / "class1" if change == "paths" else folder / "000"
     for name in ("out.csv", "fresh.csv"):
-        main(predict(tiny_run, tmp_path / name, *paths, *flags))
+        main(predict(tiny_run, tmp_path / name, path, "--top_k", "1" if change == "settings" else "3"))
     assert rows(tmp_path / "out.csv") == rows(tmp_path / "fresh.csv")
     assert {file.name for file in tmp_path.iterdir()} == {"fresh.csv", "out.csv"}
 

@@ -47,6 +47,20 @@ def test_a_glob_gives_files_and_what_is_in_folders_once(tree: Path) -> None:
     assert found(tree, "deep/**") == ["deep/d.gif", "deep/er/c.webp"]
 
 
+@pytest.mark.parametrize(
+    ("paths", "sentence"),
+    [
+        (("deep", "b.png", "deep/er/../er"), "deep/er/../er lies in .*deep, which is named too; name one of them"),
+        (("deep/er", "deep"), "deep/er lies in .*deep, which"),
+        (("deep", "deep/**/*.gif"), r"\*\*/\*.gif lies in .*deep, which"),
+        (("b.png", "deep/../b.png"), "deep/../b.png and .*b.png are the same place; name it once"),
+    ],
+)
+def test_images_that_two_paths_name_are_refused(tree: Path, paths: tuple[str, ...], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        found(tree, *paths)
+
+
 def test_a_file_whose_name_looks_like_a_glob_is_that_file(tree: Path) -> None:
     Image.new("RGB", (20, 20)).save(tree / "[ab].png")
     assert found(tree, "[ab].png") == ["[ab].png"]
