@@ -24,7 +24,7 @@ from kth_lightning.cli.longer_run import continue_from, read_shorter
 from kth_lightning.cli.objects import Objects
 from kth_lightning.cli.outcome import print_outcome
 from kth_lightning.cli.precision import choose_precision
-from kth_lightning.cli.recipes import with_default_recipe
+from kth_lightning.cli.recipes import with_recipe
 from kth_lightning.cli.run_name import settings_hash
 from kth_lightning.cli.same_run import is_finished, make_images, require_images, with_split
 from kth_lightning.cli.settings import check_cores, check_links, check_parts, check_settings, check_validation
@@ -222,7 +222,7 @@ def fit_command(args: list[str]) -> None:
     Args:
         args: As on the command line, the command first.
     """
-    args = with_default_recipe(args)
+    args = with_recipe(args)
     if run := train(args):
         print_outcome(run)
 

@@ -10,7 +10,7 @@ from kth_lightning import __version__
 from kth_lightning.cli.curve_flags import CurveFlags
 from kth_lightning.cli.curve_trainings import Training, plan_trainings, train_all
 from kth_lightning.cli.fit import train
-from kth_lightning.cli.recipes import with_default_recipe
+from kth_lightning.cli.recipes import with_recipe
 from kth_lightning.cli.run_name import HARDWARE, PLACES, default_run_dir, is_one_of
 from kth_lightning.cli.same_run import make_images
 from kth_lightning.data.module import ImageData
@@ -33,7 +33,7 @@ def learning_curve_command(argv: list[str]) -> None:
     Raises:
         InputError: A setting, the data or the weights cannot be used, or a training fails.
     """
-    _, *words = with_default_recipe(["learning_curve", *argv])
+    _, *words = with_recipe(["learning_curve", *argv])
     flags = CurveFlags(words)
     config, settings, fit = flags.config, flags.settings(), flags.words_of_fit()
     folder = CurveFolder(Path(config.run_dir) if config.run_dir else default_run_dir("learning_curve", settings))

@@ -50,18 +50,27 @@ class Recipe:
         return backbone, weights, preprocessing
 
 
-def with_default_recipe(argv: Sequence[str]) -> list[str]:
-    """Add the recipe for one's own images to a command line of `fit` that names no model, and say so.
+def with_recipe(argv: Sequence[str]) -> list[str]:
+    """Find the recipes that `--config` names in a command line of `fit`, and say where they are.
+
+    A line that names neither a recipe nor a model gets the recipe for one's own images.
 
     Args:
         argv: The command, then its flags.
     """
-    flags = {word.partition("=")[0] for word in argv}
-    if flags & {"--config", "-c", "-h", "--help"} or any(flag.split(".")[0] == "--model" for flag in flags):
-        return list(argv)
+    words = list(argv)
+    for position, word in enumerate(words):
+        flag, equals, value = word.partition("=")
+        if flag == "--config" and (equals or position + 1 < len(words)):
+            name = value if equals else words[position + 1]
+            if not Path(name).is_file() and (file := _shipped(name)):
+                print_rank_zero(f"recipe: {name} ({file})")
+                words[position : position + 2 - len(equals)] = [f"--config={file}"]
+    if {word.partition("=")[0] for word in words} & {"--config", "-c", "-h", "--help", "--model", "--model.class_path"}:
+        return words
     file = _folder() / f"{DEFAULT}.yaml"
     print_rank_zero(f"recipe: {DEFAULT} ({file}); --config FILE uses another")
-    return [argv[0], "--config", str(file), *argv[1:]]
+    return [words[0], "--config", str(file), *words[1:]]
 
 
 def find_recipes(words: Sequence[str], article: bool, small: bool) -> list[Recipe]:
@@ -90,7 +99,7 @@ def find_recipes(words: Sequence[str], article: bool, small: bool) -> list[Recip
 
 def _named(word: str, article: bool, small: bool) -> Path:
     if Path(word).suffix in (".yaml", ".yml"):
-        return Path(word)
+        return Path(word) if Path(word).is_file() else _shipped(word) or Path(word)
     configs = _folder()
     names = sorted(file.stem for file in configs.glob("*.yaml") if "class_path" in file.read_text(encoding="utf-8"))
     if word not in names:
@@ -101,6 +110,12 @@ def _named(word: str, article: bool, small: bool) -> Path:
     if article and not file.exists():
         raise InputError(f"--models {word}: the article has no such recipe; leave --recipe blog out")
     return file if file.exists() else configs / f"{word}.yaml"
+
+
+def _shipped(name: str) -> Path | None:
+    """Find a recipe that comes with the package, such as "head", "configs/head.yaml" or "blog/head"."""
+    file = _folder() / Path(name.removeprefix("configs/")).with_suffix(".yaml")
+    return file if file.is_relative_to(_folder()) and ".." not in file.parts and file.is_file() else None
 
 
 def _folder() -> Path:
