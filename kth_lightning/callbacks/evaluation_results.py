@@ -14,7 +14,7 @@ from kth_lightning.data.split_table import split_rows
 from kth_lightning.drawing.attempt import attempt
 from kth_lightning.evaluation.clusters import summarise_groups
 from kth_lightning.evaluation.own_test import OwnTest
-from kth_lightning.evaluation.seen_images import SeenImages
+from kth_lightning.evaluation.seen_images import KnownImages, SeenImages, known_images
 from kth_lightning.evaluation.shift import STATISTICS
 from kth_lightning.evaluation.trust import trust_of
 from kth_lightning.io.atomic_file import write_atomically
@@ -78,19 +78,19 @@ class EvaluationResults(L.Callback):
         temperature = self.checkpoint["hyper_parameters"].get("temperature", 1.0)
         figures = write_judgement(trainer, self.folder, index, labels, logits, temperature)
         probabilities = logits.double().softmax(1).numpy()
-        seen = self._seen(index)
+        known = known_images(self.data, index, self.seen, self._tested())
         metrics = {
             "model": type(model).__name__,
             "test": figures,
-            "trust": self._measure_trust(index.numpy(), labels.numpy(), probabilities, ~(seen[0] | seen[1])),
+            "trust": self._measure_trust(index.numpy(), labels.numpy(), probabilities, known.unseen),
             "temperature": temperature,
             **dict.fromkeys(_NOT_TRAINED),
             "leakage": None,
             "evaluation": {
                 "checkpoint": dict(self.start["evaluation"]),
                 "classes": self._tell_classes(trainer, model),
-                "seen": self._tell_seen(index.numpy(), labels.numpy(), probabilities, *seen),
-                "own_test": self._compare(index, labels.numpy(), figures["acc"]),
+                "seen": self._tell_seen(index.numpy(), labels.numpy(), probabilities, known),
+                "own_test": self._compare(index, labels.numpy(), probabilities, known.new),
             },
         } | environment(trainer, self.folder)
         metrics["hashes"]["weights"] = self.checkpoint["weights_sha256"]
@@ -105,45 +105,54 @@ class EvaluationResults(L.Callback):
         with attempt("the report is not written"):
             write_report(self.folder.path)
 
-    def _seen(self, index: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Tell which images the checkpoint was trained on, and which others it was chosen by, as far as it says."""
-        if self.seen is None:
-            return np.zeros(len(index), bool), np.zeros(len(index), bool)
-        trained, chosen = (self.seen.among(self.data, part)[index].numpy() for part in ("train", "val"))
-        return trained, chosen & ~trained
+    def _tested(self) -> torch.Tensor:
+        """Return numbers of the images that the checkpoint's own run tested it on, and of their files where known."""
+        tested = (self.checkpoint.get("images") or {}).get("test", torch.empty(0, dtype=torch.int64))
+        return tested if isinstance(self.own, str) else torch.cat([tested, self.own.files])
 
     def _tell_seen(
-        self, index: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, trained: np.ndarray, chosen: np.ndarray
+        self, index: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, known: KnownImages
     ) -> dict[str, Any] | None:
         """Count the images that the checkpoint was trained on or chosen by, and judge the others alone."""
         if self.seen is None:
             return None
-        new = ~(trained | chosen)
-        groups = self.data.catalogue.groups(index[new].tolist())
-        judged = groups and self.seen.complete and not new.all()
+        unseen = known.unseen
+        groups = self.data.catalogue.groups(index[unseen].tolist())
+        judged = groups and self.seen.complete and not unseen.all()
         return {
-            "trained": int(trained.sum()),
-            "chosen": int(chosen.sum()),
-            "new": summarise_groups(labels[new], probabilities[new], groups) if judged else None,
+            "trained": int(known.trained.sum()),
+            "chosen": int(known.chosen.sum()),
+            "tested": int(known.tested.sum()),
+            "new": summarise_groups(labels[unseen], probabilities[unseen], groups) if judged else None,
         } | ({} if self.seen.complete else {"complete": False})
 
     def _measure_trust(
-        self, index: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, new: np.ndarray
+        self, index: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, unseen: np.ndarray
     ) -> dict[str, Any] | None:
         """Measure the promises on images that did not set them; None where there is none of these."""
-        groups = self.data.catalogue.groups(index[new].tolist())
-        return trust_of(self.checkpoint, labels[new], probabilities[new], groups) if new.any() else None
+        groups = self.data.catalogue.groups(index[unseen].tolist())
+        return trust_of(self.checkpoint, labels[unseen], probabilities[unseen], groups) if unseen.any() else None
 
-    def _compare(self, index: torch.Tensor, labels: np.ndarray, acc: Mapping[str, float]) -> dict[str, Any] | str:
+    def _compare(
+        self, index: torch.Tensor, labels: np.ndarray, probabilities: np.ndarray, new: np.ndarray
+    ) -> dict[str, Any] | str:
+        """Compare the new images with the run's own test; say why not where that cannot be."""
         if isinstance(self.own, str):
             return self.own
         if torch.equal(self.data.keys[index].sort()[0], self.checkpoint["images"]["test"].sort()[0]):
             return f"these are the test images of {self.own.run.path} itself"
+        if not new.any():
+            return (
+                "there is nothing to compare with the run's own test: every image here was trained on, chose the epoch "
+                "or is in that test"
+            )
+        positions = index[torch.from_numpy(new)].tolist()
         table = self.folder.read_image_statistics()
-        images = [self.data.catalogue.images[item].name for item in index.tolist()]
+        images = [self.data.catalogue.images[item].name for item in positions]
         names = [name for name in STATISTICS if name in self.own.statistics]
         now = {name: np.array([table[image][name] for image in images]) for name in names}
-        return self.own.compare(labels, acc, now, self.data.catalogue.groups(index.tolist()))
+        right = probabilities[new].argmax(axis=1) == labels[new]
+        return self.own.compare(labels[new], right, now, self.data.catalogue.groups(positions))
 
     @torch.inference_mode()
     def _tell_classes(self, trainer: L.Trainer, model: Classifier) -> dict[str, Any]:
@@ -153,7 +162,7 @@ class EvaluationResults(L.Callback):
             for start in range(0, len(data.unknown), _BATCH):
                 part = torch.from_numpy(data.unknown[start : start + _BATCH])
                 logits = model(data.images(part, torch.zeros_like(part), model.device))
-                values, places = logits.double().softmax(1).max(1)
+                values, places = logits.cpu().double().softmax(1).max(1)
                 for position, value, place in zip(part.tolist(), values.tolist(), places.tolist(), strict=True):
                     image = data.catalogue.images[position]
                     rows.append((image.path, image.label, data.class_names[place], value, image.box_text))

@@ -4,6 +4,7 @@ from kth_lightning.cli.outcome import group_lines, recall_lines, worst_classes
 from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.io.terminal import is_first_process, printable
 from kth_lightning.report.evaluation_view import accuracy_text, evaluation_sentences
+from kth_lightning.report.seen_part import seen_clause
 
 
 def print_evaluation(folder: RunFolder) -> None:
@@ -15,7 +16,9 @@ def print_evaluation(folder: RunFolder) -> None:
     if not is_first_process():
         return
     metrics = folder.read_metrics()
+    clause = seen_clause(metrics)
     lines = [
+        *([f"images: {metrics['test']['n']}; {clause}"] if clause else []),
         *recall_lines(folder, metrics["test"]),
         f"accuracy: {accuracy_text(metrics['test'])}",
         *group_lines(metrics["test"]),

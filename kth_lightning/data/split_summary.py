@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 
 from kth_lightning.data.catalogue import Catalogue
 from kth_lightning.data.split import Part, Split
+from kth_lightning.data.summary import class_sizes
 
 _PURPOSES: dict[Part, str] = {"train": "training", "val": "validation", "test": "test"}
 _UNEVEN = 0.1  # of a class's images
@@ -12,7 +13,6 @@ _UNEVEN = 0.1  # of a class's images
 def describe_split(catalogue: Catalogue, split: Split) -> str:
     """Say in one line how the images are split and how uneven the classes are."""
     counts, classes = split.counts(catalogue), catalogue.class_names
-    train = counts["train"].most_common()
     unused = f", {counts['unused'].total()} left out (they duplicate others)" if counts["unused"] else ""
     lack = ""
     for part in ("val", "test"):
@@ -34,11 +34,19 @@ def describe_split(catalogue: Catalogue, split: Split) -> str:
             f"; as groups stay whole, {len({item[0] for item in uneven})} of {len(classes)} classes are uneven, "
             f"{label} the most: {count} {_PURPOSES[part]} images, where {even:.1f} would be even"
         )
+    if _is_one_group(catalogue.groups(split.indices("test"))):
+        lack += (
+            "; 1 test group: its accuracy has no interval for further groups; give more groups, or test all of them "
+            "with compare --folds"
+        )
     return (
         f"{counts['train'].total()} training, {counts['val'].total()} validation and {counts['test'].total()} test "
-        f"images in {len(classes)} classes{unused}; training images per class: "
-        f"{train[-1][1]} ({train[-1][0]}) to {train[0][1]} ({train[0][0]}){lack}"
+        f"images in {len(classes)} classes{unused}; training images per class: {class_sizes(counts['train'])}{lack}"
     )
+
+
+def _is_one_group(groups: list[str]) -> bool:
+    return len({*groups}) == 1 and bool(groups[0])
 
 
 def parted_groups(catalogue: Catalogue, split: Split) -> list[str]:

@@ -49,11 +49,20 @@ def summarise_images(images: Sequence[ImageRecord], left_out: Sequence[Finding])
         lines.append(
             f"groups of the source: {len(sizes)} of {min(sizes)} to {max(sizes)} images, each in one part of the split"
         )
-    (largest, most), (smallest, fewest) = counts.most_common()[0], counts.most_common()[-1]
-    lines.append(f"images per class: {fewest} ({smallest}) to {most} ({largest})")
+    lines.append(f"images per class: {class_sizes(counts)}")
     if len(counts) <= _MAX_CLASSES_SHOWN:
         lines.append("  " + ", ".join(f"{label} {counts[label]}" for label in sorted(counts)))
     return "\n".join([*lines, ""])
+
+
+def class_sizes(counts: Counter[str]) -> str:
+    """Say how many images classes have, from the fewest to the most.
+
+    Args:
+        counts: The number of each class's images, of one class at least.
+    """
+    (largest, most), (smallest, fewest) = counts.most_common()[0], counts.most_common()[-1]
+    return f"{most} in each" if most == fewest else f"{fewest} ({smallest}) to {most} ({largest})"
 
 
 def values_sentence(catalogue: Catalogue) -> Iterator[str]:

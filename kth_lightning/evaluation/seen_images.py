@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -58,8 +60,53 @@ class SeenImages:
 
         Files are compared byte for byte: the same photograph in another size or format is not known again.
         """
-        known = self.keys[part]
-        return torch.isin(data.keys, known) | torch.isin(_of_files(data.catalogue.images), known)
+        return known_again(data, self.keys[part])
+
+
+def known_again(data: ImageData, known: Tensor) -> Tensor:
+    """Tell which images of the catalogue, or the files that they are boxes of, are among such numbers: bool [N]."""
+    return torch.isin(data.keys, known) | torch.isin(_of_files(data.catalogue.images), known)
+
+
+@dataclass(frozen=True)
+class KnownImages:
+    """Tell of evaluated images what they were to a checkpoint, each in one way at most; all bool [N].
+
+    Attributes:
+        trained: It was trained on them.
+        chosen: Its epoch was chosen by them.
+        tested: They are in the test of its own run.
+    """
+
+    trained: npt.NDArray[np.bool_]
+    chosen: npt.NDArray[np.bool_]
+    tested: npt.NDArray[np.bool_]
+
+    @property
+    def unseen(self) -> npt.NDArray[np.bool_]:
+        """Tell which it was neither trained on nor chosen by."""
+        return ~(self.trained | self.chosen)
+
+    @property
+    def new(self) -> npt.NDArray[np.bool_]:
+        """Tell which of the unseen ones are not in its run's own test either."""
+        return self.unseen & ~self.tested
+
+
+def known_images(data: ImageData, index: Tensor, seen: SeenImages | None, tested: Tensor) -> KnownImages:
+    """Tell what evaluated images were to a checkpoint.
+
+    Args:
+        data: The images.
+        index: Of the N evaluated ones in its catalogue, int64 [N].
+        seen: What the checkpoint has seen; None where it does not say.
+        tested: Numbers of the images, or their files, that its own run tested it on, int64 [M].
+    """
+    if seen is None:
+        return KnownImages(*(np.zeros(len(index), bool) for _ in range(3)))
+    trained, chosen = (seen.among(data, part)[index].numpy() for part in ("train", "val"))
+    others = ~(trained | chosen)
+    return KnownImages(trained, chosen & ~trained, known_again(data, tested)[index].numpy() & others)
 
 
 def seen_images(checkpoint: dict[str, Any]) -> SeenImages | None:
@@ -137,16 +184,24 @@ def leakage_warnings(checkpoint: dict[str, Any], data: ImageData, part: Part, wh
                 ("whole images", "boxes", "leave out") if boxes else ("boxes", "whole images", "give")
             )
             sentences.append(f"the checkpoint was trained on {trained_on}, and these are {these}; {way} --data.boxes")
-    trained = int(seen.among(data, "train")[index].sum())
-    if trained:
+    trained, chosen = (seen.among(data, part)[index] for part in ("train", "val"))
+    if count := int(trained.sum()):
+        others = len(index) - int((trained | chosen).sum())
+        judged = f"the report begins with the {others} others" if others else "no other image is left"
         sentences.append(
-            f"{trained} of the {len(index)} {name} images are among those that this checkpoint was TRAINED on: "
+            f"{count} of the {len(index)} {name} images are among those that this checkpoint was TRAINED on: "
             "its figures say nothing about new images; "
-            + ("the report judges the others alone" if whole else "give --data.splits with the splits.csv of its run")
+            + (
+                "give --data.splits with the splits.csv of its run"
+                if not whole
+                else judged
+                if seen.complete
+                else "whether the others are new to it is not known"
+            )
         )
-    chosen = int(seen.among(data, "val")[index].sum()) if part == "test" else 0
-    if chosen:
-        sentences.append(f"{chosen} of the {len(index)} test images are those by which this checkpoint was chosen")
+    by = int(chosen.sum()) if part == "test" else 0
+    if by:
+        sentences.append(f"{by} of the {len(index)} test images are those by which this checkpoint was chosen")
     if whole:
         return sentences
     now, then = torch.cat(list(image_keys(data).values())), torch.cat(list(checkpoint["images"].values()))

@@ -134,9 +134,17 @@ def covered(
 
 
 def verdict(hits: int, total: int, groups: Tally | None, promised: float) -> str:
-    """Say where a promised coverage lies: "kept" within the interval of what was measured, "exceeded", or "missed"."""
+    """Say where a promised coverage lies.
+
+    Returns:
+        "kept" within the interval of what was measured, "exceeded", or "missed"; "open" where that cannot be told: of
+        a single group (without groups, a single image), or where half the promise lies within the interval too.
+    """
     measured = share(hits, total, groups)
     low, high = measured["low"], measured["high"]
     assert low is not None
     assert high is not None
+    trials = total if groups is None else sum(times for *_, times in groups)
+    if trials < 2 or low <= promised / 2 <= promised <= high:
+        return "open"
     return "exceeded" if promised < low else "missed" if promised > high else "kept"

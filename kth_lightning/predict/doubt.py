@@ -69,10 +69,13 @@ class Doubt:
             scores = validation_scores(checkpoint, temperature, "--coverage")
             self.limits = _limits(scores, coverage)
             alone = prediction_sets.classes_alone(scores.labels, len(class_names), coverage)
+            each = (
+                f"; for {alone} of the {len(class_names)} classes, which {'has' if alone == 1 else 'have'} enough of "
+                "them, also of the class's images alone"
+            )
             self.notes.append(
                 f"sets should hold the true class of {100 * coverage:g} % of all images, from {len(scores.labels)} "
-                f"validation images, on average over draws of these; for {alone} of the {len(class_names)} classes, "
-                "which have enough of them, also of the class's images alone"
+                f"validation images, on average over draws of these{each if alone else ''}"
             )
 
     def withheld(self, probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:

@@ -27,6 +27,7 @@ from kth_lightning.report.random_split import random_split, random_split_sentenc
 from kth_lightning.report.recipe_view import environment_rows, settings_rows
 from kth_lightning.report.run_figures import draw_run
 from kth_lightning.report.same_images import cautions, same_test_images
+from kth_lightning.report.seen_part import table_entries
 from kth_lightning.report.table import (
     HEADER,
     LOCALISATION_HEADER,
@@ -73,10 +74,11 @@ def write_report(folder: Path) -> Path:
     if same_test_images(entries):  # a chart says nothing of its caution
         trained = [point for model, entry in zip(models, entries, strict=True) for point in _trained(model, entry)]
     header = _accuracy_first(HEADER)[:kept]
-    rows = [_accuracy_first(row)[:kept] for row in table_rows(entries, all_intervals=True)]
+    shown = table_entries(entries[0], models[0].metrics[0]) if single else entries
+    rows = [_accuracy_first(row)[:kept] for row in table_rows(shown, all_intervals=True)]
     if counted.is_uneven:
         header.insert(1, "macro recall (95 % CI)")
-        for row, cell in zip(rows, recall_cells(entries), strict=True):
+        for row, cell in zip(rows, recall_cells(shown), strict=True):
             row.insert(1, cell)
     page = _templates().get_template("report.html").render(
         name=folder.resolve().name,

@@ -13,8 +13,9 @@ from kth_lightning.evaluation.statistics import Estimate
 from kth_lightning.evaluation.trust import verdict
 from kth_lightning.report.charts import BLUE, ORANGE, plain
 from kth_lightning.report.model_runs import ModelRuns
+from kth_lightning.report.seen_part import seen_note
 
-_VERDICTS = {"kept": "as promised", "exceeded": "more", "missed": "less"}
+_VERDICTS = {"kept": "as promised", "exceeded": "more", "missed": "less", "open": "cannot be told"}
 
 
 def curve_of(model: ModelRuns) -> RiskCoverage:
@@ -31,7 +32,8 @@ def risk_coverage_figure(model: ModelRuns) -> Figure:
     axes.step(curve.coverage, curve.risk, where="post", color=BLUE, linewidth=1.6, label="wrong of those given")
     wrong = 1 - model.right.mean()
     axes.axhline(wrong, color="0.45", linestyle="--", linewidth=1, label="wrong of all")
-    marked = [row for row in _decided(model) if 0 < row["kept"] < row["n"]]
+    # The wishes are measured on unseen images, which an evaluation's curve may not be of alone.
+    marked = [row for row in _decided(model) if 0 < row["kept"] < row["n"] and row["n"] == len(model.right)]
     for number, row in enumerate(marked):
         x, y = row["kept"] / row["n"], 1 - row["right"] / row["kept"]
         axes.plot(x, y, "D", color=ORANGE, markersize=5, clip_on=False, zorder=3)
@@ -52,12 +54,15 @@ def risk_coverage_figure(model: ModelRuns) -> Figure:
 
 def trust_view(model: ModelRuns) -> dict[str, Any]:
     """Gather what the page says of a model whose probabilities are numbers."""
+    sets = [_set_row(row, _bare(model)) for row in _sets(model)]
     return {
         "alt": "Chart of the share of mistakes against the share of images whose prediction is given.",
         "area": _share(curve_of(model).area, model.repeated, 2),
         "lead": _lead(model),
         "decided": [_decided_row(row, _bare(model)) for row in _decided(model)],
-        "sets": [_set_row(row, _bare(model)) for row in _sets(model)],
+        "sets": sets,
+        "open": any(_VERDICTS["open"] in row for row in sets),
+        "of": _images(model),
         "validation": sorted({trust["validation_images"] for trust in _measured(model)}),
     }
 
@@ -115,13 +120,28 @@ def _lead(model: ModelRuns) -> str | None:
     decided, right = _shares(row)
     if row["kept"] == row["n"]:
         return (
-            f"Asked for {100 * row['wanted']:g} % accuracy, it decides all test images; "
+            f"Asked for {100 * row['wanted']:g} % accuracy, it decides all {_kind(model)}images; "
             f"{_share(right, _bare(model))} of them are right."
         )
     return (
-        f"Asked for {100 * row['wanted']:g} % accuracy, it decides {_share(decided, _bare(model))} of the test "
-        f"images and leaves the others to you; of those that it decides, {_share(right, _bare(model))} are right."
+        f"Asked for {100 * row['wanted']:g} % accuracy, it decides {_share(decided, _bare(model))} of the "
+        f"{_kind(model)}images and leaves the others to you; of those that it decides, {_share(right, _bare(model))} "
+        "are right."
     )
+
+
+def _kind(model: ModelRuns) -> str:
+    return "unseen " if seen_note(model.metrics[0]) else "test "
+
+
+def _images(model: ModelRuns) -> str:
+    """Say of which images the tables are, and how many these are."""
+    number = sum(trust["sets"][0]["n"] for trust in _measured(model))
+    if model.repeated:
+        return f"{number} tests of {len(set(model.names))} test images"
+    if number == 1:
+        return f"one {_kind(model)}image"
+    return f"the {number} {_kind(model)}images"
 
 
 def _shares(row: dict[str, Any]) -> tuple[Estimate, Estimate]:

@@ -8,6 +8,7 @@ from kth_lightning.report.imbalance import Counted
 from kth_lightning.report.model_runs import ModelRuns
 from kth_lightning.report.registry import MODELS, name_of
 from kth_lightning.report.same_images import same_test_images
+from kth_lightning.report.seen_part import seen_heading, seen_lead, unseen_figures
 
 
 def titles_of(models: Sequence[ModelRuns]) -> list[str]:
@@ -29,7 +30,7 @@ def score(model: ModelRuns, entry: Mapping[str, Any], uneven: bool = False) -> s
         spread = f" ± {100 * entry['recall']['sd']:.1f}" if model.repeated else ""
         return f"an average of {100 * entry['recall']['value']:.1f}{spread} % of each class's test images"
     if not model.repeated:
-        return f"{model.right.sum()} of {len(model.right)} test images"
+        return f"{model.right.sum()} of {len(model.right)} test image{'' if len(model.right) == 1 else 's'}"
     return f"{100 * entry['acc']['value']:.1f} ± {100 * entry['acc']['sd']:.1f} % of the test images"
 
 
@@ -43,7 +44,7 @@ def heading(
     names = capital(_listed([titles[position] for position in best]))
     result = score(models[best[0]], entries[best[0]], uneven)
     if len(models) == 1:
-        return f"{names} classifies {result} correctly"
+        return seen_heading(names, models[0].metrics[0], uneven) or f"{names} classifies {result} correctly"
     if len(best) == 1:
         return f"{names} does best and classifies {result} correctly"
     return f"{names} do {'equally well' if len(best) == len(models) else 'best'}: each classifies {result} correctly"
@@ -70,26 +71,25 @@ def lead(
     uneven = counted.is_uneven
     best, *others = _best(entries, uneven)
     name = titles[best] if others else "it"
-    sentences = []
-    leading = entries[best]["recall" if uneven else "acc"]
+    warned = seen_lead(models[0].metrics[0]) if len(models) == 1 else []
+    unseen = unseen_figures(entries[best], models[0].metrics[0]) if warned else None
+    entry, images = (unseen, "unseen images") if unseen else (entries[best], "test images")
+    sentences = list(warned)
     if models[best].repeated:
-        sentences.append(f"That is the mean of {len(models[best].metrics)} runs and their standard deviation.")
+        sentences.append(
+            f"That is the figure of all predictions of {len(models[best].metrics)} runs together, and the standard "
+            "deviation over the runs."
+        )
     if uneven:
         sentences.append(f"This macro recall counts every class alike, since the classes are uneven: {counted}.")
-    if leading["low"] is not None:
-        figure = "macro recall" if uneven else "accuracy"
-        subject = f"the {figure} of {name}" if others else f"its {figure}"
-        bounds = f"{100 * leading['low']:.1f} to {100 * leading['high']:.1f} %"
-        like = "images like these"
-        if groups := entries[best].get("groups"):
-            like = f"images of further groups like these {groups['n']}"
-        sentences.append(f"The 95 % interval of {subject} on {like} is {bounds}.")
+    if unseen or not warned:
+        sentences += _interval(entry, name if others else "", images, uneven)
     if uneven:
-        acc = entries[best]["acc"]
+        acc = entry["acc"]
         interval = "" if acc["low"] is None else f" (95 % interval {100 * acc['low']:.1f} to {100 * acc['high']:.1f} %)"
-        sentences.append(f"In all it classifies {100 * acc['value']:.1f} % of the test images correctly{interval}.")
+        sentences.append(f"In all it classifies {100 * acc['value']:.1f} % of the {images} correctly{interval}.")
     mine = [item for item in differences if best in item.indices]
-    # One that is right more often in all is not always so in the runs' mean, which names the best.
+    # One that is right more often in all is not always so in its figure, which names the best.
     ahead = [item for item in mine if item.indices[item.better] == best]
     for verdict, claim in (
         ("better", "has a significantly higher accuracy than" if uneven else "is significantly better than"),
@@ -104,6 +104,19 @@ def lead(
         which = "The article's model of this kind" if len(articles) == 1 else "The article's best"
         sentences.append(f"{which} classified {100 * top:.0f} % of {articles[0]['n']} images correctly.")
     return " ".join(sentences)
+
+
+def _interval(entry: Mapping[str, Any], name: str, images: str, uneven: bool) -> list[str]:
+    """Say what to expect of further images, as far as the tested ones tell."""
+    leading, groups = entry["recall" if uneven else "acc"], entry.get("groups")
+    if groups and groups["n"] == 1:
+        return [f"The {images} are of one group, which does not tell what to expect of further groups."]
+    if leading["low"] is None:
+        return []
+    figure = "macro recall" if uneven else "accuracy"
+    subject = f"the {figure} of {name}" if name else f"its {figure}"
+    like = f"images of further groups like these {groups['n']}" if groups else "images like these"
+    return [f"The 95 % interval of {subject} on {like} is {100 * leading['low']:.1f} to {100 * leading['high']:.1f} %."]
 
 
 def _best(entries: Sequence[Mapping[str, Any]], uneven: bool) -> list[int]:
