@@ -53,7 +53,7 @@ def group_images(catalogue: Catalogue, group_by: str | None, ignored: bool) -> t
         ignored: Take all groups away.
 
     Returns:
-        The images in their groups, and sentences about those that have none.
+        The images in their groups, and sentences about the groups and about images that have none.
 
     Raises:
         InputError: The images have groups already, none gets one, each class is a group of its own, or the names of two
@@ -78,6 +78,11 @@ def group_images(catalogue: Catalogue, group_by: str | None, ignored: bool) -> t
         return _with_groups(catalogue, [""] * len(groups)), []
     lacking = groups.count("")
     remarks = []
+    if group_by is not None:
+        sizes = Counter(filter(None, groups)).values()
+        span = f"{min(sizes)} to {max(sizes)}" if min(sizes) < max(sizes) else f"{max(sizes)}"
+        made = f"{len(sizes)} group{'s' if len(sizes) > 1 else ''} of {span} image{'s' if max(sizes) > 1 else ''}"
+        remarks.append(f"--data.group_by {group_by} makes {made}")
     boxes = Counter(image.path for image in catalogue.images if image.box)
     if lacking == len(groups) and (several := sum(number > 1 for number in boxes.values())):
         remarks.append(

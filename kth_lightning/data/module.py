@@ -234,7 +234,12 @@ class ImageData(KeepsSettings, LightningDataModule):
     def grouped(self, prepared: Prepared) -> Prepared:
         """Put prepared images into groups, as the settings say."""
         catalogue, remarks = group_images(prepared.catalogue, self.group_by, self.ignore_groups)
-        return replace(prepared, catalogue=catalogue, remarks=[*prepared.remarks, *remarks])
+        return replace(
+            prepared,
+            catalogue=catalogue,
+            remarks=[*prepared.remarks, *remarks],
+            summary="\n".join([prepared.summary, *remarks]),
+        )
 
     @cached_property
     def _divided(self) -> tuple[Catalogue, Split]:
@@ -366,6 +371,8 @@ class ImageData(KeepsSettings, LightningDataModule):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move a batch, whose entries need no search for tensors as Lightning's own does."""
+        if device.type == "mps" and "draws" in batch:  # which has no float64
+            batch["draws"] = batch["draws"].float()
         return {
             name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
             for name, value in batch.items()

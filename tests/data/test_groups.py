@@ -53,7 +53,21 @@ PATHS = ("cat/north/a.jpg", "cat/south/b.jpg", "dog/north/c.jpg", "dog/south/d.j
 def test_groups_come_from_paths(group_by: str, expected: list[str]) -> None:
     found, remarks = group_images(catalogue(*PATHS), group_by, ignored=False)
     assert groups(found) == expected
-    assert bool(remarks) == ("" in expected)
+    assert len(remarks) == 1 + ("" in expected)
+
+
+@pytest.mark.parametrize(
+    ("group_by", "said"),
+    [
+        ("regex:north|south", "makes 2 groups of 2 images"),
+        (r"regex:(a|b|c|d)\.", "makes 4 groups of 1 image"),
+        ("regex:(?:cat|dog)/(north/)?", "makes 1 group of 2 images"),
+        ("regex:cat/north|[sn]o", "makes 3 groups of 1 to 2 images"),
+    ],
+)
+def test_what_groups_were_made_is_said_before_any_work(group_by: str, said: str) -> None:
+    _, remarks = group_images(catalogue(*PATHS), group_by, ignored=False)
+    assert remarks[0] == f"--data.group_by {group_by} {said}"
 
 
 def test_groups_of_paths_that_look_alike_are_refused() -> None:
@@ -62,7 +76,7 @@ def test_groups_of_paths_that_look_alike_are_refused() -> None:
 
 
 def test_images_without_a_group_are_counted_in_a_sentence() -> None:
-    _, (remark,) = group_images(catalogue(*PATHS), "regex:north", ignored=False)
+    _, (_, remark) = group_images(catalogue(*PATHS), "regex:north", ignored=False)
     assert remark == "2 of 4 images have no group, such as cat/south/b.jpg; each is a group of its own"
 
 
@@ -73,7 +87,7 @@ def test_a_burst_is_what_follows_within_seconds_in_a_folder() -> None:
     for number, (path, second) in enumerate(times.items()):
         taken = "" if second is None else parse_taken(f"2024:02:29 23:{50 + second // 60}:{second % 60:02d}"[:19])
         images.append(ImageRecord(**_with(record(path, taken), number)))
-    found, (remark,) = group_images(Catalogue(Path("/"), tuple(images)), "burst:60", ignored=False)
+    found, (_, remark) = group_images(Catalogue(Path("/"), tuple(images)), "burst:60", ignored=False)
     one, two, three, four, five, none = groups(found)
     assert one == two == three != five
     assert four not in (three, "")
@@ -152,6 +166,7 @@ def test_broken_dates_are_rows_of_the_audit_and_lose_no_image(sites: Path) -> No
     assert [Path(row["path"]).name for row in dates] == ["00.jpg"]
     assert data.prepared.left_out["left_out"] == 0
     assert any("2 of 72 images have no group" in remark for remark in data.prepared.remarks)
+    assert "--data.group_by burst:20 makes " in data.prepared.summary  # which `prepare` prints
 
 
 def test_ignored_groups_are_parted_as_a_random_split_does(sites: Path) -> None:
@@ -209,7 +224,7 @@ def test_a_burst_that_lies_in_several_class_folders_is_one_group() -> None:
 
 def test_images_directly_in_their_class_folder_have_no_group_beside_others_in_folders_of_sites() -> None:
     paths = ("cat/1.jpg", "cat/2.jpg", "cat/cat/3.jpg", "cat/north/4.jpg", "dog/5.jpg", "dog/north/6.jpg")
-    found, (remark,) = group_images(catalogue(*paths), "parent:1", ignored=False)
+    found, (_, remark) = group_images(catalogue(*paths), "parent:1", ignored=False)
     assert groups(found) == ["", "", "cat", "north", "", "north"]
     assert remark == "3 of 6 images have no group, such as cat/1.jpg; each is a group of its own"
     images = tuple(replace(image, label="dog") if image.path == "cat/2.jpg" else image for image in found.images)
