@@ -126,6 +126,11 @@ def _run(args: list[str] | None) -> None:
                 "another process of this run has ended or cannot be reached; see what it says, then start the same "
                 "command again everywhere: it goes on from the last checkpoint"
             )
+        if "ddp_find_unused_parameters_true" in str(error):
+            _stop(
+                "--model: a training step did not use all parameters of the network, which several processes need; "
+                "remove what its tail does not use, or give --trainer.strategy ddp_find_unused_parameters_true"
+            )
         if not _is_of_memory(error):
             raise
         _stop(
@@ -174,8 +179,9 @@ def _is_of_peers(error: MemoryError | RuntimeError) -> bool:
 
 
 def _is_of_memory(error: MemoryError | RuntimeError) -> bool:
-    # A GPU's, a CPU's allocator in torch
-    return isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error)
+    # A GPU's, its matrix library's, a CPU's allocator in torch
+    words = ("out of memory", "STATUS_ALLOC_FAILED", "can't allocate memory")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
 
 
 def _stop(sentence: str, status: int = 2) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
-from torch.optim import LBFGS, SGD, Optimizer, RMSprop, SparseAdam
+from torch.optim import LBFGS, SGD, Adagrad, Optimizer, RMSprop, SparseAdam
 from torch.optim.optimizer import ParamsT
 
 from kth_lightning.errors import InputError
@@ -61,10 +61,11 @@ def make_optimizer(optimizer: OptimizerCallable, groups: list[dict[str, Any]]) -
     for group, given in zip(made.param_groups, groups, strict=True):
         group["lr"] *= given.get("lr_scale", 1.0)
         if "fused" in group and group["fused"] is None and group["foreach"] is None and not group["differentiable"]:
-            group["fused"] = _can_be_fused(group["params"])
+            group["fused"] = _can_be_fused(made, group["params"])
     return made
 
 
-def _can_be_fused(parameters: list[Tensor]) -> bool:
+def _can_be_fused(optimizer: Optimizer, parameters: list[Tensor]) -> bool:
     """Tell whether torch's fused step takes all parameters: one pass over each instead of a dozen operators."""
-    return all(item.is_floating_point() and item.device.type in ("cpu", "cuda") for item in parameters)
+    devices = ("cpu",) if isinstance(optimizer, Adagrad) else ("cpu", "cuda")
+    return all(item.is_floating_point() and item.device.type in devices for item in parameters)

@@ -10,6 +10,7 @@ import lightning as L
 import torch
 
 from kth_lightning.callbacks.checkpoints import has_checkpoint, is_complete
+from kth_lightning.callbacks.ends_on_request import EndsOnRequest
 from kth_lightning.callbacks.harmless_logger import without_metrics
 from kth_lightning.callbacks.test_predictions import TestPredictions
 from kth_lightning.data.module import ImageData
@@ -86,12 +87,14 @@ def try_out(trainer: L.Trainer, model: Classifier, data: ImageData) -> None:
 
 @contextmanager
 def supervised(trainer: L.Trainer, profiled: bool) -> Iterator[None]:
-    """Carry out a trainer's work; where it fails, leave no process behind that waits for this one.
+    """Carry out a trainer's work; where it fails or is ended, leave no process behind that waits for this one.
 
     Args:
         trainer: Which works inside the block.
         profiled: Whether to print its profile behind it.
     """
+    if trainer.world_size > 1:
+        trainer.callbacks = [EndsOnRequest(), *trainer.callbacks]  # type: ignore[attr-defined]
     try:
         yield
     except BaseException as error:

@@ -10,6 +10,8 @@ from kth_lightning.stores.store import Store
 _SHARE = 0.5
 """Of an accelerator's free memory, what rows may take; the rest is for the training step."""
 
+_ROWS_AT_ONCE = 512
+
 
 class ResidentRows:
     """All rows that a part of the split needs, copied to a device once: a batch of them is gathered there.
@@ -29,7 +31,11 @@ class ResidentRows:
         self.shape = store.shape
         self.device = device
         self._places = torch.cat([store.places(index, torch.full_like(index, view)) for view in views]).unique()
-        self._rows = store.at(self._places).to(device)
+        parts = self._places.split(_ROWS_AT_ONCE)  # the host need not hold what the device does
+        first = store.at(parts[0]).to(device)
+        self._rows = first.new_empty((len(self._places), *store.shape))
+        for part, rows in zip(parts, self._rows.split(_ROWS_AT_ONCE), strict=True):
+            rows.copy_(first if part is parts[0] else store.at(part))
 
     def places(self, index: Tensor, view: Tensor | None = None) -> Tensor:
         """Return what `at` takes for images int64 [B] in views int64 [B], the clean one where they are left out."""

@@ -167,6 +167,11 @@ def _table(files: list[Tensor]) -> Tensor | None:
 
 
 def _read(file: Path) -> dict[str, Tensor] | None:
+    """Read a file, and delete one that is damaged; None then, and where another command has deleted it.
+
+    Raises:
+        OSError: It cannot be opened now, as on a disk of the network that is away.
+    """
     try:
         with safe_open(file, "pt") as opened:
             metadata = opened.metadata() or {}
@@ -174,7 +179,11 @@ def _read(file: Path) -> dict[str, Tensor] | None:
         untouched = file.stat().st_mtime_ns == int(metadata.get("written", -1)) * 10**9
         if metadata.get("version") == _VERSION and (untouched or metadata.get("crc32") == _checksum(tensors)):
             return tensors
-    except (SafetensorError, OSError, KeyError, ValueError):
+    except FileNotFoundError:
+        return None
+    except RuntimeError as error:  # of torch, which opens the file a second time
+        raise OSError(f"cannot open {file}: {error}") from None
+    except (SafetensorError, KeyError, ValueError):
         pass
     warnings.warn(f"{file} of a store is damaged; its rows are computed again", stacklevel=2)
     file.unlink(missing_ok=True)

@@ -1,6 +1,8 @@
 import os
+import resource
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,26 @@ def test_a_damaged_file_is_dropped_with_one_warning_and_only_its_rows_are_missin
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         store.open()
+
+
+def test_files_that_cannot_be_opened_now_are_not_taken_for_damaged(tmp_path: Path) -> None:
+    filled(tmp_path, {0: 0})
+    files = sorted(tmp_path.iterdir())
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened = [os.open(os.devnull, os.O_RDONLY)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (opened[0] + 20, limits[1]))
+    try:
+        with suppress(OSError):
+            while True:
+                opened.append(os.open(os.devnull, os.O_RDONLY))
+        os.close(opened.pop())
+        with pytest.raises(OSError, match=r"cannot open .*Too many open files"):
+            Store(tmp_path, KEYS, {0: 0})
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert sorted(tmp_path.iterdir()) == files
 
 
 def test_a_file_that_nothing_has_touched_is_not_summed_up_to_be_opened(tmp_path: Path) -> None:
