@@ -18,7 +18,7 @@ def print_evaluation(folder: RunFolder) -> None:
     metrics = folder.read_metrics()
     clause = seen_clause(metrics)
     lines = [
-        *([f"images: {metrics['test']['n']}; {clause}"] if clause else []),
+        *([f"images: {metrics['test']['n']}, {clause}"] if clause else []),
         *recall_lines(folder, metrics["test"]),
         f"accuracy: {accuracy_text(metrics['test'])}",
         *group_lines(metrics["test"]),

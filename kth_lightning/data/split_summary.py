@@ -26,18 +26,19 @@ def describe_split(catalogue: Catalogue, split: Split) -> str:
             f"; {prescribed['train'] + prescribed['test']} of {prescribed.total()} images that are prescribed for "
             "validation are trained or tested on, as folds and --data.splits share all images out alike"
         )
+    if _is_one_group(catalogue.groups(split.indices("test"))):
+        lack += (
+            "; 1 test group: its accuracy has no interval for further groups; give more groups, or test all of them "
+            "with compare --folds"
+        )
     if parted := parted_groups(catalogue, split):
-        lack += f"; --data.splits divides {len(parted)} groups of the source, such as {parted[0]!r}"
+        number = "1 group" if len(parted) == 1 else f"{len(parted)} groups"
+        lack += f"; --data.splits divides {number} of the source, such as {parted[0]!r}"
     if uneven := uneven_classes(catalogue, split):
         label, part, count, even = uneven[0]
         lack += (
             f"; as groups stay whole, {len({item[0] for item in uneven})} of {len(classes)} classes are uneven, "
             f"{label} the most: {count} {_PURPOSES[part]} images, where {even:.1f} would be even"
-        )
-    if _is_one_group(catalogue.groups(split.indices("test"))):
-        lack += (
-            "; 1 test group: its accuracy has no interval for further groups; give more groups, or test all of them "
-            "with compare --folds"
         )
     return (
         f"{counts['train'].total()} training, {counts['val'].total()} validation and {counts['test'].total()} test "

@@ -46,9 +46,9 @@ def summarise_images(images: Sequence[ImageRecord], left_out: Sequence[Finding])
             "have several; boxes of one file stay in one part of the split"
         )
     if sizes := Counter(image.group for image in images if image.group).values():
-        lines.append(
-            f"groups of the source: {len(sizes)} of {min(sizes)} to {max(sizes)} images, each in one part of the split"
-        )
+        low, high = min(sizes), max(sizes)
+        images_each = f"{low} images" if low == high else f"{low} to {high} images"
+        lines.append(f"groups of the source: {len(sizes)} of {images_each}, each in one part of the split")
     lines.append(f"images per class: {class_sizes(counts)}")
     if len(counts) <= _MAX_CLASSES_SHOWN:
         lines.append("  " + ", ".join(f"{label} {counts[label]}" for label in sorted(counts)))

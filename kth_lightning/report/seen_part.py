@@ -19,13 +19,15 @@ def seen_clause(metrics: Mapping[str, Any]) -> str | None:
     count = seen["trained"] + seen["chosen"]
     number = "all" if count == metrics["test"]["n"] else str(count) if _complete(seen) else f"at least {count}"
     verb = "seen in training" if seen["trained"] else "used to choose the epoch"
-    return f"{number} of them {'was' if count == 1 else 'were'} {verb}"
+    return f"{number} of which {'was' if count == 1 else 'were'} {verb}"
 
 
 def seen_note(metrics: Mapping[str, Any]) -> str | None:
-    """Say of which images figures are that count seen ones too; None where there are none."""
-    clause = seen_clause(metrics)
-    return clause and f"Of all {metrics['test']['n']} images here: {clause}."
+    """Say of which images figures are that count both seen and other ones; None where there are not both."""
+    seen, number = _seen(metrics), metrics["test"]["n"]
+    if seen is None or seen["trained"] + seen["chosen"] == number:
+        return None
+    return f"Of all {number} images here, {seen_clause(metrics)}."
 
 
 def seen_heading(name: str, metrics: Mapping[str, Any], uneven: bool) -> str | None:
@@ -41,7 +43,7 @@ def seen_heading(name: str, metrics: Mapping[str, Any], uneven: bool) -> str | N
         return None
     unseen = metrics["evaluation"]["seen"]["new"]
     if not unseen:
-        return f"{name} classifies {_result(metrics['test'], '', uneven)} correctly; {clause}"
+        return f"{name} classifies {_result(metrics['test'], '', uneven)} correctly, {clause}"
     return f"{name} classifies {_result(unseen, 'unseen ', uneven)} correctly"
 
 
@@ -51,14 +53,16 @@ def seen_lead(metrics: Mapping[str, Any]) -> list[str]:
     if seen is None:
         return []
     unseen, every = seen["new"], metrics["test"]
-    least, of = "" if _complete(seen) else "at least ", f"of the {every['n']} images here"
-    sentences = []
+    least, here = "" if _complete(seen) else "at least ", f"of the {every['n']} images here"
+    chosen = f"its epoch was chosen by {least}{seen['chosen']}" if seen["chosen"] else ""
     if seen["trained"]:
-        sentences.append(
-            f"It was trained on {least}{seen['trained']} {of}: figures with these say nothing about new images."
-        )
-    if seen["chosen"]:
-        sentences.append(f"Its epoch was chosen by {least}{seen['chosen']} {of}, which favours these.")
+        also = f", and {chosen}" if chosen else ""
+        sentences = [
+            f"It was trained on {least}{seen['trained']} {here}{also}: figures that count these say nothing about new "
+            "images."
+        ]
+    else:
+        sentences = [f"I{chosen[1:]} {here}, which favours them."]
     if unseen and seen.get("tested"):
         are = "is" if seen["tested"] == 1 else "are"
         sentences.append(f"{seen['tested']} of the {unseen['n']} unseen ones {are} in its run's own test.")

@@ -115,7 +115,11 @@ def _interval(entry: Mapping[str, Any], name: str, images: str, uneven: bool) ->
         return []
     figure = "macro recall" if uneven else "accuracy"
     subject = f"the {figure} of {name}" if name else f"its {figure}"
-    like = f"images of further groups like these {groups['n']}" if groups else "images like these"
+    like = (
+        f"images of further groups like these {groups['n']}"
+        if groups
+        else f"images like {'the unseen ones' if images == 'unseen images' else 'these'}"
+    )
     return [f"The 95 % interval of {subject} on {like} is {100 * leading['low']:.1f} to {100 * leading['high']:.1f} %."]
 
 

@@ -71,7 +71,7 @@ def test_new_images_need_no_config_and_give_a_folder_like_a_runs(evaluation: Run
     page = evaluation.report.read_text()
     assert "report of the evaluation" in page
     assert "Learning curves" not in page
-    assert f"of {KNOWN} test images correctly" in page
+    assert f"of {KNOWN - SEEN} unseen images correctly" in page
     evaluation.report.unlink()
     main(["report", str(evaluation.path)])
     assert evaluation.report.read_text() == page
@@ -80,9 +80,11 @@ def test_new_images_need_no_config_and_give_a_folder_like_a_runs(evaluation: Run
 def test_it_says_how_it_differs_from_the_runs_own_test(evaluation: RunFolder, tiny_run: RunFolder) -> None:
     own = evaluation.read_metrics()["evaluation"]["own_test"]
     before, now = tiny_run.read_predictions(), evaluation.read_predictions()
-    then, later = ((item.probabilities.argmax(1) == item.labels).mean() for item in (before, now))
-    assert own["difference"]["value"] == pytest.approx(later - then)
-    assert own["difference"] == accuracy_difference(own["acc"], evaluation.read_metrics()["test"]["acc"])
+    new = np.array(["seen-" not in path for path in now.paths])  # the others were trained on
+    then, later = ((item.probabilities.argmax(1) == item.labels) for item in (before, now))
+    assert own["difference"]["value"] == pytest.approx(later[new].mean() - then.mean())
+    assert own["compared"] == {"n": KNOWN - SEEN, "acc": evaluation.read_metrics()["evaluation"]["seen"]["new"]["acc"]}
+    assert own["difference"] == accuracy_difference(own["acc"], own["compared"]["acc"])
     assert own["acc"] == tiny_run.read_metrics()["test"]["acc"]
     shifts = {row["name"]: row for row in own["shifts"]}
     assert set(shifts) == {"class mix", "brightness", "sharpness", "megapixels"}
@@ -169,7 +171,7 @@ def test_validate_is_of_the_validation_images(tiny_run: RunFolder, tmp_path: Pat
     metrics, paths = folder.read_metrics(), folder.read_predictions().paths
     with tiny_run.splits.open() as stream:
         assert sorted(paths) == sorted(row["path"] for row in csv.DictReader(stream) if row["part"] == "val")
-    assert metrics["evaluation"]["seen"] == {"trained": 0, "chosen": len(paths), "new": None}
+    assert metrics["evaluation"]["seen"] == {"trained": 0, "chosen": len(paths), "tested": 0, "new": None}
     expected = tiny_run.read_metrics()["val"]
     assert metrics["test"]["acc"]["value"] == pytest.approx(expected["acc"])
     assert metrics["test"]["loss"]["value"] == pytest.approx(expected["loss"], abs=1e-5)

@@ -86,6 +86,13 @@ def test_sets_hold_the_most_probable_class_and_more_where_it_is_doubtful(
     assert Predictor(doubtful, "cpu")(sorted(images.rglob("*.png"))[0]).set is None
 
 
+def test_a_promise_for_no_class_alone_is_left_out(tiny_run: RunFolder, doubtful: Path) -> None:
+    (few,) = Predictor(tiny_run.best_checkpoint, "cpu", coverage=0.9).doubt.notes
+    assert few.endswith("9 validation images, on average over draws of these")
+    (many,) = Predictor(doubtful, "cpu", coverage=0.9).doubt.notes
+    assert many.endswith("for 2 of the 3 classes, which have enough of them, also of the class's images alone")
+
+
 def test_wishes_that_cannot_be_had_are_refused_with_what_they_need(
     tiny_run: RunFolder, doubtful: Path, images: Path, tmp_path: Path, refusal: Callable[..., str]
 ) -> None:

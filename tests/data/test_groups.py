@@ -189,6 +189,21 @@ def test_what_groups_keep_from_being_even_is_said() -> None:
     assert "groups stay whole" not in describe_split(free, uneven)
 
 
+def test_one_test_group_is_said_to_give_no_interval() -> None:
+    images = [
+        record(f"{'cat' if number % 2 else 'dog'}/{number}.jpg", group=f"place {number // 4}") for number in range(16)
+    ]
+    grouped = Catalogue(Path("/"), tuple(ImageRecord(**_with(image, n)) for n, image in enumerate(images)))
+    one, two = (
+        Split((*["train"] * 8, *["val"] * 4, *["test"] * 4)),
+        Split((*["train"] * 4, *["val"] * 4, *["test"] * 8)),
+    )
+    assert "; 1 test group: its accuracy has no interval for further groups; give more" in describe_split(grouped, one)
+    assert "test group" not in describe_split(grouped, two)
+    free = replace(grouped, images=tuple(replace(image, group="") for image in grouped.images))
+    assert "test group" not in describe_split(free, one)
+
+
 def test_a_group_in_two_parts_and_an_unknown_part_are_refused_in_one_sentence(
     sites: Path, tmp_path: Path, refusal: Callable[..., str]
 ) -> None:

@@ -172,6 +172,12 @@ def test_a_line_describes_split_and_imbalance(uneven: Path, data_of: Callable[..
     )
 
 
+def test_classes_of_equal_size_are_not_told_as_a_range(data_of: Callable[..., ImageData]) -> None:
+    data = data_of()
+    assert data.describe().endswith("; training images per class: 14 in each")
+    assert "images per class: 20 in each\n" in data.prepared.summary
+
+
 def test_a_split_that_was_written_is_used_again(data_of: Callable[..., ImageData], tmp_path: Path) -> None:
     first = data_of(split_seed=5)
     write_split(split_rows(first.catalogue, first.split), tmp_path / "splits.csv")

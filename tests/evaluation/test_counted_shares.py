@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from kth_lightning.evaluation.clusters import clustered_accuracy_interval
-from kth_lightning.evaluation.shares import share, tally
+from kth_lightning.evaluation.shares import Tally, share, tally
 from kth_lightning.evaluation.statistics import accuracy_interval
-from kth_lightning.evaluation.trust import measure_trust
+from kth_lightning.evaluation.trust import measure_trust, verdict
 from kth_lightning.evaluation.validation_scores import ValidationScores
 
 
@@ -42,7 +42,28 @@ def test_one_place_says_nothing_of_the_next_one() -> None:
     validation = ValidationScores(labels, np.exp(logits) / np.exp(logits).sum(1, keepdims=True))
     found = measure_trust(validation, labels, validation.probabilities, ["site"] * 300)
     assert [row["accuracy"]["low"] for row in found["min_accuracy"]] == [0.0] * 4
-    assert {row["verdict"] for row in found["sets"]} == {"kept"}
+    assert {row["verdict"] for row in found["sets"]} == {"open"}
     images = measure_trust(validation, labels, validation.probabilities, [""] * 300)
     assert min(row["accuracy"]["low"] for row in images["min_accuracy"]) > 0.98
     assert {row["verdict"] for row in images["sets"]} == {"exceeded", "kept"}
+
+
+@pytest.mark.parametrize(
+    ("hits", "total", "groups", "expected"),
+    [
+        (1, 1, None, "open"),
+        (0, 1, None, "open"),
+        (3, 3, None, "open"),
+        (8, 9, None, "kept"),
+        (0, 9, None, "missed"),
+        (90, 100, None, "kept"),
+        (100, 100, None, "exceeded"),
+        (35, 40, [[40, 35, 1]], "open"),
+        (30, 40, [[20, 20, 1], [20, 10, 1]], "open"),
+        (360, 400, [[40, 36, 10]], "kept"),
+    ],
+)
+def test_what_so_few_images_or_groups_cannot_contradict_is_no_kept_promise(
+    hits: int, total: int, groups: Tally | None, expected: str
+) -> None:
+    assert verdict(hits, total, groups, 0.9) == expected

@@ -57,7 +57,7 @@ def test_groups_are_whole_in_every_fold_and_the_missing_file_is_in_the_audit(ima
         assert all(len(found) == 1 for found in by_visit.values())
         tested += data.split.indices("test").tolist()
     assert sorted(tested) == list(range(60))
-    assert "groups of the source: 10 of 6 to 6 images, each in one part of the split" in data.prepared.summary
+    assert "groups of the source: 10 of 6 images, each in one part of the split" in data.prepared.summary
     assert f"60 of 61 files usable in 3 classes\n  unreadable: 1 ({images}/class0/gone.png)" in data.prepared.summary
 
 
@@ -80,7 +80,7 @@ def test_a_split_that_was_given_and_parts_groups_is_said(images: Path, tmp_path:
     rows = [f"{images}/class{label}/{number:03}.png,class{label},visit" for label in range(3) for number in range(20)]
     table.write_text("path,label,group\n" + "\n".join(rows))
     data = ImageData(table=str(table), image_size=32, splits=str(tmp_path / "splits.csv"))
-    assert data.describe().endswith("; --data.splits divides 1 groups of the source, such as 'visit'")
+    assert data.describe().endswith("; --data.splits divides 1 group of the source, such as 'visit'")
 
 
 def test_groups_too_few_to_share_out_are_said(

@@ -359,12 +359,29 @@ def test_images_that_seeds_tested_again_judge_no_promise(tmp_path: Path) -> None
     assert "The bars are 95 % intervals" in alone.text
 
 
+def test_one_group_promises_nothing_of_further_ones(tmp_path: Path) -> None:
+    row = {"promised": 0.9, "needs": 9, "n": 8, "hits": 7, "size": 1.2, "single": 0.8, "groups": [[8, 7, 1]]}
+    wish = {"wanted": 0.8, "needs": 14, "threshold": 0.5, "n": 8, "kept": 8, "right": 7, "groups": [[8, 8, 7, 1]]}
+    trust = {"validation_images": 60, "min_accuracy": [wish], "sets": [row]}
+    run = finished_run(tmp_path, 7, images=range(8), trust=trust)
+    metrics = run.read_metrics()
+    metrics["test"] |= {"acc": {"value": 0.875, "low": 0, "high": 1}, "groups": {"n": 1, "figures": []}}
+    run.write_metrics(metrics)
+    page = Page(write_report(run.path))
+    assert page.row("90 %")[1:4] == ["9", "87.5 % (0.0–100.0)", "cannot be told"]
+    assert "The test images are of one group, which does not tell what to expect of further groups." in page.text
+    assert "The 95 % interval of its accuracy" not in page.text
+    assert "“Cannot be told”: one group alone" in page.text
+    assert "those of the 8 test images." in page.text
+
+
 def test_seeds_on_one_split_tell_of_its_images_alone(tmp_path: Path) -> None:
     for seed in range(2):
         for model, correct in (("head", 20 + seed), ("finetune", 26 + 2 * seed)):
             finished_run(tmp_path / f"seed-{seed}" / model, correct)
     page = Page(write_report(tmp_path))
     assert "classifies 90.0 ± 4.7 % of the test images correctly" in page.text
+    assert "the figure of all predictions of 2 runs together, and the standard deviation over the runs." in page.text
     assert page.row("head, finetune") == ["head, finetune", "0", "8", "0.0078"]
     assert "classifies more of these images correctly" in page.text
     assert "One split: this shows how these trained models differ" in page.text
