@@ -2,22 +2,27 @@
 
 from pathlib import Path
 
+from jsonargparse.typing import register_type
+
 from kth_lightning.cli.parser import Parser
 from kth_lightning.errors import InputError
 from kth_lightning.io.class_path import import_part
 from kth_lightning.models import Classifier
 
 
-def expanded(path: str) -> str:
-    """Put the user's folder for a leading ~, which no shell does behind --ckpt_path=."""
-    return str(Path(path).expanduser())
+class FilePath(str):
+    """Path of a file as typed, the user's folder for a leading ~: no shell does that behind --ckpt_path=."""
+
+
+# `--help` shows of a function where it lies in memory, of a registered type its name.
+register_type(FilePath, str, lambda path: FilePath(Path(path).expanduser()))
 
 
 def add_checkpoint_flags(parser: Parser) -> None:
     """Add `--ckpt_path` and `--model_class`."""
     parser.add_argument(
         "--ckpt_path",
-        type=expanded,
+        type=FilePath,
         required=True,
         help="Checkpoint of a finished run: RUN/checkpoints/best.ckpt.",
     )

@@ -37,7 +37,7 @@ def demo_command(argv: list[str]) -> None:
     if options.port is not None and not 1 <= options.port <= 65535:
         raise InputError(f"--port {options.port}: give a number from 1 to 65535, or leave it out")
     if find_spec("gradio") is None:
-        raise InputError("demo needs a package that is not installed: pip install 'kth-lightning[demo]'")
+        raise InputError("demo needs a package that is not installed; run uv pip install '.[demo]' in the clone")
     _require_host(options.host)
     device, kind = choose_devices(options.accelerator, 1), import_model_class(options.model_class)
     predictor = Predictor(options.ckpt_path, device, options.calibrated, max_pixels=_MAX_PIXELS, model_class=kind)

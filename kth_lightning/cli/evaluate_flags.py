@@ -9,7 +9,7 @@ import yaml
 from jsonargparse import Namespace
 
 from kth_lightning import __version__
-from kth_lightning.cli.checkpoint_flags import expanded, import_model_class
+from kth_lightning.cli.checkpoint_flags import FilePath, import_model_class
 from kth_lightning.cli.config_file import check_configs, named_configs
 from kth_lightning.cli.parser import Parser
 from kth_lightning.cli.training_flags import TRAINER_DEFAULTS
@@ -79,7 +79,7 @@ class EvaluationFlags:
 
     def _parser(self, config: dict[str, Any]) -> Parser:
         parser = Parser(prog=f"python -m kth_lightning {self.command}", description=_TEXTS[self.command])
-        parser.add_argument("--ckpt_path", type=expanded, default=None, help="A finished run's checkpoints/best.ckpt.")
+        parser.add_argument("--ckpt_path", type=FilePath, default=None, help="A finished run's checkpoints/best.ckpt.")
         parser.add_argument(
             "--config",
             type=str | None,

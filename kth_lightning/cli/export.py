@@ -68,7 +68,9 @@ def export_command(argv: list[str]) -> None:
         if file.is_dir():
             raise InputError(f"--output: the {name} cannot be written, {file} is a folder; give another place")
     if output.suffix == ".onnx" and not all(map(find_spec, ("onnx", "onnxscript", "onnxruntime"))):
-        raise InputError("--output: ONNX needs a package that is not installed: pip install 'kth-lightning[export]'")
+        raise InputError(
+            "--output: ONNX needs a package that is not installed; run uv pip install '.[export]' in the clone"
+        )
     kind = import_model_class(options.model_class)
     predictor = Predictor(options.ckpt_path, "cpu", options.calibrated, model_class=kind)
     run = _run_of(Path(options.ckpt_path).resolve())

@@ -65,7 +65,9 @@ def check_launcher(options: Namespace) -> None:
             "--launcher trains every model on one device; leave out --trainer.devices and --trainer.num_nodes"
         )
     if find_spec("submitit") is None:
-        raise InputError("--launcher needs a package that is not installed: pip install 'kth-lightning[launcher]'")
+        raise InputError(
+            "--launcher needs a package that is not installed; run uv pip install '.[launcher]' in the clone"
+        )
 
 
 def launch(steps: Sequence[Step], options: Namespace, folder: Path) -> None:

@@ -112,13 +112,19 @@ class EvaluatedImages(ImageData):
         """Say in one line what is evaluated."""
         count, used = len(self.split.indices(self.part)), len(self.catalogue.images)
         others = used - count - len(self.unknown)
-        left = f"; {others} others are not for {_PURPOSE[self.part]}" if others else ""
+        left = f"; {_images(others, 'other ')} not for {_PURPOSE[self.part]}" if others else ""
         lack = f"; no image shows {', '.join(names)}" if (names := self.missing_classes) else ""
         unknown = ""
         if classes := self.unknown_classes:
             named = _listed([f"{name} ({number})" for name, number in classes.most_common()])
-            unknown = f"; {classes.total()} are of classes that the checkpoint does not know: {named}"
-        return f"{count} images in {len(self.known) - len(names)} of its {len(self.known)} classes{left}{unknown}{lack}"
+            of = "a class" if len(classes) == 1 else "classes"
+            unknown = f"; {_images(classes.total())} of {of} that the checkpoint does not know: {named}"
+        known = f"{len(self.known) - len(names)} of its {len(self.known)} classes"
+        return f"{count} image{'' if count == 1 else 's'} in {known}{left}{unknown}{lack}"
+
+
+def _images(number: int, kind: str = "") -> str:
+    return f"1 {kind}image is" if number == 1 else f"{number} {kind}images are"
 
 
 def _listed(names: Sequence[str]) -> str:

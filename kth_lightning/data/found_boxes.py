@@ -53,10 +53,10 @@ class FoundBoxes:
             return
         unread = sum(boxes is None for boxes in self.boxes.values())
         reasons = [f"{count} {name} passed over" for name, count in self.others.most_common()]
-        reasons += [f"the detector could not read {unread} images"] if unread else []
+        reasons += [f"the detector could not read {_counted(unread)}"] if unread else []
         why = f" ({', '.join(reasons)})" if reasons else ""
         raise InputError(
-            f"{self.name}: has no box of an animal in {len(self.boxes)} images, at {setting}{why}; lower that, or "
+            f"{self.name}: has no box of an animal in {_counted(len(self.boxes))}, at {setting}{why}; lower that, or "
             "leave the boxes out to take whole images"
         )
 
@@ -127,14 +127,17 @@ class ImageBoxes:
                 f"is {str(self.missing[0])!r}; its paths are relative to the images' folder or to its own, so move "
                 "it to the folder where the detector was started"
             )
-        text = f"{self.source.name}: {self.used} boxes of {self.images} images"
+        text = f"{self.source.name}: {_counted(self.used, 'box', 'boxes')} of {_counted(self.images)}"
         fate = "taken whole" if without_box == "whole" else "left out"
-        if self.unread:
-            text += f"; the detector could not read {len(self.unread)} images, such as {self.unread[0].name}"
-            text += f", which are {fate}"
-        for files, lack in ((self.without, "have none"), (self.missing, "are not listed in it")):
-            if files:
-                text += f"; {len(files)} {lack} and are {fate}, such as {files[0].name}"
+        for files, one, several in (
+            (self.unread, "could not be read by the detector", "could not be read by the detector"),
+            (self.without, "has no box", "have no box"),
+            (self.missing, "is not listed in it", "are not listed in it"),
+        ):
+            if len(files) == 1:
+                text += f"; 1 image {one} and is {fate}: {files[0].name}"
+            elif files:
+                text += f"; {len(files)} images {several} and are {fate}, such as {files[0].name}"
         if self.source.others:
             named = ", ".join(f"{count} {name}" for name, count in self.source.others.most_common())
             text += f"; passed over: {named}"
@@ -222,6 +225,10 @@ def _read_detections(content: Any, min_confidence: float, found: FoundBoxes) -> 
                 f"{found.name}: images[{number}] is {path!r} for the second time; leave one of the two out"
             )
         found.boxes[path] = None if detections is None else boxes
+
+
+def _counted(number: int, one: str = "image", several: str = "images") -> str:
+    return f"{number} {one if number == 1 else several}"
 
 
 def _normal(path: str) -> str:

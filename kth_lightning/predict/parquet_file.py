@@ -21,8 +21,8 @@ def require_parquet() -> None:
         import pyarrow.parquet  # noqa: F401
     except ImportError:
         raise InputError(
-            "--output: Parquet needs pyarrow, install it with: pip install pyarrow; or give a file that ends in .csv "
-            "or .jsonl"
+            "--output: Parquet needs pyarrow, install it with: uv pip install pyarrow; or give a file that ends in "
+            ".csv or .jsonl"
         ) from None
 
 

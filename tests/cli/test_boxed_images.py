@@ -257,7 +257,7 @@ def test_explain_takes_boxes_as_predict_does_and_says_when_there_should_be_some(
     command += ["--output", str(maps)]
     main([*command, "--boxes", str(tmp_path / "boxes.csv")])
     said = capsys.readouterr().out
-    assert "boxes.csv: 2 boxes of 1 images; 1 are not listed in it and are taken whole, such as 1.png" in said
+    assert "boxes.csv: 2 boxes of 1 image; 1 image is not listed in it and is taken whole: 1.png" in said
     assert [(Path(row["path"]).name, row["box"]) for row in rows_of(maps / "explain.csv")] == [
         ("0.png", LEFT),
         ("0.png", RIGHT),

@@ -106,7 +106,7 @@ def test_what_cannot_be_used_gets_one_sentence(
     assert "--host nowhere.invalid is no address of this machine" in refusal(*command, "--host", "nowhere.invalid")
     assert "--host 192.0.2.1 is no address of this machine" in refusal(*command, "--host", "192.0.2.1")
     monkeypatch.setattr("kth_lightning.cli.demo.find_spec", lambda name: None)
-    assert "pip install 'kth-lightning[demo]'" in refusal(*command)
+    assert "run uv pip install '.[demo]' in the clone" in refusal(*command)
 
 
 def test_a_port_that_is_taken_is_refused(

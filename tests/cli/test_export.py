@@ -238,5 +238,5 @@ def test_bad_settings_are_refused_in_a_sentence(
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(SystemExit):
         main(["export", "--ckpt_path", good, "--output", str(tmp_path / "model.onnx")])
-    assert "pip install 'kth-lightning[export]'" in capsys.readouterr().err
+    assert "run uv pip install '.[export]' in the clone" in capsys.readouterr().err
     assert {file.name for file in tmp_path.iterdir()} == {"file", "text.png", "dot.png"}

