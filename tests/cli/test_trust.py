@@ -90,7 +90,7 @@ def test_a_promise_for_no_class_alone_is_left_out(tiny_run: RunFolder, doubtful:
     (few,) = Predictor(tiny_run.best_checkpoint, "cpu", coverage=0.9).doubt.notes
     assert few.endswith("9 validation images, on average over draws of these")
     (many,) = Predictor(doubtful, "cpu", coverage=0.9).doubt.notes
-    assert many.endswith("for 2 of the 3 classes, which have enough of them, also of the class's images alone")
+    assert many.endswith("for 1 of the 3 classes, which has enough of them, also of the class's images alone")
 
 
 def test_wishes_that_cannot_be_had_are_refused_with_what_they_need(
