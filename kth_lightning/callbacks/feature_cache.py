@@ -26,6 +26,7 @@ from kth_lightning.models import Classifier, FeatureHead
 from kth_lightning.models.fingerprint import fingerprint
 from kth_lightning.models.folding import Folded, has_norms
 from kth_lightning.stores.store import CLEAN, MIRRORED, Store
+from kth_lightning.stores.value_hash import UntoldError
 
 _BATCH, _ACCELERATED_BATCH = 8, 256  # what eight images become stays in the cache of a CPU
 _AT_ONCE = 256  # rows a file
@@ -109,11 +110,14 @@ class FeatureCache(L.Callback):
         return self._filled(trainer, model, model.trunk, part, views, compute)
 
     def _from_images(self, data: ImageData, model: Classifier, trunk: nn.Module) -> _Computed:
-        folded = self._folded.setdefault(trunk, Folded(trunk))  # once a run: whether it gives the same is tried
-        return _Computed(
-            lambda index, view: data.pixels.fetch(index),
-            lambda pixels, index, view: folded(model.preprocess(data.in_views(pixels, index, view))),
-        )
+        def compute(pixels: Tensor, index: Tensor, view: Tensor) -> Tensor:
+            images = data.in_views(pixels, index, view)
+            if trunk not in self._folded:  # once a run: whether it gives the same is tried
+                model.features(images[:1])  # which refuses what is no tensor
+                self._folded[trunk] = Folded(trunk)
+            return self._folded[trunk](model.preprocess(images))
+
+        return _Computed(lambda index, view: data.pixels.fetch(index), compute)
 
     def _from_maps(self, maps: Store, behind: nn.Module) -> _Computed:
         folded = self._folded.setdefault(behind, Folded(behind))
@@ -136,12 +140,12 @@ class FeatureCache(L.Callback):
         def missing(store: Store) -> list[tuple[int, int]]:
             return store.missing(data.split.indices(part), views)
 
-        problem = None
+        problem: OSError | UntoldError | None = None
         try:
             if trunk not in self._opened:  # once a run: gigabytes are read and checked
                 self._opened[trunk] = _open(trainer, model, data, trunk)
             store = self._opened[trunk]
-        except OSError as error:
+        except (OSError, UntoldError) as error:
             problem = error
         if agreed(problem is None, all=True):
             # What the first lacks, for all: one that opened the store later may have found what others wrote meanwhile.
@@ -155,9 +159,11 @@ class FeatureCache(L.Callback):
             if agreed(not missing(store), all=True):
                 return store
         if not any(trunk is known for known, _ in self._unwritten):  # said once, not once a part of the split
-            reason = " whole" if problem is None else f": {problem}"
+            reason = ", which could not be written" + (" whole" if problem is None else f": {problem}")
+            if isinstance(problem, UntoldError):
+                reason = f", since its frozen network cannot be told from others: {problem}"
             what = "a feature store" if trunk is model.trunk else "the maps of --store_maps_before"
-            rank_zero_warn(f"training goes on without {what}, which could not be written{reason}")
+            rank_zero_warn(f"training goes on without {what}{reason}")
         self._unwritten.add((trunk, part))
         return None
 
@@ -230,7 +236,9 @@ def _trunk_key(trainer: L.Trainer, model: Classifier, data: ImageData, trunk: nn
         settings += f" {data.value_range}"
     if has_norms(trunk):
         settings += " fused"
-    return hashlib.sha256(settings.encode() + fingerprint(model.preprocess, trunk)).hexdigest()[:24]
+    ours = type(model).__module__.startswith("kth_lightning.")
+    network = fingerprint(model.preprocess, trunk, built_by_name=ours)
+    return hashlib.sha256(settings.encode() + network).hexdigest()[:24]
 
 
 def _views_to_store(data: ImageData, part: Part) -> list[int] | None:

@@ -1,5 +1,7 @@
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import lightning as L
 import pytest
@@ -168,3 +170,74 @@ def test_a_batch_that_the_memory_does_not_hold_is_computed_in_halves(
 def test_memory_that_does_not_hold_one_image_ends_the_run(data: Callable[..., ImageData], tmp_path: Path) -> None:
     with pytest.raises(torch.OutOfMemoryError):
         losses(Averaged(3, 0), data(cache_dir=str(tmp_path)), FeatureCache())
+
+
+SHIFTED = """
+import torch
+from kth_lightning.models import Classifier
+
+
+class Shift(torch.nn.Module):
+    def __init__(self, by: list[float]) -> None:
+        super().__init__()
+        self.by = by
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs.mean((2, 3)) / 9 + torch.tensor(self.by)
+
+
+class Shifted(Classifier):
+    def __init__(self, num_classes: int, by: list[float]) -> None:
+        super().__init__(num_classes, image_size=64)
+        self.trunk = torch.nn.Sequential(Shift(by), torch.nn.Tanh())
+        self.dense = torch.nn.Linear(3, num_classes)
+
+    def tail(self, features: torch.Tensor) -> torch.Tensor:
+        return self.dense(features)
+"""
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., type[Classifier]]:
+    """Run code as a module, and as one of a notebook or of `python -c` where it is written into no file."""
+
+    def write(code: str, in_a_file: bool) -> type[Classifier]:
+        module = ModuleType("shifted" if in_a_file else "__main__")
+        if in_a_file:
+            module.__file__ = str(tmp_path / "shifted.py")
+            Path(module.__file__).write_text(code)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        exec(code, vars(module))
+        return module.Shifted
+
+    return write
+
+
+def test_features_of_one_network_are_never_those_of_another(
+    written: Callable[..., type[Classifier]], data: Callable[..., ImageData], tmp_path: Path
+) -> None:
+    kind, found = written(SHIFTED, True), []
+    for cache, by in (("both", 0.0), ("both", 1.0), ("alone", 1.0)):
+        L.seed_everything(0, verbose=False)
+        found.append(losses(kind(3, [by] * 3), data(cache_dir=str(tmp_path / cache)), FeatureCache()))
+    assert found[1] == found[2] != found[0]
+    assert len(list((tmp_path / "both/features").iterdir())) == 2, "and those of a run are shared by its test"
+
+
+def test_features_of_a_network_in_a_notebook_are_not_stored_and_that_is_said(
+    written: Callable[..., type[Classifier]], data: Callable[..., ImageData], tmp_path: Path
+) -> None:
+    trainer = L.Trainer(
+        accelerator="cpu", devices=1, max_epochs=1, logger=False, enable_checkpointing=False, num_sanity_val_steps=0,
+        use_distributed_sampler=False, enable_progress_bar=False, enable_model_summary=False,
+        callbacks=[FeatureCache()],
+    )  # fmt: skip
+    sentence = (
+        "training goes on without a feature store, since its frozen network cannot be told from others: the code of "
+        "__main__ is in no file; write it into a module, and import that"
+    )
+    with pytest.warns(UserWarning, match=f"^{sentence}$") as caught:
+        trainer.fit(written(SHIFTED, False)(3, [0.5] * 3), datamodule=data(cache_dir=str(tmp_path)))
+    assert sum("feature store" in str(warning.message) for warning in caught) == 1
+    assert isinstance(trainer.train_dataloader.dataset, PixelDataset)
+    assert not (tmp_path / "features").exists()

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import dedent
+from types import ModuleType
 
 import pytest
 import torch
@@ -122,6 +124,38 @@ def test_what_cannot_be_told_apart_is_not_stored(images: Path, tmp_path: Path) -
     flip.identity = "left and right"  # type: ignore[attr-defined]
     train(images, tmp_path, flip)
     assert stored(tmp_path) > train_size
+
+
+def test_an_augmentation_of_a_notebook_cannot_be_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook = ModuleType("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", notebook)
+    exec(dedent(MINE), vars(notebook))
+    assert augmentation_identity(notebook.Darker()) is None
+    assert augmentation_identity(notebook.upside_down) is None
+
+
+def test_code_of_ones_own_in_other_files_tells_augmentations_apart(
+    mine: Mine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine("""
+        import bases
+
+        class Up(bases.Flip):
+            def __call__(self, images, keys, views):
+                import helpers
+                return helpers.flip(images, views, self.axis)
+    """)
+    files = {
+        "bases": "class Flip:\n    axis = 2\n",
+        "helpers": "import torch\n\ndef flip(images, views, axis):\n    return images.flip(axis)\n",
+    }
+    found = []
+    for edited in (None, "bases", "helpers", None):
+        for name, code in files.items():
+            (tmp_path / "somebody" / f"{name}.py").write_text(code + "# edited\n" * (name == edited))
+        found.append(augmentation_identity(importlib.import_module("mine").Up()))
+    assert len(set(found)) == 3
+    assert found[0] == found[3]
 
 
 @pytest.mark.parametrize(
