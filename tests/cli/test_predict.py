@@ -170,6 +170,15 @@ def test_the_users_folder_may_be_a_tilde(
     assert rows(output)
 
 
+def test_paths_start_from_the_folder_in_which_it_is_given_as_a_dot(
+    tiny_run: RunFolder, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(images)  # so that they are those of a table that lies there, as docs/camera-traps.md says
+    main(predict(tiny_run, tmp_path / "out.csv", "."))
+    below = sorted(file.relative_to(images).as_posix() for file in images.rglob("*.png"))
+    assert [row["path"] for row in rows(tmp_path / "out.csv")] == below
+
+
 @pytest.mark.parametrize("change", ["paths", "content", "settings"])
 def test_rows_of_other_images_or_settings_are_not_gone_on_with(
     tiny_run: RunFolder, images: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, change: str
