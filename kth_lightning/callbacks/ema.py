@@ -40,7 +40,7 @@ class TailAveraging(L.Callback):
         self._weights = {
             name: item
             for name, item in pl_module.state_dict().items()
-            if item.is_floating_point() and not name.startswith("trunk.")  # counts are those of the weights themselves
+            if not name.startswith("trunk.") and _has_average(item)
         }
         self._averages = {name: item.clone() for name, item in self._weights.items()}
         if self._resumed is not None:
@@ -103,6 +103,11 @@ class TailAveraging(L.Callback):
             weight = self._weights[name].clone()
             self._weights[name].copy_(average)
             average.copy_(weight)
+
+
+def _has_average(item: Tensor) -> bool:
+    """Tell what is averaged from counts, which are those of the weights themselves, and masks of infinite numbers."""
+    return (item.is_floating_point() or item.is_complex()) and bool(item.isfinite().all())
 
 
 @torch.no_grad()

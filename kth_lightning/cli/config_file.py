@@ -1,5 +1,6 @@
 """Configuration files: looked at before they are parsed, to say by name what is wrong with one."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -53,6 +54,23 @@ def _check(file: Path) -> None:
                 f"--config {file}: {name.value} is {value.value!r}, and not a list of its settings; give lines such as "
                 f"'{name.value}: {{setting: value}}', or leave it out"
             )
+    for name, value in _described(root, ""):
+        raise InputError(
+            f"--config {file}: {name} was an object in Python ({value}), which a file cannot make again; repeat the "
+            "run from Python, or give a class path in its place"
+        )
+
+
+def _described(node: yaml.Node, name: str) -> Iterator[tuple[str, str]]:
+    """Yield the settings that stand in angle brackets, as `fit` from Python describes what has no other form."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield from _described(value, f"{name}.{key.value}".lstrip("."))
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            yield from _described(value, name)
+    elif re.fullmatch(r"<\w+(\.[\w<>]+)+(\(.*\))?>", node.value, re.DOTALL):
+        yield name, node.value
 
 
 def _size(node: yaml.Node, sizes: dict[int, int]) -> int:

@@ -42,10 +42,12 @@ from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.io.terminal import print_rank_zero
 from kth_lightning.models import Classifier
 from kth_lightning.models.checkpoint import read_checkpoint
+from kth_lightning.models.keepable import require_kept_state
 from kth_lightning.models.origin import origin_digest
 from kth_lightning.models.pretrained import PretrainedClassifier
 from kth_lightning.models.weights import find_weights
 from kth_lightning.run.recording import Recording, listed
+from kth_lightning.run.refused_callbacks import check_callbacks
 from kth_lightning.run.training import supervised, train_and_predict, train_and_test, try_out
 
 
@@ -146,6 +148,7 @@ class TrainingCLI(TrainingFlags):
             self.model = self.objects.model
             self.objects.require_agreement(self.datamodule)
             self.trainer = self.instantiate_trainer()
+        require_kept_state(self.model)
         check_links(self.model, self.datamodule)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
@@ -154,6 +157,7 @@ class TrainingCLI(TrainingFlags):
         self.origin = self._origin()
         own: dict[str, Any] = {"plugins": with_whole_checkpoints(listed(made.plugins))}
         given = listed(made.callbacks)
+        check_callbacks(given)
         shown = config.trainer.enable_progress_bar is not False and not any(isinstance(it, ProgressBar) for it in given)
         callbacks: list[L.Callback] = [RunProgress()] if shown else []
         callbacks += self.averaging

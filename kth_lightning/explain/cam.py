@@ -143,14 +143,21 @@ def _layer_of_maps(model: Classifier, image: Tensor) -> nn.Module:
     try:
         with torch.no_grad():
             model(image)
+            inputs = model.preprocess(image)
     finally:
         for hook in hooks:
             hook.remove()
     layer, shape = spatial[-1] if spatial else (model, torch.Size())
-    # Tokens [B, N, D] are no maps, and neither are those that keep their channels last.
-    if len(shape) != 4 or shape[2] != shape[3]:
+    if len(shape) != 4 or not _are_alike(shape[2:], inputs.shape[2:]):
         raise InputError(
-            "--ckpt_path: this network has no maps [B, D, h, w] of its images before it pools them, so there is "
-            "nothing to show; other backbones have them"
+            "--ckpt_path: this network has no maps [B, D, h, w], of about its images' shape, before it pools them, so "
+            "there is nothing to show; a network that keeps height and width up to there has them"
         )
     return layer
+
+
+def _are_alike(maps: Sequence[int], images: Sequence[int]) -> bool:
+    """Tell maps of a shape like the images' from tokens [N, D], and from maps that keep their channels last."""
+    if len(images) != 2 or images[0] == images[1]:
+        return maps[0] == maps[1]
+    return 0.5 <= (maps[0] / maps[1]) / (images[0] / images[1]) <= 2  # what a step rounds away makes much of few places

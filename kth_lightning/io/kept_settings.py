@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any, Self
 
+import numpy as np
+
 
 class KeepsSettings:
     """Mixin that remembers what a class was called with, its own defaults included.
@@ -40,30 +42,31 @@ def _given(init: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[
     _, *names = bound.arguments
     arguments: dict[str, Any] = {}
     for name in names:
-        value = bound.arguments[name]
-        arguments |= value if signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD else {name: value}
+        value, kind = bound.arguments[name], signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_POSITIONAL and not value:
+            continue  # no argument of this name could be given again
+        arguments |= value if kind is inspect.Parameter.VAR_KEYWORD else {name: value}
     return arguments
 
 
 def is_plain(value: Any) -> bool:
     """Tell whether a value is made of numbers, text, None, lists and dicts alone."""
     if isinstance(value, Mapping):
-        return all(isinstance(key, str) and is_plain(item) for key, item in value.items())
+        return all(isinstance(key, str | int | np.integer) and is_plain(item) for key, item in value.items())
     if isinstance(value, list | tuple):
         return all(is_plain(item) for item in value)
-    return value is None or isinstance(value, bool | int | float | str | PurePath)
+    return value is None or isinstance(value, bool | int | float | str | PurePath | np.bool_ | np.integer | np.floating)
 
 
 def plain(value: Any) -> Any:
     """Rebuild a value of Python's own types: numpy's numbers and enumerations pass for them, and are none in a file."""
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {plain(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    if value is None or isinstance(value, bool):
+    for kind, numpys in ((bool, np.bool_), (int, np.integer), (float, np.floating)):
+        if isinstance(value, kind | numpys):
+            return kind(value)
+    if value is None:
         return value
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        return float(value)
     return "".join(value) if isinstance(value, str) else str(value)  # an enumeration's str() is its name

@@ -1,6 +1,7 @@
 """What the three models share: one step, one set of metrics, one way to make optimisers."""
 
 from collections import defaultdict
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -14,11 +15,13 @@ from kth_lightning.data.batch import PADDING, Batch
 from kth_lightning.data.square import SQUASH, Square
 from kth_lightning.errors import InputError
 from kth_lightning.io.kept_settings import KeepsSettings
+from kth_lightning.models.keepable import require_kept_settings
 from kth_lightning.models.layers import Preprocess, spare_single_values
 from kth_lightning.models.loss import check_loss, row_losses
 from kth_lightning.models.metrics import MetricCallable, extra_metrics, figures_of, own_metrics
 from kth_lightning.models.mixup import Mixup
 from kth_lightning.models.optimizer import ArticleRMSprop, make_optimizer
+from kth_lightning.models.own_names import require_free_name, taken_names
 from kth_lightning.models.saving import complete, describe
 from kth_lightning.models.schedule import make_scheduler
 from kth_lightning.models.weights import BLOG_PREPROCESSING
@@ -79,7 +82,7 @@ class Classifier(KeepsSettings, LightningModule):
         resize: str = SQUASH,
         value_range: list[float] | None = None,
         tta_flip: bool = False,
-        optimizer: OptimizerCallable = lambda params: ArticleRMSprop(params),
+        optimizer: OptimizerCallable = ArticleRMSprop,
         lr_scheduler: LRSchedulerCallable | None = None,
         loss: nn.Module | None = None,
         label_smoothing: float = 0.0,
@@ -96,6 +99,7 @@ class Classifier(KeepsSettings, LightningModule):
                 raise InputError(
                     f"--model: {type(self).__name__} has a method {name}; make it a module, and set it in __init__"
                 )
+        require_kept_settings(self)
         self.save_hyperparameters(self.settings)
         require_share("label_smoothing", label_smoothing)
         if not temperature > 0:
@@ -131,10 +135,12 @@ class Classifier(KeepsSettings, LightningModule):
         self.metrics = nn.ModuleDict({f"{stage}_metrics": ours.clone(f"{stage}/") for stage in stages})
         self.extra_metrics = nn.ModuleDict({f"{stage}_metrics": extra.clone(f"{stage}/") for stage in stages})
         self.losses = nn.ModuleDict({f"{stage}_loss": MeanMetric(nan_strategy="disable") for stage in stages})
-        self._kept: dict[str, dict[str, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
+        self._kept: dict[str, dict[str, list[Tensor]]] = defaultdict(partial(defaultdict, list))
+        self._taken = taken_names(self)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Freeze what becomes the trunk."""
+        """Freeze what becomes the trunk, and refuse a layer of a subclass under a name that is used otherwise."""
+        require_free_name(Classifier, self, self.__dict__.get("_taken", frozenset()), name, value)
         if name == "trunk" and isinstance(value, nn.Module):
             value.requires_grad_(False).eval()
         super().__setattr__(name, value)
@@ -163,7 +169,13 @@ class Classifier(KeepsSettings, LightningModule):
         if self.trunk is None:
             return inputs
         with torch.no_grad():
-            return self.trunk(inputs)
+            features = self.trunk(inputs)
+        if not isinstance(features, Tensor):
+            raise InputError(
+                f"--model: the trunk of {type(self).__name__} gives a {type(features).__name__}, not a tensor; have it "
+                "give one tensor [images, ...]"
+            )
+        return features
 
     def forward(self, images: Tensor) -> Tensor:
         """Map RGB images [B, 3, H, W] of any dtype in 0..255 to float32 logits [B, num_classes]."""
@@ -182,6 +194,10 @@ class Classifier(KeepsSettings, LightningModule):
             if module.training:  # a part that has another name too
                 module.eval()
         return self
+
+    def setup(self, stage: str) -> None:
+        """Forget what an interrupted epoch has left."""
+        self._kept.clear()
 
     def on_fit_start(self) -> None:
         """Train on any number of images: batch normalisation alone would refuse a batch of one."""

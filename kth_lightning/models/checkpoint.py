@@ -23,9 +23,12 @@ def _are_weights(value: Any) -> bool:
         and isinstance(item, Tensor)
         and item.layout == torch.strided
         and item.device.type == "cpu"
-        and not item.is_complex()
         for name, item in value.items()
     )
+
+
+def _are_figures(value: Any) -> bool:
+    return _are_weights(value) and not any(item.is_complex() for item in value.values())
 
 
 def _are_settings(value: Any) -> bool:
@@ -42,11 +45,11 @@ _PARTS: dict[str, Callable[[Any], bool]] = {
     "weights_sha256": lambda value: isinstance(value, str),
     "state_dict": _are_weights,
     "hyper_parameters": _are_settings,
-    "images": lambda value: value is None or (_are_weights(value) and value.keys() == {"train", "val", "test"}),
-    "files": lambda value: value is None or (_are_weights(value) and value.keys() == {"train", "val"}),
-    "inherited": lambda value: value is None or (_are_weights(value) and value.keys() == {"train", "val"}),
-    "novelty": lambda value: value is None or _are_weights(value),
-    "validation": lambda value: value is None or _are_weights(value),
+    "images": lambda value: value is None or (_are_figures(value) and value.keys() == {"train", "val", "test"}),
+    "files": lambda value: value is None or (_are_figures(value) and value.keys() == {"train", "val"}),
+    "inherited": lambda value: value is None or (_are_figures(value) and value.keys() == {"train", "val"}),
+    "novelty": lambda value: value is None or _are_figures(value),
+    "validation": lambda value: value is None or _are_figures(value),
     "pytorch-lightning_version": lambda value: isinstance(value, str) and bool(re.match(r"\d+\.\d+", value)),
     "loops": lambda value: isinstance(value, dict),
     "callbacks": lambda value: isinstance(value, dict),
@@ -91,7 +94,7 @@ def load_classifier(
             f"--ckpt_path: {path} does not fit this version of {code} ({reason}); use the one that wrote it, or "
             "another checkpoint"
         ) from None
-    require_numbers(path, checkpoint)
+    _require_numbers(path, model)
     return model.eval().requires_grad_(False).to(device)
 
 
@@ -114,13 +117,15 @@ def _class_of(path: str | Path, checkpoint: dict[str, Any], given: type[Classifi
     return kind
 
 
-def require_numbers(path: str | Path, checkpoint: dict[str, Any]) -> None:
-    """Refuse weights that are NaN or infinite, and would give such figures.
+def _require_numbers(path: str | Path, model: Classifier) -> None:
+    """Refuse weights that are NaN or infinite, and would give such figures; a buffer, such as a mask, may be.
 
     Raises:
         InputError: There are some.
     """
-    if not all(value.isfinite().all() for value in checkpoint["state_dict"].values()):
+    buffers = model.named_buffers()
+    measured = [item for name, item in buffers if name.rpartition(".")[2] in ("running_mean", "running_var")]
+    if not all(item.isfinite().all() for item in (*model.parameters(), *measured)):
         raise InputError(
             f"--ckpt_path: {path} has weights that are not finite numbers, so its training failed; train again with a "
             "smaller learning rate"

@@ -41,7 +41,7 @@ class FineTuned(PretrainedClassifier):
         weights_sha256: str | None = None,
         preprocessing: Literal["backbone", "blog"] = "backbone",
         dropout: float = 0.7,
-        optimizer: OptimizerCallable = lambda params: ArticleSGD(params),
+        optimizer: OptimizerCallable = ArticleSGD,
         **kwargs: Any,
     ) -> None:
         if trained_stages < 1:

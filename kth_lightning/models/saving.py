@@ -49,13 +49,13 @@ def complete(model: "Classifier", checkpoint: dict[str, Any]) -> None:
             f"give those with the hash {checkpoint.get('weights_sha256', '')[:12]}"
         )
     checkpoint["state_dict"].update(frozen)
-    shapes, own = _shapes(checkpoint["state_dict"]), _shapes(model.state_dict())
-    if shapes != own:
-        key = min(key for key in {*shapes, *own} if shapes.get(key) != own.get(key))
+    kinds, own = _kinds(checkpoint["state_dict"]), _kinds(model.state_dict())
+    if kinds != own:
+        key = min(key for key in {*kinds, *own} if kinds.get(key) != own.get(key))
         raise InputError(
             f"--ckpt_path: the checkpoint is not of this model (they differ in {key}); give its own config.yaml"
         )
 
 
-def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
-    return {key: value.shape for key, value in state.items()}
+def _kinds(state: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, bool]]:
+    return {key: (value.shape, value.is_complex()) for key, value in state.items()}

@@ -68,10 +68,21 @@ def _train(trainer: L.Trainer, model: Classifier, data: ImageData, run: RunFolde
     resume = str(last) if has_checkpoint(last) else None
     if resume:
         _require_own(run, last, data)
-    trainer.fit(model, datamodule=data, ckpt_path=resume, weights_only=True)
+    first = {} if resume else _trained_state(model)
+    try:
+        trainer.fit(model, datamodule=data, ckpt_path=resume, weights_only=True)
+    except BaseException:
+        if not last.exists():  # a repeated call has nothing but the model to begin from
+            model.load_state_dict(first, strict=False)
+        raise
     if not run.best_checkpoint.exists():
         raise InputError(_without_best(run, resumed=resume is not None))
     _require_own(run, run.best_checkpoint, data)
+
+
+def _trained_state(model: Classifier) -> dict[str, torch.Tensor]:
+    frozen = model.frozen_state()
+    return {name: item.clone() for name, item in model.state_dict().items() if name not in frozen}
 
 
 def try_out(trainer: L.Trainer, model: Classifier, data: ImageData) -> None:

@@ -314,7 +314,7 @@ KINDS: dict[str, tuple[str, object]] = {
     "weights without a name": ("state_dict", {1: torch.zeros(3)}),
     "weights without values": ("state_dict", {"head.1.weight": torch.zeros(3, 8, device="meta")}),
     "sparse weights": ("state_dict", {"head.1.weight": torch.eye(3).to_sparse()}),
-    "complex weights": ("state_dict", {"head.1.weight": torch.zeros(3, 8, dtype=torch.complex64)}),
+    "files that are complex": ("files", dict.fromkeys(("train", "val"), torch.zeros(3, dtype=torch.complex64))),
     "images that are text": ("images", "text"),
     "images of no part": ("images", {}),
     "loops that are text": ("loops", "text"),
@@ -345,6 +345,12 @@ def test_parts_of_another_kind_are_refused_for_testing_too(
 def test_weights_of_another_shape_are_refused(refused: Callable, content: Content) -> None:
     content["state_dict"] = {name: value[None] for name, value in content["state_dict"].items()}
     assert OTHER_VERSION.format("--ckpt_path: the checkpoint is not of this model") in refused(saved(content))
+
+
+def test_complex_weights_in_place_of_real_ones_are_refused(refused: Callable, content: Content) -> None:
+    content["state_dict"]["head.1.weight"] = content["state_dict"]["head.1.weight"].to(torch.complex64)
+    reason = "--ckpt_path: the checkpoint is not of this model (they differ in head.1.weight)"
+    assert OTHER_VERSION.format(reason) in refused(saved(content))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
