@@ -185,7 +185,10 @@ def test_predict_gives_one_row_a_box(
     command = ["predict", str(folder / "*.png"), "--ckpt_path", str(run.best_checkpoint), "--output", str(output)]
     main([*command, "--boxes", str(tmp_path / "md.json"), "--accelerator", "cpu", "--top_k", "1"])
     said = capsys.readouterr().out
-    assert f"md.json: {2 * PHOTOS - 2} boxes of {PHOTOS - 1} images; 1 are not listed in it and are taken whole" in said
+    assert (
+        f"md.json: {2 * PHOTOS - 2} boxes of {PHOTOS - 1} images; 1 image is not listed in it and is taken whole"
+        in said
+    )
     assert f"{2 * PHOTOS - 1} of {2 * PHOTOS - 1} images classified" in said
     if suffix == ".csv":
         rows = [row | {"box": [*map(float, row["box"].split())] or None} for row in rows_of(output)]
