@@ -126,7 +126,7 @@ class Classifier(KeepsSettings, LightningModule):
         self.loss = loss
         self.label_smoothing = label_smoothing
         self.mixup = mixup
-        self._mixup = Mixup(mixup) if mixup else None
+        self._mixup = Mixup(mixup) if mixup != 0 else None
         self.register_buffer("class_weights", torch.tensor(class_weights) if class_weights else None, persistent=False)
         self.preprocess = Preprocess(BLOG_PREPROCESSING)
         self.trunk = None
