@@ -110,12 +110,16 @@ class FeatureCache(L.Callback):
         return self._filled(trainer, model, model.trunk, part, views, compute)
 
     def _from_images(self, data: ImageData, model: Classifier, trunk: nn.Module) -> _Computed:
+        folded = self._folded.setdefault(trunk, Folded(trunk))  # once a run: whether it gives the same is tried
+
         def compute(pixels: Tensor, index: Tensor, view: Tensor) -> Tensor:
             images = data.in_views(pixels, index, view)
-            if trunk not in self._folded:  # once a run: whether it gives the same is tried
-                model.features(images[:1])  # which refuses what is no tensor
-                self._folded[trunk] = Folded(trunk)
-            return self._folded[trunk](model.preprocess(images))
+            try:
+                features = folded(model.preprocess(images))
+            except (AttributeError, TypeError):  # what folding stumbles over in a trunk that gives no tensor
+                model.features(images[:1])  # which says so
+                raise
+            return features if isinstance(features, Tensor) else model.features(images)
 
         return _Computed(lambda index, view: data.pixels.fetch(index), compute)
 

@@ -120,6 +120,12 @@ NETS = """
             return self.dense(features[0])
 
 
+    class NormedPair(Paired):
+        def __init__(self, num_classes: int, **kwargs):
+            super().__init__(num_classes, **kwargs)
+            self.trunk = nn.Sequential(nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3), Pair())
+
+
     class Masked(Smallest):
         def __init__(self, num_classes: int, **kwargs):
             super().__init__(num_classes, **kwargs)
@@ -190,6 +196,7 @@ def command(images: Path, run: Path, *flags: str) -> list[str]:
         ("Stateful", "--model: Stateful has a state that is no tensor (_extra_state, from get_extra_state), which"),
         ("Sparse", "--model: Sparse has a sparse tensor (graph), which a checkpoint cannot keep; make it a dense one"),
         ("Paired", "--model: the trunk of Paired gives a tuple, not a tensor; have it give one tensor [images, ...]"),
+        ("NormedPair", "--model: the trunk of NormedPair gives a tuple, not a tensor; have it give one tensor"),
         ("Paired --trainer.fast_dev_run true", "--model: the trunk of Paired gives a tuple, not a tensor"),
     ],
 )
