@@ -40,9 +40,9 @@ def test_every_image_gets_a_row_in_order_and_a_bad_one_its_reason(
 ) -> None:
     bad = tmp_path / 'an "odd", näme.jpg'
     bad.write_text("no image")
-    main(predict(tiny_run, tmp_path / "out.csv", bad, images, images / "class1" / "00?.png", "--top_k", 2))
+    main(predict(tiny_run, tmp_path / "out.csv", bad, images / "class0", images / "class1" / "00?.png", "--top_k", 2))
     table = rows(tmp_path / "out.csv")
-    files = [*sorted(images.rglob("*.png")), *sorted((images / "class1").glob("00?.png"))]
+    files = [*sorted((images / "class0").rglob("*.png")), *sorted((images / "class1").glob("00?.png"))]
     assert [row["path"] for row in table] == [str(bad), *map(str, files)]
     assert list(table[0]) == ["path", "label", "probability", "label_2", "probability_2", "novelty", "run", "error"]
     run = hashlib.sha256(tiny_run.best_checkpoint.read_bytes()).hexdigest()[:16]
