@@ -18,7 +18,7 @@ from kth_lightning.data.deep_values import ValueRange
 from kth_lightning.data.images import DEFAULT_OPTIONS, ReadOptions
 from kth_lightning.errors import InputError
 from kth_lightning.io.csv_text import csv_text, read_csv, without_empty
-from kth_lightning.io.image_name import image_content, image_name
+from kth_lightning.io.image_name import content_key, image_content, image_name
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -110,7 +110,7 @@ class Catalogue:
     @cached_property
     def content_keys(self) -> NDArray[np.int64]:
         """Return a number for every image that depends on its content alone, int64 [N]."""
-        return np.array([int(image.content[:16], 16) >> 1 for image in self.images], dtype=np.int64)
+        return np.array([content_key(image.content) for image in self.images], dtype=np.int64)
 
     @cached_property
     def inseparable(self) -> NDArray[np.int32]:

@@ -9,7 +9,7 @@ import torch
 
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.novelty import Novelty
-from kth_lightning.io.image_name import image_name
+from kth_lightning.io.image_name import content_key, image_name
 from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.io.split_file import read_split
 from kth_lightning.models.checkpoint import read_checkpoint
@@ -59,7 +59,7 @@ class TrainingImages:
             rows = read_split(splits) if self.novelty else []
         except InputError:  # the checkpoint was taken out of its run folder
             rows = []
-        self._by_key = {int(row.content[:16], 16) >> 1: row for row in rows if row.part == "train"}
+        self._by_key = {content_key(row.content): row for row in rows if row.part == "train"}
 
     def share(self, vector: npt.NDArray[np.float32], logits: npt.NDArray[np.float32]) -> float | None:
         """Return the novelty of an image of which `embed_features` made a vector [D], and the model logits [C]."""

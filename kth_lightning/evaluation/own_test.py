@@ -15,6 +15,7 @@ from kth_lightning.evaluation.clusters import cluster_numbers, clustered_accurac
 from kth_lightning.evaluation.seen_images import ImageKeys
 from kth_lightning.evaluation.shift import Shift, accuracy_difference, find_shifts
 from kth_lightning.evaluation.statistics import accuracy_interval
+from kth_lightning.io.image_name import content_key
 from kth_lightning.io.predictions_file import Predictions
 from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.io.split_file import read_split
@@ -97,7 +98,7 @@ def read_own_test(ckpt_path: Path, images: ImageKeys | None, class_names: list[s
         metrics, predictions, rows = run.read_metrics(), run.read_predictions(), read_split(run.splits, "")
         table = run.read_image_statistics()
         tested, files = (
-            torch.tensor([int(digest[:16], 16) >> 1 for digest in digests], dtype=torch.int64)
+            torch.tensor([content_key(digest) for digest in digests], dtype=torch.int64)
             for digests in zip(*((row.content, row.sha256) for row in rows if row.part == "test"), strict=True)
         )
         if not torch.equal(tested.sort()[0], images["test"].sort()[0]) or predictions.class_names != class_names:

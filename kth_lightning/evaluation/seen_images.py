@@ -12,6 +12,7 @@ from kth_lightning.data.catalogue import ImageRecord
 from kth_lightning.data.module import ImageData
 from kth_lightning.data.split import Part
 from kth_lightning.evaluation.leakage import Leakage
+from kth_lightning.io.image_name import content_key
 
 ImageKeys = dict[str, Tensor]
 """For parts of a split a number an image, int64 [N], that depends on its content alone."""
@@ -39,7 +40,7 @@ def file_keys(data: ImageData, images: ImageKeys) -> ImageKeys:
 
 def _of_files(images: tuple[ImageRecord, ...]) -> Tensor:
     """Return a number for every image that its file's bytes alone decide, as `image_keys` has it without boxes."""
-    return torch.tensor([int(image.sha256[:16], 16) >> 1 for image in images], dtype=torch.int64)
+    return torch.tensor([content_key(image.sha256) for image in images], dtype=torch.int64)
 
 
 @dataclass(frozen=True)

@@ -16,3 +16,8 @@ def image_content(sha256: str, box: str) -> str:
         box: As tables have it; empty for the whole image.
     """
     return hashlib.sha256(f"{sha256} {box}".encode()).hexdigest() if box else sha256
+
+
+def content_key(digest: str) -> int:
+    """Return the number that checkpoints and stores know a content by: the first 63 bits of its SHA-256."""
+    return int(digest[:16], 16) >> 1
