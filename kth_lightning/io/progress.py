@@ -92,7 +92,7 @@ class Progress(tqdm):
 
     def close(self) -> None:
         """End it; in a log file with a line, where there were lines before."""
-        if self.disable:
+        if getattr(self, "disable", True):  # not set yet where Ctrl-C came as tqdm set it up
             return
         super().close()
         if self._lines:

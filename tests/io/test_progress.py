@@ -1,3 +1,4 @@
+import gc
 import os
 import pty
 import re
@@ -67,6 +68,19 @@ def test_an_unknown_number_is_counted(clock: Callable[[float], None], capsys: py
     for _ in Progress(iter(range(50)), "listing"):
         clock(0.25)
     assert capsys.readouterr().err.splitlines() == ["listing: 40 images, 00:10", "listing: 50 images in 12 s"]
+
+
+def test_ctrl_c_as_a_bar_is_made_leaves_no_second_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Images:
+        def __len__(self) -> int:
+            raise KeyboardInterrupt
+
+    noted: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", noted.append)
+    with pytest.raises(KeyboardInterrupt):
+        Progress(Images(), "features")  # type: ignore[arg-type]
+    gc.collect()
+    assert not noted
 
 
 def test_a_terminal_gets_a_bar_with_name_place_and_time_that_goes_away() -> None:
