@@ -23,6 +23,11 @@ def pytest_configure() -> None:
         torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files: at the end, one of them would leave the other processes nothing to do."""
+    items.sort(key=lambda item: item.path.parent.name not in ("states", "scripts"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep archives, stores and drawn samples of all tests in one folder that goes with the session."""
