@@ -136,6 +136,9 @@ class _Launched:
                 said = time.monotonic()
                 counts = f"{len(self.done)} done, {len(self.running)} at work, {len(self.waiting)} waiting"
                 print_rank_zero(counts + (f", {len(self.failed)} failed" if self.failed else ""))
+                for step in self.running:
+                    if lines := _lines(self._log(step)):
+                        print_rank_zero(f"  {self._name(step)}: {lines[-1]}")
             time.sleep(_POLL_SECONDS)
 
     def cancel(self) -> None:
@@ -208,12 +211,19 @@ def _failure(job: Any, log: Path) -> str:
     status = job.result()
     if status == 0:
         return ""
-    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    lines = _lines(log)
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     sentence = (errors or lines or ["it wrote nothing"])[-1]
     if status < 0:
         sentence = f"ended by {signal.Signals(-status).name}; its last line is: {sentence}"
     return f"{sentence} ({log})"
+
+
+def _lines(log: Path) -> list[str]:
+    """Return what a job has written, or nothing where it has not begun."""
+    if not log.exists():  # it waits in a queue, or a network disk shows it later
+        return []
+    return [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
 
 
 def _gpus() -> list[str]:

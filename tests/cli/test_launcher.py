@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -49,10 +50,16 @@ LOCAL = ["--launcher", "local", "--parallel", "2"]
 
 @pytest.mark.slow
 def test_trainings_side_by_side_are_those_of_the_plain_command(
-    command: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture
+    command: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("kth_lightning.cli.launch._STATUS_SECONDS", 0.5)
     main([*command("tiny"), "--folds", "2", *LOCAL])
     launched = capsys.readouterr()
+    assert "\n0 done, 2 at work, 0 waiting\n" in launched.err
+    for name in ("fold-0/tiny", "fold-1/tiny"):
+        said = re.findall(rf"(?m)^  {name}: (.*)$", launched.err)
+        assert any(line.startswith("BenchmarkCNN: ") for line in said)
+        assert set(said) <= set((tmp_path / f"out/logs/{name}.log").read_text().splitlines())
     lines = [line for line in launched.err.splitlines() if line.startswith("fold-")]
     assert [line.split(": ")[1].split(";")[0] for line in lines[:2]] == ["started on the CPU"] * 2
     assert sum("test images right" in line for line in lines) == 2
