@@ -5,7 +5,8 @@
 Each peer gets an environment of its own, made with uv and kept. This package, by its command `fit`, and a peer then
 take turns: one works, the other is stopped. A turn is one batch that does not count and some that do (head: five times
 as many epochs). Images are the same, a batch has 20 of them, weights are random and the numbers of trained parameters
-equal. Peak memory is that of a participant's main process, without those that load its images.
+equal; this package finds its weights in a file, as it does pretrained ones. Peak memory is that of a participant's main
+process, without those that load its images.
 
 Exits with 0 only if all that was asked for was measured, and every floor was met.
 """
@@ -20,6 +21,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import timm
+import torch
 from peers.cases import CASES
 from peers.environments import PEERS, make_environment
 from peers.judgement import report
@@ -81,7 +84,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="speed-") as folder:
         images = Path(folder) / "images"
         _link(data, images)
-        task = settings | {"images": str(images), "classes": data.num_classes} | counts
+        weights = Path(folder) / "vgg19.pth"
+        _write_random_weights(weights)
+        task = settings | {"images": str(images), "weights": str(weights), "classes": data.num_classes} | counts
         pairs = [(case, peer) for case in options.cases for peer in options.peers]
         bar = tqdm(total=len(pairs) * turns, unit="turn")
         for case, peer in pairs:
@@ -115,6 +120,12 @@ def _link(data: ImageData, folder: Path) -> None:
             (position / f"{index:06d}{file.suffix}").symlink_to(file)
 
 
+def _write_random_weights(file: Path) -> None:
+    """Write VGG19's: as with pretrained ones, a run's checkpoints can leave out what a file has."""
+    network = timm.create_model("vgg19", num_classes=0, mlp_ratio=1e-3)  # without large dense layers
+    torch.save({key: value for key, value in network.state_dict().items() if key.startswith("features.")}, file)
+
+
 def _measure(
     case: str,
     peer: str,
@@ -146,6 +157,7 @@ def _measure(
 
         for name, argv in CASES[case].ours.items():
             command = ["fit", *argv, *(["--data.archive", archive] if archive else [])]
+            command += ["--model.weights", task["weights"]] if case != "benchmark" else []
             command += ["--data.image_size", str(task["image_size"]), "--data.batch_size", str(BATCH_SIZE)]
             command += ["--trainer.max_epochs", FOREVER, "--patience", FOREVER, "--trainer.devices", "1"]
             command += ["--run_dir", str(folder / f"{name}-run")]

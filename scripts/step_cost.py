@@ -20,7 +20,6 @@ from typing import Any
 
 import lightning as L
 import torch
-from peers.cases import RANDOM
 from tabulate import tabulate
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -31,6 +30,7 @@ from kth_lightning.data.batch import Batch
 from kth_lightning.models import Classifier
 
 SMALL = ("--data.image_size", "64")
+RANDOM = ("--model.weights", "none")
 CASES = {
     "benchmark": ["--config", "configs/benchmark.yaml", *SMALL],
     "head, stored": ["--config", "configs/head.yaml", *SMALL, *RANDOM, "--data.batch_size", "20"],

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -37,15 +38,18 @@ def set_plain_text(figure: Figure) -> None:
 def save(figure: Figure, file: Path) -> None:
     """Write a figure as PNG at 150 dots per inch; folders above the file are made."""
     file.parent.mkdir(parents=True, exist_ok=True)
+    figure.set_dpi(_DPI)
+    canvas = FigureCanvasAgg(figure)
     with _plain(figure):
-        figure.savefig(file, format="png", dpi=_DPI, bbox_inches="tight")
+        canvas.print_png(file)  # draws once, where `savefig` does so two or three times
 
 
 def svg_uri(figure: Figure) -> str:
     """Return a figure as a data URI that an <img> shows sharp at any size; the same figure gives the same text."""
     stream = io.BytesIO()
+    canvas = FigureCanvasSVG(figure)
     with _plain(figure), rc_context({"svg.hashsalt": "kth_lightning"}):
-        figure.savefig(stream, format="svg", metadata={"Date": None})
+        canvas.print_svg(stream, metadata={"Date": None})
     return f"data:image/svg+xml;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 

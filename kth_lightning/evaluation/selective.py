@@ -124,10 +124,13 @@ def risk_coverage(
     """
     order = np.argsort(-confidences, kind="stable")
     places = np.arange(1, len(order) + 1)
+    _, ranks = np.unique(-confidences, return_inverse=True)
 
     def area(picks: npt.NDArray[np.intp]) -> float:
-        _, places_of, times = np.unique(-confidences[picks], return_inverse=True, return_counts=True)
-        wrong = np.repeat(np.bincount(places_of, ~right[picks]) / times, times)
+        drawn = ranks[picks]
+        times, mistakes = np.bincount(drawn), np.bincount(drawn, ~right[picks])
+        known = times > 0
+        wrong = np.repeat(mistakes[known] / times[known], times[known])
         return float((wrong.cumsum() / np.arange(1, len(wrong) + 1)).mean())
 
     return RiskCoverage(

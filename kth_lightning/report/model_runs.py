@@ -13,6 +13,8 @@ import yaml
 from kth_lightning.data.sources.choose import source_name
 from kth_lightning.errors import InputError
 from kth_lightning.evaluation.calibration import apply_temperature
+from kth_lightning.evaluation.clusters import cluster_numbers
+from kth_lightning.evaluation.selective import RiskCoverage, risk_coverage
 from kth_lightning.io.flat_settings import flat_settings
 from kth_lightning.io.predictions_file import Predictions
 from kth_lightning.io.run_folder import RunFolder
@@ -95,6 +97,11 @@ class ModelRuns:
     def right(self) -> npt.NDArray[np.bool_]:
         """Tell which images are classified correctly, shape [N]."""
         return self.probabilities.argmax(axis=1) == self.labels
+
+    @cached_property
+    def risk_coverage(self) -> RiskCoverage:
+        """Tell how fast mistakes become rare if the least confident predictions are withheld."""
+        return risk_coverage(self.probabilities.max(axis=1), self.right, cluster_numbers(self.groups))
 
     @property
     def temperatures(self) -> list[float]:

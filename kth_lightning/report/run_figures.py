@@ -8,7 +8,7 @@ from kth_lightning.io.atomic_file import write_atomically
 from kth_lightning.io.csv_text import csv_text
 from kth_lightning.report.charts import confusion_figure, draw_curves, reliability_figure
 from kth_lightning.report.model_runs import ModelRuns
-from kth_lightning.report.trust_view import curve_of, risk_coverage_figure
+from kth_lightning.report.trust_view import risk_coverage_figure
 
 
 def draw_run(model: ModelRuns) -> None:
@@ -35,7 +35,7 @@ def draw_run(model: ModelRuns) -> None:
             )
     with attempt(f"{run.figures / 'risk_coverage.png'} is not drawn"):
         if model.is_finite:
-            curve = curve_of(model)
+            curve = model.risk_coverage
             columns = (curve.coverage, curve.confidence, curve.mistakes, curve.risk)
             rows = [[f"{value:.9g}" for value in row] for row in zip(*columns, strict=True)]
             header = ["coverage", "lowest confidence", "mistakes", "risk"]

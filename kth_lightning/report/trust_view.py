@@ -6,8 +6,6 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from kth_lightning.evaluation.clusters import cluster_numbers
-from kth_lightning.evaluation.selective import RiskCoverage, risk_coverage
 from kth_lightning.evaluation.shares import Tally, share
 from kth_lightning.evaluation.statistics import Estimate
 from kth_lightning.evaluation.trust import verdict
@@ -18,14 +16,9 @@ from kth_lightning.report.seen_part import seen_note
 _VERDICTS = {"kept": "as promised", "exceeded": "more", "missed": "less", "open": "cannot be told"}
 
 
-def curve_of(model: ModelRuns) -> RiskCoverage:
-    """Measure how fast a model's mistakes become rare, over the test images of all its runs."""
-    return risk_coverage(model.probabilities.max(axis=1), model.right, cluster_numbers(model.groups))
-
-
 def risk_coverage_figure(model: ModelRuns) -> Figure:
     """Draw the share of mistakes among the most confident predictions, against how many these are."""
-    curve = curve_of(model)
+    curve = model.risk_coverage
     figure = Figure(figsize=(3.6, 3.3), layout="constrained")
     axes = figure.subplots()
     # The places of the first few images say nothing: one mistake among three is a third.
@@ -57,7 +50,7 @@ def trust_view(model: ModelRuns) -> dict[str, Any]:
     sets = [_set_row(row, _bare(model)) for row in _sets(model)]
     return {
         "alt": "Chart of the share of mistakes against the share of images whose prediction is given.",
-        "area": _share(curve_of(model).area, model.repeated, 2),
+        "area": _share(model.risk_coverage.area, model.repeated, 2),
         "lead": _lead(model),
         "decided": [_decided_row(row, _bare(model)) for row in _decided(model)],
         "sets": sets,

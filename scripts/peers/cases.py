@@ -30,16 +30,15 @@ def _blog(name: str, *argv: str) -> list[str]:
     return ["--config", f"configs/blog/{name}.yaml", *argv]
 
 
-RANDOM = ("--model.weights", "none")
 CASES = {
     "benchmark": Case({"benchmark": _blog("benchmark")}, 3_910_784),
-    "extraction": Case({"extraction": _blog("head", *RANDOM, "--data.views", "0")}, 20_024_384, dense=False),
+    "extraction": Case({"extraction": _blog("head", "--data.views", "0")}, 20_024_384, dense=False),
     # Images for TensorBoard are drawn at epochs 1, 2, 4, 8, ...: in a few epochs there would be too many of them.
-    "head": Case({"head": _blog("head", *RANDOM)}, 0, "epoch", repeats=5),
+    "head": Case({"head": _blog("head")}, 0, "epoch", repeats=5),
     "finetune": Case(
         {
-            "finetune-fresh": _blog("finetune", *RANDOM),
-            "finetune-stored": _blog("finetune", *RANDOM, "--data.views", "1"),
+            "finetune-fresh": _blog("finetune"),
+            "finetune-stored": _blog("finetune", "--data.views", "1"),
         },
         9_439_232,
     ),
