@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import nn
 from kth_lightning.data.box import FileOrCrop
 from kth_lightning.data.images import DEFAULT_OPTIONS, MIN_SIDE, ReadOptions, UnreadableImage, read_rgb
 from kth_lightning.explain.cam import activation_maps
+from kth_lightning.io.bounded_map import bounded_map
 from kth_lightning.models import Classifier
 from kth_lightning.models.embedding import embed_features
 from kth_lightning.models.folding import fold_trunk
@@ -71,8 +73,9 @@ def explain(
     if len(files) >= _WORTH_FOLDING and model.class_activation() is not None:
         model = fold_trunk(model)  # without gradients, which Grad-CAM needs
     with ThreadPoolExecutor(os.cpu_count()) as pool:
+        ahead = bounded_map(lambda file: pool.submit(_read, file, model, options), files, ahead=2 * _BATCH)
         for start in range(0, len(files), _BATCH):
-            read = list(pool.map(lambda file: _read(file, model, options), files[start : start + _BATCH]))
+            read = list(islice(ahead, _BATCH))
             usable = [position for position, item in enumerate(read) if not isinstance(item, UnreadableImage)]
             mapped: dict[int, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
             if usable:

@@ -140,6 +140,15 @@ def test_a_classifier_of_a_folded_trunk_explains_itself_as_before(name: str) -> 
         torch.testing.assert_close(given, wanted, rtol=0, atol=1e-4 * float(wanted.abs().max()))
 
 
+def test_a_trunk_is_folded_under_autocast_as_well() -> None:
+    torch.manual_seed(0)
+    model = FeatureHead(num_classes=3, backbone="tf_efficientnet_lite0", weights="none", image_size=64)
+    _with_statistics(model)
+    with torch.autocast("cpu", torch.bfloat16):
+        folded = fold_trunk(model)
+    assert _norms(folded) < _norms(model)
+
+
 class _Twice(nn.Module):
     """Normalise what one convolution gives in two ways, or take it a second time beside them."""
 
