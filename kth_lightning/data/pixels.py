@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +57,7 @@ def open_pixels(catalogue: Catalogue, square: Square, cache_dir: Path) -> Store:
 
 
 def _decode(store: Store, catalogue: Catalogue, missing: Sequence[int], square: Square) -> None:
-    pool = ThreadPoolExecutor(os.cpu_count())
+    pool, writer = ThreadPoolExecutor(os.cpu_count()), ThreadPoolExecutor(1)
 
     def decoded(index: int) -> np.ndarray:
         try:
@@ -73,7 +73,12 @@ def _decode(store: Store, catalogue: Catalogue, missing: Sequence[int], square: 
                 "reads the folder again, or put the image back"
             ) from None
 
+    def write(rows: list[np.ndarray], index: Sequence[int]) -> None:
+        images = torch.tensor(index)
+        store.write(images, torch.full_like(images, CLEAN), torch.from_numpy(np.stack(rows)))
+
     rows: list[np.ndarray] = []
+    written: Future[None] | None = None  # the file before this one, while whose bytes go to the disk
     at_once = max(1, _FILE_BYTES // (square.size**2 * 3))
     try:
         images = bounded_map(lambda index: pool.submit(decoded, index), missing, _AHEAD * (os.cpu_count() or 1))
@@ -81,8 +86,12 @@ def _decode(store: Store, catalogue: Catalogue, missing: Sequence[int], square: 
         for number, image in enumerate(bar, start=1):
             rows.append(image)
             if len(rows) == at_once or number == len(missing):
-                index = torch.tensor(missing[number - len(rows) : number])
-                store.write(index, torch.full_like(index, CLEAN), torch.from_numpy(np.stack(rows)))
-                rows.clear()
+                if written is not None:
+                    written.result()
+                written = writer.submit(write, rows, missing[number - len(rows) : number])
+                rows = []
+        if written is not None:
+            written.result()
     finally:
         pool.shutdown(cancel_futures=True)  # so that Ctrl-C does not wait for all the rest
+        writer.shutdown()
