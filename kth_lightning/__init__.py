@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from kth_lightning.predict.predictor import Predictor as Predictor
     from kth_lightning.predict.quantize_onnx import quantize_onnx as quantize_onnx
 
-__version__ = "0.6.0"
+__version__ = "0.7.0"
 
 _PUBLIC = {
     "Augmentation": "data.augmentation.augmentation",
