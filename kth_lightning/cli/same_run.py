@@ -100,11 +100,12 @@ class Begun:
         )
         path = self.run.path
         if "model.init_args.weights_sha256" in differ:
-            ours, theirs = (str(item.get("model.init_args.weights_sha256"))[:12] for item in (asked, self.settings))
+            hashes = (item.get("model.init_args.weights_sha256") for item in (asked, self.settings))
+            ours, theirs = (f"those of the hash {item[:12]}" if item else "random ones" for item in hashes)
             raise InputError(
-                f"{flag} {path} holds a run on weights of the hash {theirs} "
-                f"({self.settings.get('model.init_args.weights')}), and --model.weights gives those of {ours}; give "
-                "the run's weights to go on with it, or another --run_dir"
+                f"{flag} {path} holds a run on weights that --model.weights does not give: {theirs} "
+                f"({self.settings.get('model.init_args.weights')}), and it gives {ours}; give the run's weights to go "
+                "on with it, or another --run_dir"
             )
         if differ == ["trainer.max_epochs"]:
             raise InputError(

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -72,8 +72,10 @@ def explain(
     """
     if len(files) >= _WORTH_FOLDING and model.class_activation() is not None:
         model = fold_trunk(model)  # without gradients, which Grad-CAM needs
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        ahead = bounded_map(lambda file: pool.submit(_read, file, model, options), files, ahead=2 * _BATCH)
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        closing(bounded_map(lambda file: pool.submit(_read, file, model, options), files, 2 * _BATCH)) as ahead,
+    ):
         for start in range(0, len(files), _BATCH):
             read = list(islice(ahead, _BATCH))
             usable = [position for position, item in enumerate(read) if not isinstance(item, UnreadableImage)]

@@ -1,7 +1,7 @@
 """Work done ahead by other threads, in order and in bounded memory."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
 from typing import TypeVar
 
@@ -9,7 +9,9 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-def bounded_map(submit: Callable[[_Item], Future[_Result]], items: Iterable[_Item], ahead: int) -> Iterator[_Result]:
+def bounded_map(
+    submit: Callable[[_Item], Future[_Result]], items: Iterable[_Item], ahead: int
+) -> Generator[_Result, None, None]:
     """Yield the results of items in their order, while at most `ahead` of them are under way or wait to be taken.
 
     `Executor.map` starts them all: where results are taken more slowly than they come, all of them pile up.

@@ -14,7 +14,9 @@ import kth_lightning.models
 from kth_lightning.data.square import INTERPOLATIONS, MAX_SIZE, MIN_SIZE, RESIZES
 from kth_lightning.errors import InputError
 from kth_lightning.models import Classifier
+from kth_lightning.models.pretrained import PretrainedClassifier
 from kth_lightning.models.saving import FORMAT, complete
+from kth_lightning.models.weights import find_weights
 
 
 def _are_weights(value: Any) -> bool:
@@ -82,6 +84,14 @@ def load_classifier(
     settings = checkpoint["hyper_parameters"]
     if not checkpoint["weights_sha256"] or any(name.startswith("trunk.") for name in state):
         settings = kind.for_prediction(settings)
+    elif issubclass(kind, PretrainedClassifier):
+        try:
+            find_weights(str(settings.get("weights", "auto")), str(settings.get("backbone", "vgg19")))
+        except InputError as error:
+            raise InputError(
+                f"--ckpt_path: {path} is there to go on with a training and lacks the frozen weights, which best.ckpt "
+                f"has: {error}"
+            ) from None
     try:
         model = kind(**settings)
         complete(model, checkpoint | {"state_dict": state})

@@ -50,6 +50,8 @@ class FeatureHead(PretrainedClassifier):
         assert isinstance(self.trunk, nn.Sequential)
         row, pool = self.trunk
         assert isinstance(row, nn.Sequential)
+        if len(row) == 1:
+            raise InputError("--store_maps_before: this backbone cannot be cut into stages; leave it out")
         if not 0 < stages <= len(row):
             raise InputError(f"--store_maps_before {stages}: the backbone has {len(row)} stages to cut before")
         return row[:-stages], nn.Sequential(*row[-stages:], pool)

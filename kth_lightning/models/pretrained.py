@@ -48,9 +48,13 @@ class PretrainedClassifier(Classifier):
         super().__init__(num_classes, **kwargs)
         require_share("dropout", dropout)
         check_backbone(backbone)
-        if len(networks_of(backbone)) > 1 and (trained_stages or preprocessing == "blog"):
-            what = "--model.trained_stages" if trained_stages else "--model.preprocessing blog"
-            raise InputError(f"--model.backbone {backbone}: {what} goes with one network; name one")
+        if len(networks_of(backbone)) > 1 and trained_stages:
+            raise InputError(
+                f"--model.backbone {backbone}: a {type(self).__name__} trains stages of one network; name one, or give "
+                "several to a FeatureHead"
+            )
+        if len(networks_of(backbone)) > 1 and preprocessing == "blog":
+            raise InputError(f"--model.preprocessing blog is the article's, of one network; {backbone} is several")
         source = find_weights(weights, backbone)
         source.require(weights_sha256)
         network = build_backbone(backbone, source, self.image_size)

@@ -32,9 +32,11 @@ class SideBySide(nn.Module):
             shown = ", ".join(
                 f"{size[0]} x {size[1]} of {part}" for part, size in zip(networks_of(name), sizes, strict=True)
             )
+            nearly = max(size[0] for size in sizes) - min(size[0] for size in sizes) == 1  # some round up, some down
+            other = f"another --data.image_size, such as {max(round(image_size / 32), 2) * 32}, or " if nearly else ""
             raise InputError(
                 f"--model.backbone {name}: networks stand side by side where their maps have one size, and for images "
-                f"of {image_size} pixels these have {shown}; give networks that go together, or one"
+                f"of {image_size} pixels these have {shown}; give {other}networks that go together"
             )
 
     def forward(self, images: Tensor) -> Tensor:

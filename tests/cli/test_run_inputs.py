@@ -329,7 +329,7 @@ def test_weights_are_known_by_their_content(data: Path, tmp_path: Path, refusal:
     assert run.finished
     torch.save(timm.create_model("test_convnext").state_dict(), tmp_path / "a.pth")
     line = refusal(*head(tmp_path / "a.pth"))
-    assert "holds a run on weights of the hash" in line
+    assert "holds a run on weights that --model.weights does not give" in line
     assert run.read_metrics()["hashes"]["weights"][:12] in line
 
 

