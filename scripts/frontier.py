@@ -54,13 +54,7 @@ def in_batches(content: dict[str, Any], size: int) -> dict[str, Any]:
     return content
 
 
-LITES = "tf_efficientnet_lite0+tf_efficientnet_lite1+tf_efficientnet_lite2"
-
 RECIPES = {
-    "lites-224": recipe("best", 224, LITES),
-    "lites-256": recipe("best", 256, LITES),
-    "lites-288": recipe("best", 288, LITES),
-    "lites-352": recipe("best", 352, LITES),
     "lite0-224": recipe("best", 224, "tf_efficientnet_lite0"),
     "lite0-288": recipe("best", 288, "tf_efficientnet_lite0"),
     "lite1-288": recipe("best", 288, "tf_efficientnet_lite1"),

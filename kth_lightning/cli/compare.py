@@ -142,8 +142,8 @@ def _parser() -> Parser:
         nargs="+",
         type=str,
         default=None,
-        help="Recipes, by name (best, combined, fast, head, finetune, benchmark) or YAML file. By default the "
-        "article's three models (head, finetune, benchmark), and best before them where the images are your own.",
+        help="Recipes, by name (best, fast, head, finetune, benchmark) or YAML file. By default the article's three "
+        "models (head, finetune, benchmark), and best before them where the images are your own.",
     )
     parser.add_argument(
         "--recipe",

@@ -10,11 +10,10 @@ from torch import Tensor, nn
 
 from kth_lightning.errors import InputError
 from kth_lightning.models.dataflow import Step, record, row_before
-from kth_lightning.models.layers import ChannelsFirst, GlobalMean, Preprocess, TokensToMaps
+from kth_lightning.models.layers import ChannelsFirst, GlobalMean, TokensToMaps
 from kth_lightning.models.segments import find_places, part_at
-from kth_lightning.models.side_by_side import SideBySide
 from kth_lightning.models.stages import Ending, Passed, part_network
-from kth_lightning.models.weights import Weights, check_backbone, networks_of
+from kth_lightning.models.weights import Weights, check_backbone
 
 _PROBE = 64
 """Side of the images that a network is looked through with, where it takes any."""
@@ -64,34 +63,18 @@ def build_backbone(name: str, weights: Weights, image_size: int) -> Backbone:
     """Build a timm network without its classifier, parted where timm says that its stages end.
 
     Its vectors are the ones that timm pools too, but for vision transformers with a class token: the mean over the
-    patches tells where a class is seen. Of several networks, each sees the images as its own weights expect them, and
-    their maps are laid on one another, so that their vectors stand side by side.
+    patches tells where a class is seen.
 
     Args:
-        name: A timm model name, or several, joined by "+".
+        name: A timm model name.
         weights: What `find_weights` found for it.
         image_size: Side of the images that it will be given.
 
     Raises:
-        InputError: timm does not know the name, the weights belong to another network, the network does not take
-            images of that size, or several do not go together.
+        InputError: timm does not know the name, the weights belong to another network, or the network does not take
+            images of that size.
     """
     check_backbone(name)
-    if not weights.parts:
-        return _build(name, weights, image_size)
-    networks, widths = [], []
-    for part, of_part in zip(networks_of(name), weights.parts, strict=True):
-        built = _build(part, of_part, image_size)
-        if built.mean is None:
-            raise InputError(f"--model.backbone {name}: {part} does not end in an average over maps; leave it out")
-        before_mean = list(built.pool)[:-1] if isinstance(built.pool, nn.Sequential) else []
-        networks.append(nn.Sequential(Preprocess(of_part.preprocessing(part)), *built.stages, *before_mean))
-        widths.append(built.width)
-    mean = GlobalMean()
-    return Backbone([SideBySide(networks, name, image_size)], mean, mean, sum(widths))
-
-
-def _build(name: str, weights: Weights, image_size: int) -> Backbone:
     network = _create(name)
     if weights.file is not None:
         _load(network, weights, name)

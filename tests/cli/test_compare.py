@@ -193,10 +193,7 @@ def figures(run: RunFolder) -> list[dict[str, float]]:
 @pytest.mark.parametrize(
     ("flags", "named"),
     [
-        (
-            ["--models", "resnet"],
-            "there is no recipe of this name, but benchmark, best, combined, fast, finetune, head",
-        ),
+        (["--models", "resnet"], "there is no recipe of this name, but benchmark, best, fast, finetune, head"),
         (["--models", "bset"], "did you mean best?"),
         (["--folds", "1"], "--folds"),
         (["--seeds", "0"], "--seeds"),

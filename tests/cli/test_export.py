@@ -75,7 +75,7 @@ def untrained(backbone: str, file: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["benchmark", "vgg19", "tf_efficientnet_lite0", "vgg19+tf_efficientnet_lite0"])
+@pytest.mark.parametrize("model", ["benchmark", "vgg19", "tf_efficientnet_lite0"])
 def test_onnx_gives_pytorchs_probabilities_for_any_size_and_batch(
     model: str, tiny_run: RunFolder, tmp_path: Path
 ) -> None:

@@ -113,7 +113,7 @@ def test_weights_with_another_hash_are_refused(network: dict[str, Tensor], tmp_p
     torch.save(network, tmp_path / "weights.pth")
     sha256 = hashlib.sha256((tmp_path / "weights.pth").read_bytes()).hexdigest()
     FeatureHead(3, "resnet10t", weights=str(tmp_path / "weights.pth"), weights_sha256=sha256)
-    with pytest.raises(InputError, match=rf"is {sha256[:12]} and the run was made with {'0' * 12}"):
+    with pytest.raises(InputError, match=rf"has the hash {sha256[:12]} and the run was made with {'0' * 12}"):
         FeatureHead(3, "resnet10t", weights=str(tmp_path / "weights.pth"), weights_sha256="0" * 64)
 
 
