@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import current_thread, main_thread
 
 import lightning as L
 import torch
@@ -106,6 +107,10 @@ def supervised(trainer: L.Trainer, profiled: bool) -> Iterator[None]:
     """
     if trainer.world_size > 1:
         trainer.callbacks = [EndsOnRequest(), *trainer.callbacks]  # type: ignore[attr-defined]
+    # Lightning calls the handler that it finds; its own waits for the next batch of training, which may not come.
+    ours = current_thread() is main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except BaseException as error:
@@ -115,6 +120,9 @@ def supervised(trainer: L.Trainer, profiled: bool) -> Iterator[None]:
         if isinstance(error, SystemExit):  # Lightning's answer to Ctrl-C
             raise KeyboardInterrupt from None
         raise
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if profiled:
         profiler = trainer.profiler  # type: ignore[attr-defined]
         print_rank_zero(profiler.summary())  # Lightning logs it, below the level that is shown

@@ -55,6 +55,23 @@ def test_the_systems_request_to_end_ends_all_processes_and_the_run_goes_on(image
     assert 0 < reached < len(run.read_history()) == 60
 
 
+def test_the_systems_request_is_heard_while_features_are_computed(images: Path, tmp_path: Path) -> None:
+    run, cache = RunFolder(tmp_path / "run"), tmp_path / "cache"
+    command = [sys.executable, "-m", "kth_lightning", "fit", "--model", "FeatureHead", "--model.weights", "none"]
+    command += ["--data.root", str(images), "--data.image_size", "448", "--data.cache_dir", str(cache)]
+    command += ["--trainer.accelerator", "cpu", "--trainer.precision", "32", "--run_dir", str(run.path)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(cache.glob("features/*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "interrupted; repeat the command" in said
+    assert not run.history.exists()  # no batch of training was waited for
+
+
 def test_parameters_that_a_step_does_not_use_are_named_in_a_sentence(images: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(UNUSED)
     run = RunFolder(tmp_path / "run")
