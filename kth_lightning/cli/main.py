@@ -148,7 +148,7 @@ def _command(name: str) -> Callable[[list[str]], object]:
         # Torch and Lightning take seconds to import; help and mistakes should not.
         with _without_collection():
             command = getattr(importlib.import_module(f"kth_lightning.{module}"), function)
-        gc.freeze()  # what was imported, a million objects, which every whole collection would look at
+        gc.freeze()  # half a million objects were imported, and every whole collection would look at them
         try:
             command(argv if module in ("cli.fit", "cli.evaluate") else argv[1:])
         finally:

@@ -78,7 +78,7 @@ def _decode(store: Store, catalogue: Catalogue, missing: Sequence[int], square: 
         store.write(images, torch.full_like(images, CLEAN), torch.from_numpy(np.stack(rows)))
 
     rows: list[np.ndarray] = []
-    written: Future[None] | None = None  # the file before this one, while whose bytes go to the disk
+    written: Future[None] | None = None  # the file before, which goes to the disk meanwhile
     at_once = max(1, _FILE_BYTES // (square.size**2 * 3))
     try:
         images = bounded_map(lambda index: pool.submit(decoded, index), missing, _AHEAD * (os.cpu_count() or 1))
