@@ -14,9 +14,8 @@ import kth_lightning.models
 from kth_lightning.data.square import INTERPOLATIONS, MAX_SIZE, MIN_SIZE, RESIZES
 from kth_lightning.errors import InputError
 from kth_lightning.models import Classifier
-from kth_lightning.models.pretrained import PretrainedClassifier
 from kth_lightning.models.saving import FORMAT, complete
-from kth_lightning.models.weights import find_weights
+from kth_lightning.models.weights import MissingWeightsError
 
 
 def _are_weights(value: Any) -> bool:
@@ -84,19 +83,16 @@ def load_classifier(
     settings = checkpoint["hyper_parameters"]
     if not checkpoint["weights_sha256"] or any(name.startswith("trunk.") for name in state):
         settings = kind.for_prediction(settings)
-    elif issubclass(kind, PretrainedClassifier):
-        try:
-            find_weights(str(settings.get("weights", "auto")), str(settings.get("backbone", "vgg19")))
-        except InputError as error:
-            raise InputError(
-                f"--ckpt_path: {path} is there to go on with a training and lacks the frozen weights, which best.ckpt "
-                f"has: {error}"
-            ) from None
     try:
         model = kind(**settings)
         complete(model, checkpoint | {"state_dict": state})
         model.load_state_dict(state)
         _check(model)
+    except MissingWeightsError as error:
+        raise InputError(
+            f"--ckpt_path: {path} is there to go on with a training and lacks the frozen weights, which best.ckpt has: "
+            f"{error}"
+        ) from None
     except Exception as error:  # whatever the first wrong value makes them stumble over
         reason = " ".join(str(error).split())[:200]
         code = "kth_lightning" if model_class is None else kind.__name__

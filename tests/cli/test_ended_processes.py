@@ -14,7 +14,7 @@ from kth_lightning.io.run_folder import RunFolder
 pytestmark = pytest.mark.slow
 
 TINY = ["--model", "BenchmarkCNN", "--model.filters", "[4,8]", "--model.block_dropout", "[0,0]"]
-TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
 
 UNUSED = """
 import torch
@@ -32,14 +32,14 @@ class Net(Classifier):
 
 
 def start(images: Path, run: RunFolder, *flags: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "kth_lightning", "fit", *flags, "--data.root", str(images), *TWO]
-    command += ["--data.image_size", "32", "--run_dir", str(run.path)]
+    command = [sys.executable, "-m", "kth_lightning", "fit", "--data.root", str(images), "--data.image_size", "32"]
+    command += ["--trainer.accelerator", "cpu", "--run_dir", str(run.path), *flags]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, cwd=run.path.parent, env=environment, stderr=subprocess.PIPE, text=True)
 
 
 def test_the_systems_request_to_end_ends_all_processes_and_the_run_goes_on(images: Path, tmp_path: Path) -> None:
-    run, flags = RunFolder(tmp_path / "run"), [*TINY, "--trainer.max_epochs", "60", "--patience", "60"]
+    run, flags = RunFolder(tmp_path / "run"), [*TWO, *TINY, "--trainer.max_epochs", "60", "--patience", "60"]
     process = start(images, run, *flags)
     deadline = time.monotonic() + 120
     while not run.last_checkpoint.exists() and time.monotonic() < deadline:
@@ -57,11 +57,8 @@ def test_the_systems_request_to_end_ends_all_processes_and_the_run_goes_on(image
 
 def test_the_systems_request_is_heard_while_features_are_computed(images: Path, tmp_path: Path) -> None:
     run, cache = RunFolder(tmp_path / "run"), tmp_path / "cache"
-    command = [sys.executable, "-m", "kth_lightning", "fit", "--model", "FeatureHead", "--model.weights", "none"]
-    command += ["--data.root", str(images), "--data.image_size", "448", "--data.cache_dir", str(cache)]
-    command += ["--trainer.accelerator", "cpu", "--trainer.precision", "32", "--run_dir", str(run.path)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    flags = ["--model", "FeatureHead", "--model.weights", "none", "--trainer.precision", "32"]
+    process = start(images, run, *flags, "--data.image_size", "448", "--data.cache_dir", str(cache))
     deadline = time.monotonic() + 120
     while not list(cache.glob("features/*")) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -75,7 +72,7 @@ def test_the_systems_request_is_heard_while_features_are_computed(images: Path, 
 def test_parameters_that_a_step_does_not_use_are_named_in_a_sentence(images: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(UNUSED)
     run = RunFolder(tmp_path / "run")
-    process = start(images, run, "--model", "mine.Net", "--trainer.max_epochs", "2", "--data.batch_size", "8")
+    process = start(images, run, *TWO, "--model", "mine.Net", "--trainer.max_epochs", "2", "--data.batch_size", "8")
     _, said = process.communicate(timeout=200)
     assert process.returncode == 2, said
     assert "give --trainer.strategy ddp_find_unused_parameters_true" in said
